@@ -1,0 +1,61 @@
+"""Sphinx configuration: `tox -e docs` builds what is here with warnings as errors, and without a network."""
+
+from importlib.metadata import version as installed_version
+
+project = "sessiondb"
+author = "The sessiondb authors"
+project_copyright = author
+release = installed_version("sessiondb")
+version = release
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+]
+exclude_patterns = ["_build"]
+
+html_theme = "furo"
+html_title = f"sessiondb {release}"
+
+# Markdown: admonitions with :::, anchors for headings so that pages can link into each other.
+myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
+myst_heading_anchors = 3
+
+# Reference: members in the order of the source, types beside the description of each argument.
+autodoc_default_options = {"members": True, "member-order": "bysource", "show-inheritance": True}
+autodoc_class_signature = "separated"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented_params"
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+
+# Every name must lead somewhere, but for those whose documentation is elsewhere: finding them takes an inventory from
+# the network (intersphinx), and a build must not depend on one. A name without a module is never excused.
+nitpicky = True
+nitpick_ignore_regex = [
+    ("py:.*", rf"{package}\..+")
+    for package in (
+        # the standard library
+        "asyncio",
+        "collections",
+        "concurrent",
+        "contextlib",
+        "datetime",
+        "enum",
+        "os",
+        "pathlib",
+        "sqlite3",
+        "threading",
+        "types",
+        "typing",
+        # dependencies
+        "anyio",
+        "click",
+        "google",
+        "pydantic",
+        "rich",
+        "structlog",
+    )
+]
