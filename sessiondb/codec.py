@@ -1,0 +1,360 @@
+"""Conversion between ADK's objects and plain records: pure functions, no I/O.
+
+What goes in comes back equal, or is refused before anything is written. Coercions are ADK's own: values that JSON
+cannot hold become what ``pydantic`` makes of them (dates ISO text, sets lists, models objects, NaN and infinities
+null, UTF-8 bytes text and other bytes base64), and what even that cannot encode becomes its ``repr``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from json.encoder import encode_basestring
+from typing import Any, NamedTuple
+
+from google.adk.events import Event, EventActions
+from google.adk.sessions import Session
+from google.genai import types
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError, from_json, to_json
+
+from sessiondb import scopes
+from sessiondb.errors import CorruptRowError, InvalidInputError
+from sessiondb.records import EventRecord, EventRow, SessionKey, StateDelta
+
+MAX_ID_BYTES = 4096
+"""Longest id or state key, in bytes of UTF-8."""
+
+MAX_EVENT_BYTES = 64 * 1024 * 1024
+"""Largest event or state, in bytes of JSON."""
+
+# JSON nested deeper than pydantic's parser allows (about 200 levels) could be written but never read again. Counting
+# brackets is far cheaper than parsing; only what has this many of them is parsed before it is accepted.
+_MAY_BE_TOO_DEEP = 100
+
+_EVENT = TypeAdapter(Event)
+_CONTENT = TypeAdapter(types.Content)
+_ACTIONS = TypeAdapter(EventActions)
+
+_COLUMNS = {"id", "invocation_id", "author", "timestamp", "content", "actions"}
+_EMPTY = b"{}"
+_NO_JSON_FORM = (PydanticSerializationError, RecursionError, ValueError, TypeError)
+
+
+class EncodedDelta(NamedTuple):
+    """A state delta, ready to be stored, and what the live objects hold once it is."""
+
+    stored: StateDelta
+    json: str
+    """The delta without its temp keys, a JSON object as the log keeps it."""
+    live: dict[str, Any]
+    """Prefixed keys to the values that storage gives back; the caller's own objects where those are equal."""
+    deleted: tuple[str, ...]
+    """Prefixed keys that the delta deletes."""
+    temp: dict[str, Any]
+    """Keys that live on the Session object only."""
+    event_delta: dict[str, Any]
+    """What ``EventActions.state_delta`` reads as once the event is stored: no temp keys, storable values."""
+
+
+_EMPTY_DELTA = EncodedDelta(StateDelta(None, None, None), "{}", {}, (), {}, {})
+
+
+def check_text(what: str, value: object) -> str:
+    """Returns ``value`` if it can serve as an id or key.
+
+    Raises:
+        InvalidInputError: If it is no string, holds a NUL or a lone surrogate, or is longer than MAX_ID_BYTES.
+    """
+    if not isinstance(value, str):
+        raise InvalidInputError(f"{what} must be a string, not {type(value).__name__}")
+    if len(value) * 4 > MAX_ID_BYTES or not value.isascii():
+        try:
+            length = len(value.encode())
+        except UnicodeEncodeError:
+            raise InvalidInputError(f"{what} holds a lone surrogate, which has no UTF-8 form") from None
+        if length > MAX_ID_BYTES:
+            raise InvalidInputError(f"{what} is {length} bytes long; at most {MAX_ID_BYTES} can be stored")
+    if "\0" in value:
+        raise InvalidInputError(f"{what} holds a NUL character, which SQLite's text functions cut off at")
+    return value
+
+
+def check_key(app_name: object, user_id: object, session_id: object) -> SessionKey:
+    """Returns the key of a session, its parts checked with :func:`check_text`."""
+    return SessionKey(
+        check_text("app_name", app_name), check_text("user_id", user_id), check_text("session_id", session_id)
+    )
+
+
+def timestamp_text(time: float) -> str:
+    """Formats seconds since the epoch as UTC ISO 8601 of fixed width, so that text order is time order.
+
+    Raises:
+        InvalidInputError: If the moment lies outside the years 1 to 9999.
+    """
+    try:
+        return datetime.fromtimestamp(time, UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+    except (OverflowError, ValueError, OSError, TypeError) as error:
+        raise InvalidInputError(
+            f"timestamp {time!r} is not a number of seconds within the years 1 to 9999: {error}"
+        ) from None
+
+
+def encode_delta(delta: Mapping[str, Any]) -> EncodedDelta:
+    """Encodes a state delta; the mapping is left as it is.
+
+    Raises:
+        InvalidInputError: If a key or value cannot be stored.
+    """
+    if not delta:
+        return _EMPTY_DELTA
+    stored: dict[str, list[str]] = {}
+    members: list[str] = []
+    live: dict[str, Any] = {}
+    deleted: list[str] = []
+    temp: dict[str, Any] = {}
+    event_delta: dict[str, Any] = {}
+    for key, value in delta.items():
+        scope, name = scopes.parse(check_text("state key", key))
+        if scope is scopes.Scope.TEMP:
+            temp[key] = value
+            continue
+        if value is None:
+            deleted.append(key)
+            event_delta[key] = None
+            member = text = "null"
+        else:
+            member, kept = _encode_value(key, value)
+            live[key] = event_delta[key] = kept
+            text = encode_basestring(member)
+        members.append(f"{encode_basestring(key)}:{member}")
+        stored.setdefault(scope, []).append(f"[{encode_basestring(name)},{text}]")
+    return EncodedDelta(
+        StateDelta(
+            _array(stored.get(scopes.Scope.SESSION)),
+            _array(stored.get(scopes.Scope.USER)),
+            _array(stored.get(scopes.Scope.APP)),
+        ),
+        "{" + ",".join(members) + "}",
+        live,
+        tuple(deleted),
+        temp,
+        event_delta,
+    )
+
+
+def encode_event(event: Event, delta: EncodedDelta) -> EventRecord:
+    """Encodes an event; ``delta`` stands in for its state delta. The event is left as it is.
+
+    Raises:
+        InvalidInputError: If the event cannot be stored so that it reads back.
+    """
+    try:
+        extra = _EVENT.dump_json(event, exclude=_COLUMNS, exclude_none=True, exclude_defaults=True)
+        content = event.content
+        record = EventRecord(
+            check_text("event id", event.id),
+            check_text("invocation_id", event.invocation_id),
+            check_text("author", event.author),
+            event.timestamp,
+            timestamp_text(event.timestamp),
+            None
+            if content is None
+            else _CONTENT.dump_json(content, exclude_none=True, exclude_defaults=True).decode(),
+            _encode_actions(event.actions, delta),
+            None if extra == _EMPTY else extra.decode(),
+        )
+    except InvalidInputError:
+        raise
+    except _NO_JSON_FORM as error:
+        # pydantic quotes the value it failed on, which is the user's: only the kind of the error goes on.
+        raise InvalidInputError(f"the event has no JSON form ({type(error).__name__})") from None
+    _check_readable(record)
+    return record
+
+
+def decode_event(row: EventRow, key: SessionKey) -> Event:
+    """Decodes a row of the log.
+
+    Raises:
+        CorruptRowError: If the row is not an event that this version of ADK can read.
+    """
+    try:
+        return _EVENT.validate_json(_event_json(row.event_id, row.invocation_id, row.author, row.time, row))
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['type']}" for e in error.errors()[:3])
+        raise CorruptRowError(
+            f"row {row.row_id} of adk_events (event {row.seq} of session {key.session_id!r}, user {key.user_id!r},"
+            f" app {key.app_name!r}) cannot be read as an event: {problems}. A newer ADK may have written it, or it"
+            " was changed by hand; other sessions are not affected."
+        ) from None
+
+
+def copy_event(event: Event) -> Event:
+    """Copies a decoded event: its own fields are the copy's, what they hold is shared."""
+    # model_copy() with less to find out: a decoded event is exactly an Event, without extras or private attributes.
+    clone = Event.__new__(Event)
+    object.__setattr__(clone, "__dict__", event.__dict__.copy())
+    object.__setattr__(clone, "__pydantic_fields_set__", event.__pydantic_fields_set__.copy())
+    object.__setattr__(clone, "__pydantic_extra__", None)
+    object.__setattr__(clone, "__pydantic_private__", None)
+    return clone
+
+
+def row_characters(row: EventRow) -> int:
+    """Characters of JSON in a row."""
+    return len(row.content or "") + len(row.actions) + len(row.extra or "")
+
+
+def decode_state(key: SessionKey, session: str, user: str, app: str) -> dict[str, Any]:
+    """Decodes three JSON objects of state into one merged dict, user and app keys with their prefix.
+
+    Raises:
+        CorruptRowError: If one of them is not JSON.
+    """
+    state = decode_scope(key, session)
+    if app != "{}":
+        for name, value in decode_scope(key, app).items():
+            state[scopes.APP_PREFIX + name] = value
+    if user != "{}":
+        for name, value in decode_scope(key, user).items():
+            state[scopes.USER_PREFIX + name] = value
+    return state
+
+
+def decode_scope(key: SessionKey, text: str) -> dict[str, Any]:
+    """Decodes the state of one scope.
+
+    Raises:
+        CorruptRowError: If it is not a JSON object.
+    """
+    try:
+        state: dict[str, Any] = from_json(text)
+    except ValueError:
+        raise CorruptRowError(
+            f"a state_value of adk_state that session {key.session_id!r}, user {key.user_id!r}, app"
+            f" {key.app_name!r} reads is not JSON; it was changed by hand"
+        ) from None
+    return state
+
+
+def build_session(
+    key: SessionKey, state: dict[str, Any], events: list[Event], update_time: float, marker: str
+) -> Session:
+    """Makes a Session of parts that are known to be valid; the parts are taken over, not copied."""
+    # Validating a log of 10,000 decoded events again would cost more than reading it.
+    session = Session.__new__(Session)
+    fields = {
+        **_SESSION_DEFAULTS,
+        "id": key.session_id,
+        "app_name": key.app_name,
+        "user_id": key.user_id,
+        "state": state,
+        "events": events,
+        "last_update_time": update_time,
+    }
+    object.__setattr__(session, "__dict__", fields)
+    object.__setattr__(session, "__pydantic_fields_set__", set(_SESSION_FIELDS))
+    object.__setattr__(session, "__pydantic_extra__", None)
+    object.__setattr__(session, "__pydantic_private__", {"_storage_update_marker": marker})
+    return session
+
+
+_SESSION_FIELDS = frozenset({"id", "app_name", "user_id", "state", "events", "last_update_time"})
+_SESSION_DEFAULTS = {
+    name: value
+    for name, value in Session(id="", app_name="", user_id="").__dict__.items()
+    if name not in _SESSION_FIELDS
+}
+
+
+def _array(pairs: list[str] | None) -> str | None:
+    return None if pairs is None else "[" + ",".join(pairs) + "]"
+
+
+def _encode_value(key: str, value: object) -> tuple[str, object]:
+    """Returns the JSON of a state value, and the value that it reads back as."""
+    kind = type(value)
+    if kind is bool:
+        return ("true" if value else "false"), value
+    if kind is int and -(2**63) <= value < 2**63:  # type: ignore[operator]  # kind says so
+        return repr(value), value
+    if kind is float and math.isfinite(value):  # type: ignore[arg-type]  # kind says so
+        return repr(value), value
+    try:
+        text = _to_json(value)
+        if len(text) > MAX_EVENT_BYTES:
+            raise InvalidInputError(
+                f"the value of state key {key!r} is {len(text)} bytes of JSON; at most {MAX_EVENT_BYTES} can be stored"
+            )
+        if kind is str:
+            return text, value
+        decoded = from_json(text)
+    except InvalidInputError:
+        raise
+    except _NO_JSON_FORM as error:
+        raise InvalidInputError(
+            f"the value of state key {key!r} has no JSON form that can be read again ({type(error).__name__})"
+        ) from None
+    return text, value if _same(decoded, value) else decoded
+
+
+def _to_json(value: object) -> str:
+    try:
+        return to_json(value, inf_nan_mode="null").decode()
+    except PydanticSerializationError:
+        return to_json(value, inf_nan_mode="null", bytes_mode="base64", serialize_unknown=True).decode()
+
+
+def _same(decoded: object, value: object) -> bool:
+    try:
+        return bool(decoded == value)
+    except Exception:  # noqa: BLE001  # a foreign __eq__ may raise anything; then the decoded value is the one to use
+        return False
+
+
+def _encode_actions(actions: EventActions, delta: EncodedDelta) -> str:
+    others = _ACTIONS.dump_json(
+        actions, exclude={"state_delta"}, exclude_none=True, exclude_defaults=True
+    )
+    if others == _EMPTY:
+        return f'{{"state_delta":{delta.json}}}'
+    return f'{{"state_delta":{delta.json},{others[1:].decode()}'
+
+
+def _event_json(
+    event_id: str, invocation_id: str, author: str, time: float, parts: EventRow | EventRecord
+) -> str:
+    content = "" if parts.content is None else f',"content":{parts.content}'
+    extra = "" if parts.extra is None else f",{parts.extra[1:-1]}"
+    return (
+        f'{{"id":{encode_basestring(event_id)},"invocation_id":{encode_basestring(invocation_id)},'
+        f'"author":{encode_basestring(author)},"timestamp":{time!r},"actions":{parts.actions}{content}{extra}}}'
+    )
+
+
+def _check_readable(record: EventRecord) -> None:
+    """Refuses an event that could be written but not read again."""
+    if record.size > MAX_EVENT_BYTES:
+        raise InvalidInputError(
+            f"the event is {record.size} bytes of JSON; at most {MAX_EVENT_BYTES} can be stored. Large media belong"
+            " in an artifact service."
+        )
+    suspicious = 0
+    for text in (record.content, record.actions, record.extra):
+        if text is not None:
+            suspicious += text.count("[") + text.count("{") + (_MAY_BE_TOO_DEEP if "null" in text else 0)
+    if suspicious < _MAY_BE_TOO_DEEP:
+        return
+    # A null may stand for a NaN where a number is required.
+    try:
+        _EVENT.validate_json(
+            _event_json(record.event_id, record.invocation_id, record.author, record.time, record)
+        )
+    except ValidationError as error:
+        kinds = ", ".join(sorted({f"{'.'.join(map(str, e['loc']))}: {e['type']}" for e in error.errors()[:3]}))
+        raise InvalidInputError(
+            f"the event could be written but not be read again ({kinds}); JSON may be nested about 190 levels deep"
+        ) from None

@@ -1,0 +1,79 @@
+"""What a store can be asked to write. Each command says what, a store says how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from sessiondb.records import EventRecord, SessionKey, StateDelta
+
+
+class Handle:
+    """The revision that one live Session object has seen, while appends through it are in flight.
+
+    Concurrent appends through one Session share its handle, so that each expects what the one before it left behind.
+    Only the writer changes a handle, after the commit and before it answers.
+
+    Attributes:
+        incarnation: The incarnation of the session the handle was read from; None when the Session came without a
+            revision (built by hand, or restored from JSON).
+        revision: The revision seen, if ``incarnation`` is set.
+        last_event_id: For a Session without a revision, the id of its last event, "" if it holds none: it is
+            accepted if no handle has appended after that event.
+    """
+
+    __slots__ = ("incarnation", "last_event_id", "revision")
+
+    def __init__(self, incarnation: int | None, revision: int, last_event_id: str) -> None:
+        self.incarnation = incarnation
+        self.revision = revision
+        self.last_event_id = last_event_id
+
+
+@dataclass(frozen=True, slots=True)
+class AppendEvent:
+    """Append to a conversation. ``handle`` None appends whatever other handles have done."""
+
+    key: SessionKey
+    event: EventRecord
+    delta: StateDelta
+    handle: Handle | None
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateKeys:
+    """Change state from outside any conversation: recorded in the log, the revision stays."""
+
+    key: SessionKey
+    event: EventRecord
+    delta: StateDelta
+
+
+@dataclass(frozen=True, slots=True)
+class CreateSession:
+    """Create a session, with the state it starts with."""
+
+    key: SessionKey
+    time: float
+    timestamp: str
+    delta: StateDelta
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteSession:
+    """Delete a session with its log and its session-scoped state; user and app state stay."""
+
+    key: SessionKey
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """Nothing to write: answered once all that was queued before is on disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vacuum:
+    """Checkpoint, check integrity, give space back to the file system, refresh the planner's statistics."""
+
+
+WriteCommand: TypeAlias = AppendEvent | UpdateKeys | CreateSession | DeleteSession | Flush | Vacuum

@@ -1,0 +1,140 @@
+"""Options of the service, and the path it keeps its file at: checked once, then frozen."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+from urllib.parse import unquote, urlsplit
+
+from sessiondb.errors import ConfigurationError
+
+Durability = Literal["full", "normal"]
+OnStale = Literal["reject", "append"]
+CacheMode = Literal["copy", "share", "off"]
+
+PATH_VARIABLE = "SESSIONDB_PATH"
+DEFAULT_PATH = Path(".adk") / "adk.sqlite3"
+MEMORY = ":memory:"
+
+_SCHEMES = ("sqlite", "sessiondb")
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOptions:
+    """How a file is kept. All services of a process that share a file must agree on them.
+
+    Attributes:
+        durability: ``"full"`` answers a write when it is on disk and synced; ``"normal"`` leaves the sync to the next
+            checkpoint, so a power cut may lose the last moments (a crash of the process loses nothing).
+        readers: How many read-only connections, and threads, serve reads at most; they are opened when needed.
+        max_queue: How many writes may be queued; further callers wait.
+        max_batch: How many writes one transaction takes at most.
+        busy_timeout: How long a call may wait for something contended, in seconds: a place in the queue, a reader, or
+            SQLite's lock held by another program.
+    """
+
+    durability: Durability = "full"
+    readers: int = 4
+    max_queue: int = 10_000
+    max_batch: int = 256
+    busy_timeout: float = 30.0
+
+    def __post_init__(self) -> None:
+        _check_choice("durability", self.durability, get_args(Durability))
+        _check_count("readers", self.readers, 1, 64)
+        _check_count("max_queue", self.max_queue, 1, 10_000_000)
+        _check_count("max_batch", self.max_batch, 1, 1024)
+        timeout = self.busy_timeout
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not math.isfinite(timeout):
+            raise ConfigurationError(f"busy_timeout must be a finite number of seconds, not {timeout!r}")
+        if not 0 < timeout <= 2_000_000:
+            raise ConfigurationError(f"busy_timeout must be above 0 and at most 2,000,000 seconds, not {timeout!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceOptions:
+    """How one service behaves towards its callers.
+
+    Attributes:
+        on_stale: ``"reject"`` refuses an append through a handle that another handle has overtaken; ``"append"`` takes
+            it all the same, as ADK's in-memory service does.
+        log_cache: ``"copy"`` hands out shallow copies of cached events, ``"share"`` the cached objects themselves,
+            ``"off"`` decodes each time.
+        log_cache_bytes: About how much memory the cache of decoded events may hold.
+    """
+
+    on_stale: OnStale = "reject"
+    log_cache: CacheMode = "copy"
+    log_cache_bytes: int = 256 * 1024 * 1024
+
+    def __post_init__(self) -> None:
+        _check_choice("on_stale", self.on_stale, get_args(OnStale))
+        _check_choice("log_cache", self.log_cache, get_args(CacheMode))
+        _check_count("log_cache_bytes", self.log_cache_bytes, 0, 2**62)
+
+
+def resolve_path(path: str | os.PathLike[str] | None, uri: str | None) -> Path | None:
+    """Finds the file to open. None stands for a database in memory.
+
+    Args:
+        path: A path, a ``sqlite:`` or ``sessiondb:`` URL, or ``":memory:"``. None: ``$SESSIONDB_PATH``, else
+            ``.adk/adk.sqlite3`` under the working directory.
+        uri: The same, as ADK's service registry passes it.
+
+    Raises:
+        ConfigurationError: If both are given, or the value cannot be a path.
+    """
+    if path is not None and uri is not None:
+        raise ConfigurationError("give either path or uri, not both")
+    given = uri if path is None else path
+    if given is None:
+        given = os.environ.get(PATH_VARIABLE) or DEFAULT_PATH
+    try:
+        text = os.fspath(given)
+    except TypeError:
+        raise ConfigurationError(f"path must be a str or a path-like object, not {type(given).__name__}") from None
+    if not isinstance(text, str):
+        raise ConfigurationError("path must be text; bytes paths are not supported")
+    if text == MEMORY:
+        return None
+    if isinstance(given, str) and ("://" in text or text.partition(":")[0] in _SCHEMES):
+        text = _path_of_url(text)
+        if text == MEMORY:
+            return None
+    if not text or "\0" in text:
+        raise ConfigurationError(f"{text!r} cannot be a path; give the path of a file")
+    return Path(text).absolute()
+
+
+def _path_of_url(url: str) -> str:
+    parts = urlsplit(url)
+    # Only scheme and path are quoted below: a URL may carry a password.
+    if parts.scheme not in _SCHEMES:
+        raise ConfigurationError(
+            f"URLs of scheme {parts.scheme!r} are not supported; use sqlite:///relative/path, sqlite:////absolute/path,"
+            " the same with sessiondb:, or a plain path"
+        )
+    if parts.netloc or parts.query or parts.fragment:
+        raise ConfigurationError(
+            f"a {parts.scheme}: URL holds a path only, after three slashes (four for an absolute path): host, query"
+            " and fragment have no meaning here"
+        )
+    path = unquote(parts.path).removeprefix("/")
+    if not path:
+        raise ConfigurationError(f"the {parts.scheme}: URL holds no path; write {parts.scheme}:///path/of/the/file")
+    return path
+
+
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigurationError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}")
+
+
+def _check_count(name: str, value: object, lowest: int, highest: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigurationError(f"{name} must be a whole number, not {value!r}")
+    if not lowest <= value <= highest:
+        raise ConfigurationError(f"{name} must be from {lowest} to {highest:,}, not {value}")

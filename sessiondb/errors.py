@@ -1,0 +1,78 @@
+"""Every error that sessiondb raises on purpose.
+
+One base class, :class:`SessionDBError`, and one class for each promise that can break. Where ADK has a class for a
+situation, the class here derives from it too, so that code written for ADK's own session services keeps working.
+"""
+
+from __future__ import annotations
+
+from google.adk import errors as adk_errors
+from google.adk.errors import already_exists_error, input_validation_error, session_not_found_error
+
+
+class SessionDBError(Exception):
+    """Base class of all errors raised by sessiondb."""
+
+
+class ConfigurationError(SessionDBError, ValueError):
+    """An option, path or URL given at construction cannot be used."""
+
+
+class InvalidInputError(SessionDBError, input_validation_error.InputValidationError):
+    """An id, key, value or event cannot be stored so that it comes back readable; nothing was written."""
+
+
+class AlreadyExistsError(SessionDBError, already_exists_error.AlreadyExistsError):
+    """``create_session`` was given the id of a session that exists."""
+
+
+class SessionNotFoundError(SessionDBError, session_not_found_error.SessionNotFoundError):
+    """The session written to does not exist."""
+
+
+class StaleSessionError(SessionDBError, adk_errors.StaleSessionError):
+    """Another handle has appended to the session since this one was read; nothing was written."""
+
+
+class StorageError(SessionDBError):
+    """The store could not carry out a call. Subclasses say why."""
+
+
+class ServiceClosedError(StorageError):
+    """The service is closed, or was closed before this call was carried out."""
+
+
+class QueueFullError(StorageError, TimeoutError):
+    """The write queue stayed full for the whole of ``busy_timeout``; nothing was written."""
+
+
+class ReaderTimeoutError(StorageError, TimeoutError):
+    """No reader became free within ``busy_timeout``."""
+
+
+class DatabaseBusyError(StorageError, TimeoutError):
+    """Another program held SQLite's lock for longer than ``busy_timeout``; nothing was written."""
+
+
+class WriterStoppedError(StorageError):
+    """The writer has stopped for good, after a failed sync or an internal error.
+
+    Whether the commands of its last batch are on disk is unknown. Close the service and open it anew: everything
+    acknowledged before is there.
+    """
+
+
+class WriteFailedError(StorageError):
+    """SQLite refused the write (I/O error, full disk, read-only file); nothing was written. Later calls may succeed."""
+
+
+class DatabaseCorruptError(StorageError):
+    """The file is damaged. It was not changed; restore a backup, or recover what is readable into a new file."""
+
+
+class UnsupportedDatabaseError(StorageError):
+    """The file is not a sessiondb database, or a newer version of sessiondb wrote it. It was not changed."""
+
+
+class CorruptRowError(StorageError):
+    """A row cannot be read as the event or state value it should be; the message names the session and the row."""

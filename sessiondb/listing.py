@@ -1,0 +1,43 @@
+"""The answer of ``list_sessions``, which keeps two contracts at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, overload
+
+from google.adk.sessions.base_session_service import ListSessionsResponse
+from pydantic import PrivateAttr
+
+SessionRow = dict[str, str]
+
+
+class SessionList(ListSessionsResponse, Sequence[SessionRow]):
+    """Sessions in the order of their last update, the oldest first.
+
+    It is ADK's ``ListSessionsResponse``: ``sessions`` holds Session objects with merged state and without events. It
+    is also a sequence of dicts, one a session, with ``app_name``, ``user_id``, ``session_id``, ``created_at`` and
+    ``updated_at``; the last two are UTC ISO 8601 texts of fixed width.
+    """
+
+    _rows: list[SessionRow] = PrivateAttr(default_factory=list)
+
+    @classmethod
+    def of(cls, sessions: list[Any], rows: list[SessionRow]) -> SessionList:
+        """Makes a list of Session objects and, in the same order, their rows."""
+        # The sessions come from storage; validating thousands of them again would cost more than reading them.
+        listing = cls.model_construct(sessions=sessions)
+        listing._rows = rows
+        return listing
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> SessionRow: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[SessionRow]: ...
+    def __getitem__(self, index: int | slice) -> SessionRow | list[SessionRow]:
+        return self._rows[index]
+
+    def __iter__(self) -> Iterator[SessionRow]:  # type: ignore[override]  # a model iterates over its fields
+        return iter(self._rows)

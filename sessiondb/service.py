@@ -1,0 +1,538 @@
+"""The facade: ADK's session contract on top of a store. Nothing here knows of SQL or of threads."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any, Self
+
+from google.adk.events import Event, EventActions
+from google.adk.platform import time as platform_time
+from google.adk.platform import uuid as platform_uuid
+from google.adk.sessions import BaseSessionService, Session
+from google.adk.sessions.base_session_service import GetSessionConfig
+
+from sessiondb import codec, config
+from sessiondb.commands import AppendEvent, CreateSession, DeleteSession, Flush, Handle, UpdateKeys, Vacuum
+from sessiondb.config import CacheMode, Durability, OnStale, ServiceOptions, StoreOptions
+from sessiondb.errors import (
+    AlreadyExistsError,
+    InvalidInputError,
+    ServiceClosedError,
+    SessionNotFoundError,
+    StaleSessionError,
+)
+from sessiondb.listing import SessionList
+from sessiondb.log import logger
+from sessiondb.log_cache import CachedLog, LogCache, estimate_bytes
+from sessiondb.queries import CountEvents, GetSession, GetUserState, ListSessions, LogPosition, MeasureStore
+from sessiondb.records import EventRow, Outcome, SessionHead, SessionKey, SessionSnapshot, SessionSummary, Status
+from sessiondb.sqlite.store import SqliteStore, open_store
+from sessiondb.stats import ServiceStats
+
+_INLINE_ROWS = 32
+"""A read of a cached log that turns out to find more new events than this goes to a reader's thread instead."""
+
+
+class DatabaseSessionService(BaseSessionService):
+    """Keeps every session, event and state key of ADK agents in one SQLite file.
+
+    A drop-in for ADK's ``InMemorySessionService``. A write is answered when it is on disk; writes of concurrent
+    conversations are committed together. One service may be used from any number of event loops and threads, and
+    several services and processes may share a file. Sessions are live objects of one conversation each: an append
+    through a Session that another handle has overtaken is refused (see ``on_stale``).
+
+    Every call but ``close`` raises :class:`~sessiondb.errors.ServiceClosedError` once the service is closed, and some
+    other :class:`~sessiondb.errors.SessionDBError` when it cannot be carried out.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        uri: str | None = None,
+        agents_dir: str | None = None,
+        durability: Durability = "full",
+        readers: int = 4,
+        max_queue: int = 10_000,
+        max_batch: int = 256,
+        busy_timeout: float = 30.0,
+        on_stale: OnStale = "reject",
+        log_cache: CacheMode = "copy",
+        log_cache_bytes: int = 256 * 1024 * 1024,
+    ) -> None:
+        """Opens the file, creating it and its folders, private to the user, where they are missing.
+
+        Args:
+            path: The file: a path, a ``sqlite:///relative``, ``sqlite:////absolute`` or ``sessiondb:///...`` URL, or
+                ``":memory:"``. Without one: ``$SESSIONDB_PATH``, else ``.adk/adk.sqlite3`` under the working
+                directory.
+            uri: The same, as ADK's service registry passes it.
+            agents_dir: Passed by ADK's service registry; has no effect.
+            durability: ``"full"`` answers a write when it is synced to disk; ``"normal"`` accepts that a power cut
+                loses the last moments. A crash of the process loses nothing either way.
+            readers: How many reads are served at the same time, at most.
+            max_queue: How many writes may be queued; further callers wait.
+            max_batch: How many writes one transaction takes, at most.
+            busy_timeout: How long a call waits for something contended, in seconds: a place in the queue, a reader,
+                or the lock that another program holds on the file.
+            on_stale: ``"reject"`` refuses an append through a Session that another handle has overtaken;
+                ``"append"`` takes it, as the in-memory service does.
+            log_cache: ``"copy"`` gives each reader shallow copies of cached events, ``"share"`` the cached objects
+                themselves, ``"off"`` decodes the log each time.
+            log_cache_bytes: About how much memory the cache of decoded events may take.
+
+        Raises:
+            ConfigurationError: If an option or the path cannot be used.
+            StorageError: If the file cannot be opened, is damaged, or is not a database of sessiondb.
+        """
+        del agents_dir
+        store_options = StoreOptions(durability, readers, max_queue, max_batch, busy_timeout)
+        self._options = ServiceOptions(on_stale, log_cache, log_cache_bytes)
+        self._opened = open_store(config.resolve_path(path, uri), store_options)
+        self._closed = False
+        self._cache = None if log_cache == "off" else LogCache(log_cache_bytes)
+        self._handles = _Handles()
+        # A service that is dropped without close() gives up its file all the same.
+        self._finalizer = weakref.finalize(self, _abandoned, self._opened, repr(self))
+        self._finalizer.atexit = False
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {str(self._opened.path)!r}{' closed' if self._closed else ''}>"
+
+    @property
+    def _store(self) -> SqliteStore:
+        if self._closed:
+            raise ServiceClosedError("the session service is closed")
+        return self._opened
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def create_session(
+        self,
+        app_name: str,
+        user_id: str,
+        session_id: str | None = None,
+        state: dict[str, Any] | None = None,
+    ) -> Session:
+        """Creates a session.
+
+        Args:
+            app_name: The app it belongs to.
+            user_id: The user it belongs to.
+            session_id: Its id, stripped of white space around it; generated if blank or None.
+            state: The state it starts with. ``app:`` and ``user:`` keys go to the app and the user, ``temp:`` keys are
+                dropped, and None deletes a key.
+
+        Returns:
+            The session, with the state of its app and user merged in.
+
+        Raises:
+            AlreadyExistsError: If the user has a session of this id.
+            InvalidInputError: If an id, key or value cannot be stored.
+        """
+        session_id = (_stripped(session_id) if session_id else "") or platform_uuid.new_uuid()
+        key = codec.check_key(app_name, user_id, session_id)
+        delta = codec.encode_delta(_checked_state(state))
+        time = platform_time.get_time()
+        command = CreateSession(key, time, codec.timestamp_text(time), delta.stored)
+        outcome: Outcome = await self._store.write(command)
+        if outcome.status is Status.EXISTS:
+            raise AlreadyExistsError(f"Session with id {session_id} already exists.")
+        if self._cache is not None:
+            # The first read of a new session has an entry to start from.
+            self._cache.put(key, CachedLog(LogPosition(outcome.incarnation, 0, 0), [], complete=True, bytes=0))
+        return codec.build_session(
+            key,
+            codec.decode_state(key, outcome.session_state, outcome.user_state, outcome.app_state),
+            [],
+            time,
+            _marker(outcome.incarnation, outcome.revision),
+        )
+
+    async def get_session(
+        self,
+        app_name: str,
+        user_id: str,
+        session_id: str,
+        config: GetSessionConfig | None = None,
+    ) -> Session | None:
+        """Reads a session: its events in the order in which they were appended, and the state of all scopes merged.
+
+        The session, its state and its events are of one moment, and no write that was answered before is missing.
+
+        Args:
+            app_name: The app it belongs to.
+            user_id: The user it belongs to.
+            session_id: Its id, stripped of white space around it.
+            config: ``num_recent_events`` keeps the newest events only (0: none); of those, ``after_timestamp`` keeps
+                the ones at or after a moment.
+
+        Returns:
+            The session, or None if there is none.
+
+        Raises:
+            CorruptRowError: If a row of this session cannot be read.
+        """
+        key = codec.check_key(app_name, user_id, _stripped(session_id))
+        wanted = _Wanted.of(config)
+        cached = None if self._cache is None else self._cache.get(key)
+        if wanted.newest == 0:
+            cached = None
+            query = GetSession(key, newest=0)
+            tiny = True
+        elif cached is not None and wanted.is_within(cached):
+            query = GetSession(key, known=cached.position, oldest=_INLINE_ROWS)
+            tiny = True
+        else:
+            cached = None
+            query = GetSession(key, newest=wanted.newest, since=wanted.since if wanted.newest is None else None)
+            tiny = False
+        if tiny:
+            found = self._store.read_inline(query, self._assembler(query, cached, wanted))
+            if found is not None and not isinstance(found[0], _TooMany):
+                return found[0]
+            query = replace(query, oldest=None)
+        session = await self._store.read(query, self._assembler(query, cached, wanted))
+        assert not isinstance(session, _TooMany)  # only a query with a limit finds too many
+        return session
+
+    async def list_sessions(
+        self, app_name: str | None = None, user_id: str | None = None
+    ) -> SessionList:
+        """Lists sessions, the one updated last at the end.
+
+        Args:
+            app_name: Only this app's; None: all apps.
+            user_id: Only this user's (``""`` is a user too); None: all users.
+
+        Returns:
+            ADK's response, which is also a sequence of dicts, see :class:`~sessiondb.listing.SessionList`.
+        """
+        query = ListSessions(
+            None if app_name is None else codec.check_text("app_name", app_name),
+            None if user_id is None else codec.check_text("user_id", user_id),
+        )
+        return await self._store.read(query, _listing)
+
+    async def delete_session(
+        self, app_name: str, user_id: str, session_id: str
+    ) -> None:
+        """Deletes a session with its events and its own state; does nothing if there is none.
+
+        The state of its app and user stays.
+        """
+        key = codec.check_key(app_name, user_id, _stripped(session_id))
+        await self._store.write(DeleteSession(key))
+        if self._cache is not None:
+            self._cache.discard(key)
+
+    async def append_event(self, session: Session, event: Event) -> Event:
+        """Appends an event to a conversation, and applies its state delta.
+
+        The call returns when the event is on disk and ``session`` holds it. None in the delta deletes a key;
+        ``temp:`` keys go to ``session`` only and are taken out of the event. An event that is in the log already,
+        equal in all fields, changes nothing. A partial event is returned as it is.
+
+        A cancelled call leaves nothing open: either nothing was written and ``session`` is as before, or the event is
+        on disk and in ``session``.
+
+        Raises:
+            SessionNotFoundError: If the session does not exist.
+            StaleSessionError: If another handle has appended since ``session`` was read: read it again.
+            InvalidInputError: If the event cannot be stored.
+        """
+        if not isinstance(session, Session):
+            raise InvalidInputError(f"session must be an ADK Session, not {type(session).__name__}")
+        if not isinstance(event, Event):
+            raise InvalidInputError(f"event must be an ADK Event, not {type(event).__name__}")
+        if event.partial:
+            return event
+        key = codec.check_key(session.app_name, session.user_id, session.id)
+        delta = codec.encode_delta(_checked_state(event.actions.state_delta))
+        record = codec.encode_event(event, delta)
+
+        def bring_in_line(ticket: Any) -> None:
+            if ticket.error is None and ticket.outcome.status is Status.DONE:
+                _apply(session, event, delta, ticket.outcome)
+
+        if self._options.on_stale == "append":
+            outcome: Outcome = await self._store.write(AppendEvent(key, record, delta.stored, None), bring_in_line)
+        else:
+            handle = self._handles.take(session)
+            try:
+                outcome = await self._store.write(AppendEvent(key, record, delta.stored, handle), bring_in_line)
+            finally:
+                self._handles.give_back(session)
+        if outcome.status is Status.MISSING:
+            raise SessionNotFoundError(f"Session {session.id} not found.")
+        if outcome.status is Status.STALE:
+            logger.info("stale_append_rejected", app_name=key.app_name, session_id=key.session_id)
+            raise StaleSessionError(
+                f"Session {session.id} has been modified in storage since it was loaded: another handle has appended"
+                " to it. Read it again with get_session and append to that."
+            )
+        return event
+
+    async def update_keys(self, app_name: str, user_id: str, session_id: str, delta: Mapping[str, Any]) -> None:
+        """Changes state from outside any conversation.
+
+        The change is recorded as an event of the log, merges by key, and leaves open handles valid, so a run in
+        progress goes on. None deletes a key; ``temp:`` keys are not stored.
+
+        Raises:
+            SessionNotFoundError: If the session does not exist.
+            InvalidInputError: If a key or value cannot be stored.
+        """
+        key = codec.check_key(app_name, user_id, _stripped(session_id))
+        encoded = codec.encode_delta(_checked_state(delta))
+        event = Event(
+            # ADK's own state updates from outside a run carry the user as author: any other name is taken for an
+            # agent that has left.
+            invocation_id=f"update-{platform_uuid.new_uuid()}",
+            author="user",
+            actions=EventActions(state_delta=encoded.event_delta),
+        )
+        command = UpdateKeys(key, codec.encode_event(event, encoded), encoded.stored)
+        outcome: Outcome = await self._store.write(command)
+        if outcome.status is Status.MISSING:
+            raise SessionNotFoundError(f"Session {key.session_id} not found.")
+
+    async def get_user_state(self, app_name: str, user_id: str) -> dict[str, Any]:
+        """Returns what is stored for a user of an app, keys without ``user:``; ``{}`` if nothing is."""
+        query = GetUserState(codec.check_text("app_name", app_name), codec.check_text("user_id", user_id))
+        owner = SessionKey(app_name, user_id, "")
+
+        def decode(state: str) -> dict[str, Any]:
+            return codec.decode_scope(owner, state)
+
+        found = self._store.read_inline(query, decode)
+        return found[0] if found is not None else await self._store.read(query, decode)
+
+    async def flush(self) -> None:
+        """Returns once every write that was queued before is on disk."""
+        await self._store.write(Flush())
+
+    async def close(self) -> None:
+        """Commits what is queued, ends the threads and closes the file; further calls raise ServiceClosedError.
+
+        Idempotent. A cancelled call finishes closing first. A file that other services of the process share stays
+        open for them.
+        """
+        self._closed = True
+        await self._opened.release(first=self._finalizer.detach() is not None)
+
+    def get_event_count(self, app_name: str, user_id: str, session_id: str) -> int:
+        """Counts the events of a session, 0 if there is none. Callable from any thread, which it blocks."""
+        return self._store.read_from_thread(CountEvents(codec.check_key(app_name, user_id, _stripped(session_id))))
+
+    def get_stats(self) -> ServiceStats:
+        """Measures the database and the running service. Callable from any thread, which it blocks.
+
+        What is on disk is counted in one snapshot, beside the writer. The keys are documented in
+        :class:`~sessiondb.stats.ServiceStats`.
+        """
+        store = self._store
+        size = store.read_from_thread(MeasureStore())
+        running = store.measure()
+        cache = self._cache
+        return ServiceStats(
+            sessions=size.sessions,
+            events=size.events,
+            state_keys=size.state_keys,
+            db_size_mb=size.file_bytes / 2**20,
+            **running._asdict(),
+            cache_hits=0 if cache is None else cache.hits,
+            cache_misses=0 if cache is None else cache.misses,
+            cache_bytes=0 if cache is None else cache.bytes,
+        )
+
+    def vacuum(self) -> None:
+        """Checks the file, gives free space back and refreshes statistics. Callable from any thread, which it blocks.
+
+        Writes wait meanwhile; reads go on.
+
+        Raises:
+            DatabaseCorruptError: If the file is damaged. It was not changed.
+        """
+        self._store.write_from_thread(Vacuum())
+
+    def _assembler(
+        self, query: GetSession, cached: CachedLog | None, wanted: _Wanted
+    ) -> Callable[[SessionSnapshot | None], Session | _TooMany | None]:
+        """Returns what makes a Session of the answer to ``query``, and keeps what it decoded for later reads."""
+        key = query.key
+        cache = self._cache
+
+        def assemble(snapshot: SessionSnapshot | None) -> Session | _TooMany | None:
+            if snapshot is None:
+                if cache is not None:
+                    cache.discard(key)
+                return None
+            head, rows = snapshot
+            if query.oldest is not None and len(rows) >= query.oldest:
+                return _TOO_MANY
+            known: CachedLog | None = None
+            if cached is not None and cached.position[:2] == (head.incarnation, head.log_epoch):
+                known = cached
+            log = _extended(known, rows, head, key, complete=wanted.has_first(rows) if cached is None else True)
+            if cache is not None and log is not known and query.newest != 0 and query.since is None:
+                cache.put(key, log)
+            events = wanted.of_log(log.events)
+            return codec.build_session(
+                key,
+                codec.decode_state(key, head.session_state, head.user_state, head.app_state),
+                [codec.copy_event(event) for event in events] if self._options.log_cache == "copy" else list(events),
+                head.update_time,
+                _marker(head.incarnation, head.revision),
+            )
+
+        return assemble
+
+
+class _TooMany:
+    """Stands for a session whose log has grown too much to be read in the caller's thread."""
+
+
+_TOO_MANY = _TooMany()
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """Which events of a log a caller wants."""
+
+    newest: int | None
+    since: float | None
+
+    @classmethod
+    def of(cls, config: GetSessionConfig | None) -> _Wanted:
+        return _ALL if config is None else cls(config.num_recent_events, config.after_timestamp)
+
+    def is_within(self, cached: CachedLog) -> bool:
+        """Whether a cached log, and what came since, hold all of them."""
+        return cached.complete or (self.newest is not None and len(cached.events) >= self.newest)
+
+    def has_first(self, rows: Sequence[EventRow]) -> bool:
+        """Whether rows that were read for this hold the log from its first event on."""
+        if self.newest is None:
+            return self.since is None
+        return len(rows) < self.newest
+
+    def of_log(self, events: Sequence[Event]) -> Sequence[Event]:
+        """Picks them."""
+        if self.newest is not None:
+            events = events[-self.newest :] if self.newest else ()
+        if self.since is not None:
+            events = [event for event in events if event.timestamp >= self.since]
+        return events
+
+
+_ALL = _Wanted(None, None)
+
+
+class _Handles:
+    """The handles of Sessions with appends in flight, by the Session's identity."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._in_flight: dict[int, tuple[Handle, int]] = {}
+
+    def take(self, session: Session) -> Handle:
+        """Returns the handle of a Session, the same one for all appends that overlap."""
+        with self._lock:
+            # An entry's Session is held by the append in flight, so no other can have the same identity.
+            handle, users = self._in_flight.get(id(session)) or (_handle_of(session), 0)
+            self._in_flight[id(session)] = (handle, users + 1)
+            return handle
+
+    def give_back(self, session: Session) -> None:
+        """Ends one use of a handle."""
+        with self._lock:
+            handle, users = self._in_flight.pop(id(session))
+            if users > 1:
+                self._in_flight[id(session)] = (handle, users - 1)
+
+
+_MARKER = "sessiondb"
+
+
+def _marker(incarnation: int, revision: int) -> str:
+    return f"{_MARKER}:{incarnation}:{revision}"
+
+
+def _handle_of(session: Session) -> Handle:
+    # The field that ADK gives storage for this purpose; it does not travel in the JSON of a Session.
+    marker = session._storage_update_marker
+    if marker is not None:
+        kind, _, numbers = marker.partition(":")
+        if kind == _MARKER:
+            incarnation, _, revision = numbers.partition(":")
+            return Handle(int(incarnation), int(revision), "")
+    return Handle(None, 0, session.events[-1].id if session.events else "")
+
+
+def _apply(session: Session, event: Event, delta: codec.EncodedDelta, outcome: Outcome) -> None:
+    """Brings a live Session, and the event, in line with what was stored."""
+    if event.actions.state_delta:
+        event.actions.state_delta = delta.event_delta
+        session.state.update(delta.temp)
+        session.state.update(delta.live)
+        for name in delta.deleted:
+            session.state.pop(name, None)
+    session.events.append(event)
+    session.last_update_time = event.timestamp
+    session._storage_update_marker = _marker(outcome.incarnation, outcome.revision)
+
+
+def _extended(
+    known: CachedLog | None, rows: Sequence[EventRow], head: SessionHead, key: SessionKey, *, complete: bool
+) -> CachedLog:
+    """Returns a cached log with the rows that came since, decoded."""
+    if known is not None and not rows:
+        return known
+    decoded = [codec.decode_event(row, key) for row in rows]
+    size = estimate_bytes(len(rows), sum(map(codec.row_characters, rows)))
+    position = LogPosition(head.incarnation, head.log_epoch, rows[-1].row_id if rows else 0)
+    if known is None:
+        return CachedLog(position, decoded, complete, size)
+    return CachedLog(position, [*known.events, *decoded], known.complete, known.bytes + size)
+
+
+def _listing(summaries: Sequence[SessionSummary]) -> SessionList:
+    sessions = []
+    rows = []
+    for key, created_at, updated_at, head in summaries:
+        state = codec.decode_state(key, head.session_state, head.user_state, head.app_state)
+        sessions.append(
+            codec.build_session(key, state, [], head.update_time, _marker(head.incarnation, head.revision))
+        )
+        rows.append({**key._asdict(), "created_at": created_at, "updated_at": updated_at})
+    return SessionList.of(sessions, rows)
+
+
+def _stripped(session_id: str) -> str:
+    return session_id.strip() if isinstance(session_id, str) else session_id
+
+
+def _checked_state(state: object) -> Mapping[str, Any]:
+    if state is None:
+        return {}
+    if not isinstance(state, Mapping):
+        raise InvalidInputError(f"state must be a mapping of keys to values, not {type(state).__name__}")
+    return state
+
+
+def _abandoned(store: SqliteStore, name: str) -> None:
+    warnings.warn(f"{name} was never closed; use `async with` or `await service.close()`", ResourceWarning, stacklevel=2)
+    store.release_in_background()

@@ -1,0 +1,137 @@
+"""The one place that opens a connection and sets its PRAGMAs."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import quote
+
+from sessiondb.config import Durability
+from sessiondb.errors import ConfigurationError, DatabaseBusyError, StorageError, UnsupportedDatabaseError
+from sessiondb.errors import DatabaseCorruptError, WriteFailedError
+
+# Statements vary only in the number of rows of a batch, in a few steps; all of them stay prepared.
+_CACHED_STATEMENTS = 256
+
+# Primary result codes, see https://www.sqlite.org/rescode.html; the low byte of an extended code.
+_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def prepare_file(path: Path) -> None:
+    """Makes sure that a private, regular file is at ``path``; missing folders are created, private too.
+
+    An existing file is looked at, never opened: closing any descriptor of a database file gives up all POSIX locks
+    that this process holds on it.
+
+    Raises:
+        ConfigurationError: If the path is a symlink, a folder or a special file.
+        StorageError: If the file or a folder cannot be created.
+    """
+    try:
+        # mkdir(parents=True) gives only the last folder the mode; each one made here is to be private.
+        for folder in reversed([parent for parent in path.parents if not parent.exists()]):
+            with suppress(FileExistsError):
+                folder.mkdir(mode=0o700)
+        with suppress(FileExistsError):
+            # SQLite gives -wal and -shm the mode of the database file.
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        mode = path.lstat().st_mode
+    except OSError as error:
+        raise StorageError(f"cannot create {str(path)!r}: {error.strerror or error}") from error
+    if stat.S_ISLNK(mode):
+        raise ConfigurationError(
+            f"{str(path)!r} is a symbolic link, which could lead writes to a file of somebody else's choice; give the"
+            " path of the file itself"
+        )
+    if not stat.S_ISREG(mode):
+        raise ConfigurationError(f"{str(path)!r} is not a regular file")
+
+
+def open_writer(path: Path, durability: Durability, busy_timeout: float) -> sqlite3.Connection:
+    """Opens the connection that writes, in WAL mode.
+
+    Raises:
+        DatabaseCorruptError, UnsupportedDatabaseError, DatabaseBusyError, WriteFailedError: If SQLite refuses the
+            file.
+    """
+    connection = _connect(path, "rw")
+    try:
+        _set_busy_timeout(connection, busy_timeout)
+        mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+        if mode != "wal":
+            raise UnsupportedDatabaseError(
+                f"{str(path)!r} cannot be kept in WAL mode (it stays in {mode!r}): WAL needs a local file system with"
+                " shared memory, not a network mount"
+            )
+        # Checkpoints are the writer's own, between batches: one inside COMMIT could raise though the data is committed.
+        connection.execute("PRAGMA wal_autocheckpoint=0")
+        connection.execute(f"PRAGMA synchronous={durability}")
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("PRAGMA temp_store=MEMORY")
+        connection.execute("PRAGMA trusted_schema=OFF")
+        connection.execute("PRAGMA cell_size_check=ON")
+        connection.execute("PRAGMA cache_size=-65536")
+    except sqlite3.Error as error:
+        connection.close()
+        raise translate(error, path) from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_reader(path: Path, busy_timeout: float) -> sqlite3.Connection:
+    """Opens a connection that cannot write."""
+    connection = _connect(path, "ro")
+    try:
+        _set_busy_timeout(connection, busy_timeout)
+        connection.execute("PRAGMA query_only=ON")
+        connection.execute("PRAGMA wal_autocheckpoint=0")
+        connection.execute("PRAGMA trusted_schema=OFF")
+        connection.execute("PRAGMA cache_size=-16384")
+    except sqlite3.Error as error:
+        connection.close()
+        raise translate(error, path) from error
+    return connection
+
+
+def primary_code(error: sqlite3.Error) -> int:
+    """Returns the primary result code of an error; 0 if SQLite had no part in it."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def translate(error: sqlite3.Error, path: Path) -> StorageError:
+    """Returns the sessiondb error for an error of SQLite."""
+    code = primary_code(error)
+    name = getattr(error, "sqlite_errorname", type(error).__name__)
+    where = f"{str(path)!r}: {error} ({name})"
+    if code in _BUSY:
+        return DatabaseBusyError(f"another program held the lock for longer than busy_timeout: {where}")
+    if code == sqlite3.SQLITE_NOTADB:
+        return UnsupportedDatabaseError(f"not an SQLite database; it was not changed: {where}")
+    if code == sqlite3.SQLITE_CORRUPT:
+        return DatabaseCorruptError(
+            f"the file is damaged, and was not changed; restore a backup or recover into a new file: {where}"
+        )
+    return WriteFailedError(f"SQLite refused the operation: {where}")
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    try:
+        return sqlite3.connect(
+            f"file:{quote(str(path))}?mode={mode}",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=_CACHED_STATEMENTS,
+        )
+    except sqlite3.Error as error:
+        raise translate(error, path) from error
+
+
+def _set_busy_timeout(connection: sqlite3.Connection, seconds: float) -> None:
+    connection.execute(f"PRAGMA busy_timeout={int(seconds * 1000)}")

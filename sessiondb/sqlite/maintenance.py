@@ -1,0 +1,117 @@
+"""What the writer does beside commands: checkpoints, vacuum, integrity."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from pathlib import Path
+
+from sessiondb.errors import DatabaseCorruptError
+from sessiondb.log import logger
+
+_DUE_BYTES = 16 * 1024 * 1024
+_IDLE_SECONDS = 1.0
+# Readers of this process are done within a fraction of this; others are not waited for, since appends wait meanwhile.
+_READERS_MAY_TAKE_MS = 50
+_MOST_PROBLEMS = 20
+
+
+class WalKeeper:
+    """Checkpoints the write-ahead log between batches: when it has grown, and once when the writer falls idle.
+
+    The mode is one that holds the write lock (TRUNCATE): with PASSIVE checkpoints SQLite before 3.51.3 can skip frames
+    of a log that another connection resets meanwhile ("WAL-reset" defect). Slow readers are not waited for: a
+    checkpoint that cannot finish is tried again when the log has grown by as much again.
+
+    Attributes:
+        checkpoints: Checkpoints that moved the whole log into the database file.
+        blocked: Checkpoints that a reader, or another program, kept from finishing.
+        failed: Checkpoints that SQLite refused.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self.checkpoints = 0
+        self.blocked = 0
+        self.failed = 0
+        self._connection = connection
+        self._wal = path.with_name(path.name + "-wal")
+        self._path = path
+        self._due_bytes = _DUE_BYTES
+        self._idle_work = self.size > 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of the log file."""
+        try:
+            return self._wal.stat().st_size
+        except OSError:
+            return 0
+
+    @property
+    def patience(self) -> float | None:
+        """How long the writer waits for commands before it comes back to checkpoint, in seconds; None: for ever."""
+        return _IDLE_SECONDS if self._idle_work else None
+
+    def use(self, connection: sqlite3.Connection) -> None:
+        """Goes on with another connection to the same file."""
+        self._connection = connection
+
+    def checkpoint_if_due(self, *, idle: bool) -> None:
+        """Called after each batch (``idle`` False), and when none came for as long as :attr:`patience`."""
+        if idle:
+            self._idle_work = False
+            self.checkpoint()
+        else:
+            self._idle_work = True
+            if self.size >= self._due_bytes:
+                self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """Moves the log into the database file, as far as readers allow, and empties it. Never raises for SQLite."""
+        started = time.perf_counter()
+        try:
+            (timeout,) = self._connection.execute("PRAGMA busy_timeout").fetchone()
+            self._connection.execute(f"PRAGMA busy_timeout={_READERS_MAY_TAKE_MS}")
+            try:
+                busy, frames, done = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            finally:
+                self._connection.execute(f"PRAGMA busy_timeout={timeout}")
+        except sqlite3.Error as error:
+            self.failed += 1
+            self._due_bytes = self.size + _DUE_BYTES
+            logger.warning("checkpoint_failed", path=str(self._path), error=str(error))
+            return
+        if busy:
+            self.blocked += 1
+            self._due_bytes = self.size + _DUE_BYTES
+            logger.info(
+                "checkpoint_blocked", path=str(self._path), wal_bytes=self.size, frames=frames, checkpointed=done
+            )
+            return
+        self.checkpoints += 1
+        self._due_bytes = _DUE_BYTES
+        logger.debug("checkpoint", path=str(self._path), seconds=time.perf_counter() - started)
+
+
+def vacuum(connection: sqlite3.Connection, path: Path) -> None:
+    """Checks the file, then rebuilds it without free pages and refreshes the planner's statistics.
+
+    Raises:
+        DatabaseCorruptError: If the file is damaged; it is not rebuilt then.
+    """
+    problems = find_problems(connection)
+    if problems:
+        raise DatabaseCorruptError(
+            f"{str(path)!r} is damaged and was not rebuilt: {'; '.join(problems)}. Restore a backup, or recover what is"
+            " readable into a new file"
+        )
+    connection.execute("VACUUM")
+    connection.execute("PRAGMA optimize")
+
+
+def find_problems(connection: sqlite3.Connection) -> list[str]:
+    """Checks pages, indexes and references; returns what is wrong, at most some twenty lines."""
+    problems = [row[0] for row in connection.execute(f"PRAGMA integrity_check({_MOST_PROBLEMS})") if row[0] != "ok"]
+    for table, row_id, parent, _ in connection.execute("PRAGMA foreign_key_check").fetchmany(_MOST_PROBLEMS):
+        problems.append(f"row {row_id} of {table} refers to a row of {parent} that does not exist")
+    return problems

@@ -1,0 +1,188 @@
+"""The read path: a few threads, each with a read-only connection of its own, and one connection for tiny reads."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+from sessiondb.errors import ReaderTimeoutError, ServiceClosedError, StorageError
+from sessiondb.sqlite.connection import open_reader, primary_code, translate
+from sessiondb.waiting import Ticket, settle
+
+ResultT = TypeVar("ResultT")
+Job: TypeAlias = Callable[[sqlite3.Connection], ResultT]
+ReadTicket: TypeAlias = Ticket[Job[Any], Any]
+
+
+class ReaderPool:
+    """Reads beside the writer.
+
+    Jobs are served in the order in which they came, by up to ``size`` threads that are started when there is more to
+    do than those running can take. A job runs to its end on one connection, so nobody holds a connection between two
+    steps of his own.
+    """
+
+    def __init__(self, path: Path, size: int, busy_timeout: float) -> None:
+        self._path = path
+        self._size = size
+        self._busy_timeout = busy_timeout
+        self._lock = threading.Condition(threading.Lock())
+        self._waiting: dict[ReadTicket, None] = {}
+        self._threads: list[threading.Thread] = []
+        self._idle = 0
+        self._closed = False
+        self._suspended = False
+        self._inline = threading.Lock()
+        self._inline_connection: sqlite3.Connection | None = None
+
+    @property
+    def in_use(self) -> int:
+        """Readers at work at this moment."""
+        return len(self._threads) - self._idle
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that no reader has begun yet."""
+        return len(self._waiting)
+
+    def submit(self, ticket: ReadTicket) -> bool:
+        """Queues a job; says whether a reader is free to begin it at once.
+
+        Raises:
+            ServiceClosedError: If the pool is closed.
+        """
+        with self._lock:
+            if self._closed:
+                raise ServiceClosedError("the session service is closed")
+            self._waiting[ticket] = None
+            if len(self._waiting) <= self._idle:
+                self._lock.notify()
+                return True
+            if len(self._threads) < self._size and not self._suspended:
+                thread = threading.Thread(
+                    target=self._serve, name=f"sessiondb-reader-{len(self._threads)}-{self._path.name}", daemon=True
+                )
+                self._threads.append(thread)
+                thread.start()
+                return True
+            return False
+
+    def withdraw(self, ticket: ReadTicket) -> bool:
+        """Takes a job back that no reader has begun; says whether that was so."""
+        with self._lock:
+            return self._waiting.pop(ticket, self) is None
+
+    def try_inline(self, job: Job[ResultT]) -> tuple[ResultT] | None:
+        """Runs a job in the calling thread, if that can be done without waiting for anything; None if not.
+
+        For reads known to be shorter than a hop to a thread and back (50 to 80 us).
+
+        Returns:
+            The job's result, wrapped; None if it was not run.
+
+        Raises:
+            ServiceClosedError: If the pool is closed.
+            StorageError: If SQLite refuses the read.
+        """
+        if not self._inline.acquire(blocking=False):
+            return None
+        try:
+            if self._closed:
+                raise ServiceClosedError("the session service is closed")
+            if self._suspended:
+                return None
+            if self._inline_connection is None:
+                self._inline_connection = open_reader(self._path, 0)
+            return (job(self._inline_connection),)
+        except sqlite3.Error as error:
+            if primary_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                return None
+            raise translate(error, self._path) from error
+        finally:
+            self._inline.release()
+
+    def close(self) -> None:
+        """Ends the pool: running jobs finish, waiting jobs get ServiceClosedError. Blocks; idempotent."""
+        with self._lock:
+            self._closed = True
+            refused = list(self._waiting)
+            self._waiting.clear()
+            threads = list(self._threads)
+            self._lock.notify_all()
+        for ticket in refused:
+            ticket.error = ServiceClosedError("the session service was closed before this read began")
+        settle(refused)
+        for thread in threads:
+            thread.join()
+        with self._inline:
+            self._close_inline()
+
+    def suspend(self) -> None:
+        """Waits until no job is running, and gives up the file until :meth:`resume`."""
+        self._inline.acquire()
+        self._close_inline()
+        with self._lock:
+            self._suspended = True
+            threads = list(self._threads)
+            self._lock.notify_all()
+        # Threads end when told to suspend, closing their connections; they are started anew when needed.
+        for thread in threads:
+            thread.join()
+
+    def resume(self) -> None:
+        """Serves again after :meth:`suspend`."""
+        with self._lock:
+            self._suspended = False
+            waiting = list(self._waiting)
+            self._waiting.clear()
+        self._inline.release()
+        for ticket in waiting:
+            self.submit(ticket)
+
+    def _serve(self) -> None:
+        connection: sqlite3.Connection | None = None
+        try:
+            while True:
+                ticket = self._next()
+                if ticket is None:
+                    return
+                try:
+                    if connection is None:
+                        connection = open_reader(self._path, self._busy_timeout)
+                    ticket.outcome = ticket.work(connection)
+                except sqlite3.Error as error:
+                    ticket.error = translate(error, self._path)
+                except BaseException as error:  # noqa: BLE001  # reaches its caller, and the reader lives on
+                    ticket.error = error
+                settle([ticket])
+        finally:
+            if connection is not None:
+                connection.close()
+
+    def _next(self) -> ReadTicket | None:
+        with self._lock:
+            while not self._waiting or self._suspended:
+                if self._closed or self._suspended:
+                    self._threads.remove(threading.current_thread())
+                    return None
+                self._idle += 1
+                self._lock.wait()
+                self._idle -= 1
+            ticket = next(iter(self._waiting))
+            del self._waiting[ticket]
+            return ticket
+
+    def _close_inline(self) -> None:
+        if self._inline_connection is not None:
+            self._inline_connection.close()
+            self._inline_connection = None
+
+
+def reader_timeout(readers: int, seconds: float) -> StorageError:
+    """Returns the error for a read that waited in vain for a reader."""
+    return ReaderTimeoutError(
+        f"none of the {readers} readers became free within {seconds:g} s; raise `readers`, or read less at once"
+    )

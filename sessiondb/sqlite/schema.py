@@ -1,0 +1,161 @@
+"""The one place that creates and checks the tables.
+
+``adk_sessions``, ``adk_events`` and ``adk_state`` are public: people query them with SQL. ``sessiondb_meta`` is not.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from sessiondb.errors import UnsupportedDatabaseError
+
+APPLICATION_ID = 0x53455344
+"""``SESD`` in ASCII, in the header of every file of ours."""
+
+SCHEMA_VERSION = 1
+
+_TABLES = """
+CREATE TABLE adk_sessions (
+    app_name     TEXT NOT NULL,
+    user_id      TEXT NOT NULL,
+    session_id   TEXT NOT NULL,
+    created_at   TEXT NOT NULL,
+    updated_at   TEXT NOT NULL,
+    update_time  REAL NOT NULL,
+    incarnation  INTEGER NOT NULL,
+    revision     INTEGER NOT NULL DEFAULT 0,
+    last_seq     INTEGER NOT NULL DEFAULT 0,
+    log_epoch    INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (app_name, user_id, session_id)
+);
+
+CREATE TABLE adk_events (
+    id             INTEGER PRIMARY KEY AUTOINCREMENT,
+    app_name       TEXT NOT NULL,
+    user_id        TEXT NOT NULL,
+    session_id     TEXT NOT NULL,
+    invocation_id  TEXT NOT NULL,
+    author         TEXT NOT NULL,
+    timestamp      TEXT NOT NULL,
+    content        TEXT,
+    actions        TEXT NOT NULL,
+    extra          TEXT,
+    seq            INTEGER NOT NULL,
+    revision       INTEGER NOT NULL,
+    event_id       TEXT NOT NULL,
+    event_time     REAL NOT NULL,
+    incarnation    INTEGER NOT NULL,
+    event_hash     INTEGER NOT NULL,
+    FOREIGN KEY (app_name, user_id, session_id)
+        REFERENCES adk_sessions (app_name, user_id, session_id) ON DELETE CASCADE
+);
+
+-- The row id, which every index entry ends with, is the order of the log.
+CREATE INDEX adk_events_log ON adk_events (app_name, user_id, session_id);
+
+-- Finds an event that is delivered again. A hash of the id keeps an entry at half the size of the id itself, and the
+-- incarnation in front keeps the entries of one session together.
+CREATE INDEX adk_events_identity ON adk_events (incarnation, event_hash);
+
+CREATE TABLE adk_state (
+    app_name     TEXT NOT NULL,
+    user_id      TEXT,
+    session_id   TEXT,
+    scope        TEXT NOT NULL CHECK (scope IN ('SESSION', 'USER', 'APP')),
+    state_key    TEXT NOT NULL,
+    state_value  TEXT NOT NULL,
+    updated_at   TEXT NOT NULL,
+    PRIMARY KEY (app_name, user_id, session_id, scope, state_key)
+);
+
+-- NULLs are never equal, so the primary key is unique for SESSION rows only.
+CREATE UNIQUE INDEX adk_state_user ON adk_state (app_name, user_id, state_key) WHERE scope = 'USER';
+CREATE UNIQUE INDEX adk_state_app ON adk_state (app_name, state_key) WHERE scope = 'APP';
+
+CREATE TABLE sessiondb_meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO sessiondb_meta VALUES ('incarnations', 0);
+
+-- Readers keep decoded logs. Rows are only ever added, so whoever changes or removes one by hand must be noticed.
+CREATE TRIGGER adk_events_changed AFTER UPDATE ON adk_events BEGIN
+    UPDATE adk_sessions SET log_epoch = log_epoch + 1
+     WHERE (app_name, user_id, session_id) IN
+           (VALUES (OLD.app_name, OLD.user_id, OLD.session_id), (NEW.app_name, NEW.user_id, NEW.session_id));
+END;
+CREATE TRIGGER adk_events_removed AFTER DELETE ON adk_events BEGIN
+    UPDATE adk_sessions SET log_epoch = log_epoch + 1
+     WHERE app_name = OLD.app_name AND user_id = OLD.user_id AND session_id = OLD.session_id;
+END;
+
+-- Also for programs that delete without PRAGMA foreign_keys: nothing of a session may outlive it.
+CREATE TRIGGER adk_sessions_deleted AFTER DELETE ON adk_sessions BEGIN
+    DELETE FROM adk_events
+     WHERE app_name = OLD.app_name AND user_id = OLD.user_id AND session_id = OLD.session_id;
+    DELETE FROM adk_state
+     WHERE app_name = OLD.app_name AND user_id = OLD.user_id AND session_id = OLD.session_id AND scope = 'SESSION';
+END;
+"""
+
+
+def prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Creates the tables in an empty file, or checks that a file is ours and of a version this code knows.
+
+    Raises:
+        UnsupportedDatabaseError: If it is not; the file is left as it was.
+        sqlite3.Error: As SQLite raises it.
+    """
+    if _is_current(connection, path):
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        # Another process may have been first.
+        if not _is_current(connection, path):
+            for statement in _statements(_TABLES):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def check(connection: sqlite3.Connection, path: Path) -> None:
+    """Checks, without writing, that a file is ours, complete and of a version this code knows.
+
+    Raises:
+        UnsupportedDatabaseError: If it is not.
+    """
+    if not _is_current(connection, path):
+        raise UnsupportedDatabaseError(f"{str(path)!r} holds no sessions yet: it is an empty database")
+
+
+def _is_current(connection: sqlite3.Connection, path: Path) -> bool:
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if application == APPLICATION_ID:
+        if version > SCHEMA_VERSION:
+            raise UnsupportedDatabaseError(
+                f"{str(path)!r} has schema version {version}; this version of sessiondb knows {SCHEMA_VERSION}. It was"
+                " not changed: install a newer sessiondb"
+            )
+        return True
+    (objects,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if application or version or objects:
+        raise UnsupportedDatabaseError(
+            f"{str(path)!r} is a database of another program; it was not changed. Give sessiondb a file of its own"
+        )
+    return False
+
+
+def _statements(script: str) -> list[str]:
+    """Splits a script; executescript() would commit the transaction first."""
+    statements: list[str] = []
+    pending = ""
+    for line in script.splitlines(keepends=True):
+        pending += line
+        if sqlite3.complete_statement(pending):
+            statements.append(pending)
+            pending = ""
+    return statements

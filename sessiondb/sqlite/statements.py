@@ -1,0 +1,471 @@
+"""SQL, nothing else: what each command and query does to the tables.
+
+A batch of appends is *one* statement however many events it holds: an INSERT into a view whose trigger does the work
+of each row. ``sqlite3`` gives up the GIL at every statement and has to get it back, which takes up to a switch
+interval (5 ms) beside a busy Python thread; what a statement does inside takes no GIL at all.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from typing import Any, TypeVar
+
+from sessiondb.commands import AppendEvent, CreateSession, DeleteSession, Flush, Handle, UpdateKeys
+from sessiondb.queries import CountEvents, GetSession, GetUserState, ListSessions, MeasureStore, Query
+from sessiondb.records import (
+    EventRow,
+    Outcome,
+    SessionHead,
+    SessionKey,
+    SessionSnapshot,
+    SessionSummary,
+    Status,
+    StoreSize,
+)
+
+ResultT = TypeVar("ResultT")
+
+# The rows of a batch are padded to one of these counts, so that as few statements are ever prepared.
+_BATCH_SIZES = (1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+
+_WRITE_COLUMNS = (
+    "n",
+    "previous",
+    "checked",
+    "advance",
+    "incarnation",
+    "revision",
+    "last_event_id",
+    "last_event_hash",
+    "app_name",
+    "user_id",
+    "session_id",
+    "event_id",
+    "event_hash",
+    "invocation_id",
+    "author",
+    "event_time",
+    "timestamp",
+    "content",
+    "actions",
+    "extra",
+    "session_delta",
+    "user_delta",
+    "app_delta",
+)
+_CREATE_COLUMNS = (
+    "n",
+    "app_name",
+    "user_id",
+    "session_id",
+    "event_time",
+    "timestamp",
+    "session_delta",
+    "user_delta",
+    "app_delta",
+)
+
+_THIS_SESSION = "app_name = NEW.app_name AND user_id = NEW.user_id AND session_id = NEW.session_id"
+_DONE = f"(SELECT status FROM verdicts WHERE n = NEW.n) = {Status.DONE}"
+
+# A delta is an array of [key, value]; the value is JSON text, or null to delete the key.
+_APPLY_DELTA = f"""
+    INSERT INTO adk_state
+        SELECT NEW.app_name, NEW.user_id, NEW.session_id, 'SESSION', value ->> 0, value ->> 1, NEW.timestamp
+          FROM json_each(NEW.session_delta) WHERE value ->> 1 IS NOT NULL AND {_DONE}
+        ON CONFLICT (app_name, user_id, session_id, scope, state_key)
+        DO UPDATE SET state_value = excluded.state_value, updated_at = excluded.updated_at;
+    INSERT INTO adk_state
+        SELECT NEW.app_name, NEW.user_id, NULL, 'USER', value ->> 0, value ->> 1, NEW.timestamp
+          FROM json_each(NEW.user_delta) WHERE value ->> 1 IS NOT NULL AND {_DONE}
+        ON CONFLICT (app_name, user_id, state_key) WHERE scope = 'USER'
+        DO UPDATE SET state_value = excluded.state_value, updated_at = excluded.updated_at;
+    INSERT INTO adk_state
+        SELECT NEW.app_name, NULL, NULL, 'APP', value ->> 0, value ->> 1, NEW.timestamp
+          FROM json_each(NEW.app_delta) WHERE value ->> 1 IS NOT NULL AND {_DONE}
+        ON CONFLICT (app_name, state_key) WHERE scope = 'APP'
+        DO UPDATE SET state_value = excluded.state_value, updated_at = excluded.updated_at;
+    DELETE FROM adk_state WHERE {_THIS_SESSION} AND scope = 'SESSION' AND state_key IN
+        (SELECT value ->> 0 FROM json_each(NEW.session_delta) WHERE value ->> 1 IS NULL) AND {_DONE};
+    DELETE FROM adk_state WHERE app_name = NEW.app_name AND user_id = NEW.user_id AND scope = 'USER' AND state_key IN
+        (SELECT value ->> 0 FROM json_each(NEW.user_delta) WHERE value ->> 1 IS NULL) AND {_DONE};
+    DELETE FROM adk_state WHERE app_name = NEW.app_name AND scope = 'APP' AND state_key IN
+        (SELECT value ->> 0 FROM json_each(NEW.app_delta) WHERE value ->> 1 IS NULL) AND {_DONE};
+"""
+
+
+# State rows as one JSON object; values are kept to the letter.
+_OBJECT = "'{' || coalesce(group_concat(json_quote(state_key) || ':' || state_value), '') || '}'"
+
+
+def _object_of(condition: str) -> str:
+    return f"(SELECT {_OBJECT} FROM adk_state WHERE {condition})"
+
+
+_BATCH_OBJECTS = (
+    """
+    CREATE TEMP TABLE verdicts (
+        n           INTEGER PRIMARY KEY,
+        status      INTEGER NOT NULL,
+        incarnation INTEGER,
+        revision    INTEGER,
+        seq         INTEGER,
+        session_state TEXT,
+        user_state  TEXT,
+        app_state   TEXT
+    )
+    """,
+    f"CREATE TEMP VIEW log_writes AS SELECT {', '.join(f'NULL AS {name}' for name in _WRITE_COLUMNS)}",
+    f"CREATE TEMP VIEW new_sessions AS SELECT {', '.join(f'NULL AS {name}' for name in _CREATE_COLUMNS)}",
+    # `previous` is the row, in the same batch, of the append before this one through the same handle: it knows the
+    # revision that the handle has by now. Without it the handle's own revision holds; a handle that has none names the
+    # last event it knows instead. A verdict's revision is what its handle expects from here on.
+    f"""
+    CREATE TEMP TRIGGER write_to_log INSTEAD OF INSERT ON log_writes WHEN NEW.n IS NOT NULL BEGIN
+        INSERT INTO verdicts (n, status, incarnation, revision, seq)
+            SELECT NEW.n, status, iif(status = {Status.DONE}, incarnation, expected_incarnation),
+                   iif(status = {Status.DONE}, revision + NEW.advance, expected), last_seq + 1
+              FROM (
+                SELECT s.incarnation, s.revision, s.last_seq, expected, expected_incarnation,
+                       CASE
+                         WHEN s.incarnation IS NULL THEN {Status.MISSING}
+                         WHEN EXISTS (
+                            SELECT 1 FROM adk_events AS e
+                             WHERE e.incarnation = s.incarnation AND e.event_hash = NEW.event_hash
+                               AND e.event_id = NEW.event_id AND e.event_time = NEW.event_time
+                               AND e.invocation_id = NEW.invocation_id AND e.author = NEW.author
+                               AND e.content IS NEW.content AND e.actions = NEW.actions AND e.extra IS NEW.extra
+                         ) THEN {Status.DUPLICATE}
+                         WHEN NOT NEW.checked THEN {Status.DONE}
+                         WHEN expected IS NOT NULL THEN
+                            iif(s.revision = expected AND s.incarnation IS expected_incarnation,
+                                {Status.DONE}, {Status.STALE})
+                         WHEN NEW.last_event_id = '' THEN iif(s.revision = 0, {Status.DONE}, {Status.STALE})
+                         WHEN EXISTS (
+                            SELECT 1 FROM adk_events AS e
+                             WHERE e.incarnation = s.incarnation AND e.event_hash = NEW.last_event_hash
+                               AND e.event_id = NEW.last_event_id AND e.revision = s.revision
+                         ) THEN {Status.DONE}
+                         ELSE {Status.STALE}
+                       END AS status
+                  FROM (
+                    SELECT CASE WHEN NEW.previous IS NULL THEN NEW.revision
+                                ELSE (SELECT revision FROM verdicts WHERE n = NEW.previous) END AS expected,
+                           CASE WHEN NEW.previous IS NULL THEN NEW.incarnation
+                                ELSE (SELECT incarnation FROM verdicts WHERE n = NEW.previous) END AS expected_incarnation
+                  ) LEFT JOIN adk_sessions AS s
+                    ON s.app_name = NEW.app_name AND s.user_id = NEW.user_id AND s.session_id = NEW.session_id
+              );
+        INSERT INTO adk_events (app_name, user_id, session_id, invocation_id, author, timestamp, content, actions, extra,
+                                seq, revision, event_id, event_time, incarnation, event_hash)
+            SELECT NEW.app_name, NEW.user_id, NEW.session_id, NEW.invocation_id, NEW.author, NEW.timestamp, NEW.content,
+                   NEW.actions, NEW.extra, seq, revision, NEW.event_id, NEW.event_time, incarnation, NEW.event_hash
+              FROM verdicts WHERE n = NEW.n AND status = {Status.DONE};
+        UPDATE adk_sessions
+           SET revision = revision + NEW.advance, last_seq = last_seq + 1, updated_at = NEW.timestamp,
+               update_time = NEW.event_time
+         WHERE {_THIS_SESSION} AND {_DONE};
+        {_APPLY_DELTA}
+    END
+    """,
+    f"""
+    CREATE TEMP TRIGGER create_session INSTEAD OF INSERT ON new_sessions WHEN NEW.n IS NOT NULL BEGIN
+        INSERT INTO verdicts (n, status, incarnation, revision)
+            SELECT NEW.n, iif(EXISTS (SELECT 1 FROM adk_sessions WHERE {_THIS_SESSION}), {Status.EXISTS}, {Status.DONE}),
+                   value + 1, 0
+              FROM sessiondb_meta WHERE name = 'incarnations';
+        UPDATE sessiondb_meta SET value = value + 1 WHERE name = 'incarnations' AND {_DONE};
+        INSERT INTO adk_sessions (app_name, user_id, session_id, created_at, updated_at, update_time, incarnation)
+            SELECT NEW.app_name, NEW.user_id, NEW.session_id, NEW.timestamp, NEW.timestamp, NEW.event_time, incarnation
+              FROM verdicts WHERE n = NEW.n AND status = {Status.DONE};
+        {_APPLY_DELTA}
+        UPDATE verdicts SET
+            session_state = {_object_of(f"{_THIS_SESSION} AND scope = 'SESSION'")},
+            user_state = {_object_of("app_name = NEW.app_name AND user_id = NEW.user_id AND scope = 'USER'")},
+            app_state = {_object_of("app_name = NEW.app_name AND scope = 'APP'")}
+         WHERE n = NEW.n AND status = {Status.DONE};
+    END
+    """,
+)
+
+_VERDICTS = (
+    "SELECT json_group_array(json_array(status, incarnation, revision, session_state, user_state, app_state))"
+    " FROM (SELECT * FROM verdicts ORDER BY n)"
+)
+_DELETE = "DELETE FROM adk_sessions WHERE app_name = ? AND user_id = ? AND session_id = ?"
+
+DataCommand = AppendEvent | UpdateKeys | CreateSession | DeleteSession | Flush
+
+
+def install(connection: sqlite3.Connection) -> None:
+    """Creates what a writing connection needs beside the tables, in its own temporary schema."""
+    for statement in _BATCH_OBJECTS:
+        connection.execute(statement)
+
+
+def write(connection: sqlite3.Connection, commands: Sequence[DataCommand]) -> list[Outcome]:
+    """Carries out commands in their order, within the transaction that is open; one outcome for each.
+
+    Raises:
+        sqlite3.Error: If SQLite refuses a statement. Whether a single command or the file is to blame, and how much of
+            the transaction is undone, is for the caller to find out.
+    """
+    outcomes: list[Outcome] = []
+    run: list[DataCommand] = []
+    kind = None
+    for command in commands:
+        next_kind = _KINDS[type(command)]
+        if next_kind is not kind:
+            _write_run(connection, kind, run, outcomes)
+            run = []
+            kind = next_kind
+        run.append(command)
+    _write_run(connection, kind, run, outcomes)
+    return outcomes
+
+
+_KINDS: dict[type[Any], str] = {
+    AppendEvent: "log",
+    UpdateKeys: "log",
+    CreateSession: "create",
+    DeleteSession: "delete",
+    Flush: "flush",
+}
+
+
+def _write_run(
+    connection: sqlite3.Connection, kind: str | None, run: list[Any], outcomes: list[Outcome]
+) -> None:
+    if kind == "log":
+        _insert(connection, _WRITES, _write_parameters(run), len(run))
+        outcomes += _verdicts(connection)
+    elif kind == "create":
+        _insert(connection, _CREATES, _create_parameters(run), len(run))
+        outcomes += _verdicts(connection)
+    elif kind == "delete":
+        connection.executemany(_DELETE, (command.key for command in run))
+        outcomes += [_PLAIN_DONE] * len(run)
+    elif kind == "flush":
+        outcomes += [_PLAIN_DONE] * len(run)
+
+
+_STATUSES = tuple(Status)
+_PLAIN_DONE = Outcome(Status.DONE)
+
+
+def _inserts(view: str, columns: Sequence[str]) -> dict[int, tuple[int, str]]:
+    """Maps a number of rows to the size it is padded to, and the statement for that."""
+    row = f"({', '.join('?' * len(columns))})"
+    inserts: dict[int, tuple[int, str]] = {}
+    for size in _BATCH_SIZES:
+        statement = f"INSERT INTO {view} VALUES {', '.join([row] * size)}"
+        for rows in range(len(inserts) + 1, size + 1):
+            inserts[rows] = (size - rows, statement)
+    return inserts
+
+
+_WRITES = (_inserts("log_writes", _WRITE_COLUMNS), len(_WRITE_COLUMNS))
+_CREATES = (_inserts("new_sessions", _CREATE_COLUMNS), len(_CREATE_COLUMNS))
+
+
+def _insert(
+    connection: sqlite3.Connection, inserts: tuple[dict[int, tuple[int, str]], int], parameters: list[Any], rows: int
+) -> None:
+    by_rows, width = inserts
+    padding, statement = by_rows[rows]
+    connection.execute("DELETE FROM verdicts")
+    connection.execute(statement, parameters + [None] * (padding * width))
+
+
+def _verdicts(connection: sqlite3.Connection) -> list[Outcome]:
+    (verdicts,) = connection.execute(_VERDICTS).fetchone()
+    return [Outcome(_STATUSES[status], *rest) for status, *rest in json.loads(verdicts)]
+
+
+def _write_parameters(run: Sequence[AppendEvent | UpdateKeys]) -> list[Any]:
+    parameters: list[Any] = []
+    last_row: dict[Handle, int] = {}
+    for n, command in enumerate(run):
+        event = command.event
+        handle = command.handle if type(command) is AppendEvent else None
+        if handle is None:
+            expectation = (n, None, 0, int(type(command) is AppendEvent), None, None, None, None)
+        else:
+            expectation = (n, last_row.get(handle), 1, 1, *_expectation(handle))
+            last_row[handle] = n
+        parameters += expectation
+        parameters += command.key
+        parameters += (
+            event.event_id,
+            event_hash(event.event_id),
+            event.invocation_id,
+            event.author,
+            event.time,
+            event.timestamp,
+            event.content,
+            event.actions,
+            event.extra,
+        )
+        parameters += command.delta
+    return parameters
+
+
+def _expectation(handle: Handle) -> tuple[int | None, int | None, str | None, int | None]:
+    if handle.incarnation is not None:
+        return handle.incarnation, handle.revision, None, None
+    return None, None, handle.last_event_id, event_hash(handle.last_event_id)
+
+
+def _create_parameters(run: Sequence[CreateSession]) -> list[Any]:
+    parameters: list[Any] = []
+    for n, command in enumerate(run):
+        parameters += (n, *command.key, command.time, command.timestamp, *command.delta)
+    return parameters
+
+
+def event_hash(event_id: str) -> int:
+    """The value of ``adk_events.event_hash`` for an event id: 64 bits of BLAKE2b, signed."""
+    return int.from_bytes(blake2b(event_id.encode(), digest_size=8).digest(), "big", signed=True)
+
+
+_SESSION_KEY = "app_name = :app_name AND user_id = :user_id AND session_id = :session_id"
+_HEAD = f"""
+    WITH head AS MATERIALIZED (
+        SELECT incarnation, revision, last_seq, log_epoch, update_time FROM adk_sessions WHERE {_SESSION_KEY}
+    )
+    SELECT incarnation, revision, last_seq, log_epoch, update_time,
+           {_object_of(f"{_SESSION_KEY} AND scope = 'SESSION'")},
+           {_object_of("app_name = :app_name AND user_id = :user_id AND scope = 'USER'")},
+           {_object_of("app_name = :app_name AND scope = 'APP'")},
+           NULL
+      FROM head
+"""
+_ROWS = f"""
+    SELECT id, seq, event_id, invocation_id, author, event_time, content, actions, extra FROM adk_events
+     WHERE {_SESSION_KEY}
+"""
+# Both parts are one statement, so they see one snapshot.
+_KNOWN = "iif(incarnation = :incarnation AND log_epoch = :log_epoch, :row_id, 0)"
+_GET_HEAD = _HEAD
+_GET_TAIL = (
+    f"{_HEAD} UNION ALL SELECT * FROM ({_ROWS} AND id > (SELECT {_KNOWN} FROM head) ORDER BY id LIMIT :oldest)"
+)
+_GET_NEWEST = f"{_HEAD} UNION ALL SELECT * FROM ({_ROWS} ORDER BY id DESC LIMIT :newest)"
+_GET_SINCE = f"{_HEAD} UNION ALL SELECT * FROM ({_ROWS} AND event_time >= :since ORDER BY id)"
+
+
+def read(connection: sqlite3.Connection, query: Query[ResultT]) -> ResultT:
+    """Answers a query from one snapshot."""
+    answer: ResultT = _READS[type(query)](connection, query)
+    return answer
+
+
+def _get_session(connection: sqlite3.Connection, query: GetSession) -> SessionSnapshot | None:
+    app_name, user_id, session_id = query.key
+    parameters: dict[str, Any] = {"app_name": app_name, "user_id": user_id, "session_id": session_id}
+    if query.newest == 0:
+        statement = _GET_HEAD
+    elif query.newest is not None:
+        statement = _GET_NEWEST
+        parameters["newest"] = query.newest
+    elif query.since is not None:
+        statement = _GET_SINCE
+        parameters["since"] = query.since
+    else:
+        statement = _GET_TAIL
+        parameters["incarnation"], parameters["log_epoch"], parameters["row_id"] = query.known
+        parameters["oldest"] = -1 if query.oldest is None else query.oldest
+    found = connection.execute(statement, parameters).fetchall()
+    if not found:
+        return None
+    # SQLite runs the parts of a UNION ALL in the order they are written in: the head comes first.
+    rows = [EventRow._make(row) for row in found[1:]]
+    rows.sort(key=_row_id)
+    return SessionSnapshot(SessionHead._make(found[0][:8]), rows)
+
+
+def _row_id(row: EventRow) -> int:
+    return row.row_id
+
+
+def _list_sessions(connection: sqlite3.Connection, query: ListSessions) -> list[SessionSummary]:
+    parameters = {"app_name": query.app_name, "user_id": query.user_id}
+    wanted = " AND ".join(
+        f"{column} = :{column}" for column, value in parameters.items() if value is not None
+    )
+    where = f"WHERE {wanted}" if wanted else ""
+    also = f"AND {wanted}" if wanted else ""
+    app_only = "AND app_name = :app_name" if query.app_name is not None else ""
+    own_state = _object_of(
+        "app_name = s.app_name AND user_id = s.user_id AND session_id = s.session_id AND scope = 'SESSION'"
+    )
+    # Three statements, one snapshot.
+    connection.execute("BEGIN")
+    try:
+        sessions = connection.execute(
+            "SELECT app_name, user_id, session_id, created_at, updated_at, incarnation, revision, last_seq, log_epoch,"
+            f" update_time, {own_state} FROM adk_sessions AS s {where} ORDER BY update_time, user_id, session_id",
+            parameters,
+        ).fetchall()
+        users = {
+            (app_name, user_id): state
+            for app_name, user_id, state in connection.execute(
+                f"SELECT app_name, user_id, {_OBJECT} FROM adk_state WHERE scope = 'USER' {also}"
+                " GROUP BY app_name, user_id",
+                parameters,
+            )
+        }
+        apps = dict(
+            connection.execute(
+                f"SELECT app_name, {_OBJECT} FROM adk_state WHERE scope = 'APP' {app_only} GROUP BY app_name", parameters
+            ).fetchall()
+        )
+    finally:
+        connection.execute("COMMIT")
+    return [
+        SessionSummary(
+            SessionKey(app_name, user_id, session_id),
+            created_at,
+            updated_at,
+            SessionHead(*head, users.get((app_name, user_id), "{}"), apps.get(app_name, "{}")),
+        )
+        for app_name, user_id, session_id, created_at, updated_at, *head in sessions
+    ]
+
+
+def _get_user_state(connection: sqlite3.Connection, query: GetUserState) -> str:
+    state: str
+    (state,) = connection.execute(
+        f"SELECT {_OBJECT} FROM adk_state WHERE app_name = ? AND user_id = ? AND scope = 'USER'",
+        (query.app_name, query.user_id),
+    ).fetchone()
+    return state
+
+
+def _count_events(connection: sqlite3.Connection, query: CountEvents) -> int:
+    count: int
+    (count,) = connection.execute(
+        "SELECT count(*) FROM adk_events WHERE app_name = ? AND user_id = ? AND session_id = ?", query.key
+    ).fetchone()
+    return count
+
+
+def _measure(connection: sqlite3.Connection, _query: MeasureStore) -> StoreSize:
+    return StoreSize._make(
+        connection.execute(
+            "SELECT (SELECT count(*) FROM adk_sessions), (SELECT count(*) FROM adk_events),"
+            " (SELECT count(*) FROM adk_state), (SELECT page_count * page_size FROM pragma_page_count, pragma_page_size)"
+        ).fetchone()
+    )
+
+
+_READS: dict[type[Any], Callable[[sqlite3.Connection, Any], Any]] = {
+    GetSession: _get_session,
+    ListSessions: _list_sessions,
+    GetUserState: _get_user_state,
+    CountEvents: _count_events,
+    MeasureStore: _measure,
+}

@@ -1,0 +1,348 @@
+"""The write path: a bounded queue, and the one thread that commits whatever is in it as one transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from sessiondb.commands import AppendEvent, Vacuum, WriteCommand
+from sessiondb.config import StoreOptions
+from sessiondb.errors import QueueFullError, ServiceClosedError, StorageError, WriterStoppedError
+from sessiondb.log import logger
+from sessiondb.records import Outcome, Status
+from sessiondb.sqlite import maintenance, statements
+from sessiondb.sqlite.connection import primary_code, translate
+from sessiondb.stats import WriterStats
+from sessiondb.waiting import Ticket, settle
+
+WriteTicket: TypeAlias = Ticket[WriteCommand, Any]
+
+_BATCH_BYTES = 8 * 1024 * 1024
+"""A batch takes no further command once its events hold this much JSON: so large events do not pile up in one commit."""
+
+
+class WriteQueue:
+    """Commands on their way to the writer, in the order in which they were accepted.
+
+    At most ``limit`` commands are queued; tickets beyond that are parked, and move up in order as the writer takes
+    others. Looking whether the queue is open and putting a ticket into it are one step under one lock, so no ticket is
+    ever left behind by a writer that has gone.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        # The writer sleeps on the doorbell; it is held shut while there is nothing to do.
+        self._doorbell = threading.Lock()
+        self._doorbell.acquire()
+        self._sleeping = False
+        self._queued: dict[WriteTicket, None] = {}
+        self._parked: dict[WriteTicket, None] = {}
+        self._refusal: StorageError | None = None
+
+    @property
+    def depth(self) -> int:
+        """Commands queued or parked at this moment."""
+        return len(self._queued) + len(self._parked)
+
+    def put(self, ticket: WriteTicket) -> bool:
+        """Queues a ticket, or parks it if the queue is full; says whether it was queued.
+
+        Raises:
+            ServiceClosedError, WriterStoppedError: If nothing is taken any more.
+        """
+        with self._lock:
+            if self._refusal is not None:
+                raise _again(self._refusal)
+            if self._parked or len(self._queued) >= self._limit:
+                self._parked[ticket] = None
+                return False
+            self._queued[ticket] = None
+            if self._sleeping:
+                self._sleeping = False
+                self._doorbell.release()
+            return True
+
+    def withdraw(self, ticket: WriteTicket) -> bool:
+        """Takes a ticket back that the writer has not begun; says whether that was so."""
+        with self._lock:
+            if ticket in self._parked:
+                del self._parked[ticket]
+                return True
+            if ticket in self._queued:
+                del self._queued[ticket]
+                self._move_up()
+                return True
+            return False
+
+    def unpark(self, ticket: WriteTicket) -> bool:
+        """Takes a ticket back that is still parked; says whether it was."""
+        with self._lock:
+            return self._parked.pop(ticket, self) is None
+
+    def take(self, most: int, timeout: float | None) -> list[WriteTicket] | None:
+        """Waits for tickets and takes what is there, at most ``most``.
+
+        Returns:
+            The tickets; an empty list after ``timeout`` seconds without any; None once the queue is closed and empty.
+        """
+        while True:
+            with self._lock:
+                if self._queued:
+                    return self._take(most)
+                if self._refusal is not None:
+                    return None
+                self._sleeping = True
+            if not self._doorbell.acquire(timeout=-1 if timeout is None else timeout):
+                with self._lock:
+                    if self._sleeping:
+                        self._sleeping = False
+                        return []
+                # It rang while the wait was running out.
+                self._doorbell.acquire()
+
+    def refuse(self, refusal: StorageError) -> None:
+        """Lets nothing more in; what is queued stays and can be taken."""
+        with self._lock:
+            if self._refusal is None:
+                self._refusal = refusal
+            if self._sleeping:
+                self._sleeping = False
+                self._doorbell.release()
+
+    def drain(self, refusal: StorageError) -> list[WriteTicket]:
+        """Lets nothing more in and takes everything, parked tickets too."""
+        self.refuse(refusal)
+        with self._lock:
+            tickets = [*self._queued, *self._parked]
+            self._queued.clear()
+            self._parked.clear()
+            return tickets
+
+    def _take(self, most: int) -> list[WriteTicket]:
+        batch: list[WriteTicket] = []
+        size = 0
+        for ticket in self._queued:
+            batch.append(ticket)
+            if type(ticket.work) is AppendEvent:
+                size += ticket.work.event.size
+            if len(batch) >= most or size >= _BATCH_BYTES:
+                break
+        if len(batch) == len(self._queued):
+            self._queued.clear()
+        else:
+            for ticket in batch:
+                del self._queued[ticket]
+        self._move_up()
+        return batch
+
+    def _move_up(self) -> None:
+        while self._parked and len(self._queued) < self._limit:
+            ticket = next(iter(self._parked))
+            del self._parked[ticket]
+            self._queued[ticket] = None
+
+
+class WriterThread(threading.Thread):
+    """Takes what is queued, commits it as one transaction, answers, and looks again.
+
+    Only this thread writes to the file and checkpoints its log. It ends when the queue is closed and empty, or when a
+    sync has failed; whatever the reason, no ticket is left waiting.
+    """
+
+    def __init__(
+        self, path: Path, options: StoreOptions, queue: WriteQueue, connect: Callable[[], sqlite3.Connection]
+    ) -> None:
+        super().__init__(name=f"sessiondb-writer-{path.name}", daemon=True)
+        self.stats = WriterStats()
+        self._path = path
+        self._options = options
+        self._queue = queue
+        self._connect = connect
+        self._connection = connect()
+        self.wal = maintenance.WalKeeper(self._connection, path)
+        # Held while the connection is in use; whoever forks takes it to be alone with the file.
+        self._at_rest = threading.Lock()
+
+    def run(self) -> None:
+        """Serves the queue until it is closed and empty."""
+        failure: StorageError = ServiceClosedError("the session service is closed")
+        try:
+            while True:
+                batch = self._queue.take(self._options.max_batch, self.wal.patience)
+                if batch is None:
+                    break
+                with self._at_rest:
+                    if batch:
+                        self._serve(batch)
+                    self.wal.checkpoint_if_due(idle=not batch)
+        except _Stop as stop:
+            failure = stop.failure
+        except BaseException as error:  # noqa: BLE001  # the callers must hear of it, whatever it is
+            logger.error("writer_failed", path=str(self._path), error=type(error).__name__)
+            failure = WriterStoppedError(f"the writer ended after an internal error ({type(error).__name__})")
+        finally:
+            # Nothing can be queued after this, and whatever is has an answer: no caller waits for a dead thread.
+            tickets = self._queue.drain(failure)
+            for ticket in tickets:
+                ticket.error = _again(failure)
+            settle(tickets)
+
+    def close(self) -> None:
+        """Closes the connection of a thread that has ended. SQLite checkpoints the log if nobody else has it open."""
+        try:
+            self._connection.close()
+        except sqlite3.Error as error:
+            logger.warning("close_failed", path=str(self._path), error=str(error))
+
+    def abandon(self) -> None:
+        """Answers for a thread that is held up while the process ends: what it has not begun will not be written."""
+        failure = ServiceClosedError("the process ended before this write began; nothing was written")
+        tickets = self._queue.drain(failure)
+        for ticket in tickets:
+            ticket.error = _again(failure)
+        settle(tickets)
+
+    def suspend(self) -> None:
+        """Waits until no batch is under way, and gives up the file until :meth:`resume`."""
+        self._at_rest.acquire()
+        self.close()
+
+    def resume(self) -> None:
+        """Opens the file again after :meth:`suspend`."""
+        try:
+            self._connection = self._connect()
+            self.wal.use(self._connection)
+        except StorageError as error:
+            self._queue.refuse(WriterStoppedError(f"the file could not be opened again after a fork: {error}"))
+        finally:
+            self._at_rest.release()
+
+    def _serve(self, batch: list[WriteTicket]) -> None:
+        # Vacuum cannot run inside a transaction: what stands before and after it is committed by itself.
+        start = 0
+        for index, ticket in enumerate(batch):
+            if type(ticket.work) is Vacuum:
+                self._serve_transaction(batch[start:index])
+                self._serve_vacuum(ticket)
+                start = index + 1
+        self._serve_transaction(batch[start:] if start else batch)
+
+    def _serve_transaction(self, batch: list[WriteTicket]) -> None:
+        if not batch:
+            return
+        started = time.perf_counter()
+        try:
+            self._commit(batch)
+        except sqlite3.Error as error:
+            self._roll_back()
+            self._fail(batch, error)
+        except BaseException as error:  # noqa: BLE001  # reaches its callers, and the writer lives on
+            self._roll_back()
+            logger.error("batch_failed", path=str(self._path), commands=len(batch), error=type(error).__name__)
+            for ticket in batch:
+                ticket.error = error
+        else:
+            self.stats.record_batch(len(batch), time.perf_counter() - started)
+        settle(batch)
+
+    def _commit(self, batch: list[WriteTicket]) -> None:
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        commands = [ticket.work for ticket in batch]
+        try:
+            outcomes: Sequence[Outcome | BaseException] = statements.write(connection, commands)
+        except (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.InterfaceError):
+            if len(batch) == 1 or not connection.in_transaction:
+                raise
+            # One command is to blame: the others must not pay for it.
+            connection.execute("ROLLBACK")
+            connection.execute("BEGIN IMMEDIATE")
+            outcomes = [self._write_alone(command) for command in commands]
+        connection.execute("COMMIT")
+        for ticket, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, BaseException):
+                ticket.error = outcome
+                continue
+            ticket.outcome = outcome
+            command = ticket.work
+            if outcome.status is Status.DONE and type(command) is AppendEvent and command.handle is not None:
+                command.handle.incarnation = outcome.incarnation
+                command.handle.revision = outcome.revision
+
+    def _write_alone(self, command: WriteCommand) -> Outcome | BaseException:
+        self._connection.execute("SAVEPOINT command")
+        try:
+            (outcome,) = statements.write(self._connection, [command])
+        except (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.InterfaceError) as error:
+            self._connection.execute("ROLLBACK TO command")
+            self._connection.execute("RELEASE command")
+            return translate(error, self._path)
+        self._connection.execute("RELEASE command")
+        return outcome
+
+    def _serve_vacuum(self, ticket: WriteTicket) -> None:
+        try:
+            self.wal.checkpoint()
+            maintenance.vacuum(self._connection, self._path)
+            self.wal.checkpoint()
+        except sqlite3.Error as error:
+            ticket.error = translate(error, self._path)
+        except BaseException as error:  # noqa: BLE001  # reaches its caller, and the writer lives on
+            ticket.error = error
+        settle([ticket])
+
+    def _roll_back(self) -> None:
+        # After an I/O error SQLite has often rolled back by itself.
+        if self._connection.in_transaction:
+            try:
+                self._connection.execute("ROLLBACK")
+            except sqlite3.Error as error:
+                logger.warning("rollback_failed", path=str(self._path), error=str(error))
+
+    def _fail(self, batch: list[WriteTicket], error: sqlite3.Error) -> None:
+        failure = translate(error, self._path)
+        stop = getattr(error, "sqlite_errorcode", 0) in _SYNC_FAILED
+        if stop:
+            # Pages that could not be synced may be gone from the page cache all the same: a second fsync would
+            # succeed without them. Only a new look at the file tells what is there.
+            failure = WriterStoppedError(f"the disk could not be synced, so the writer has stopped: {failure}")
+        self.stats.failed_batches += 1
+        logger.warning(
+            "batch_refused",
+            path=str(self._path),
+            commands=len(batch),
+            error=getattr(error, "sqlite_errorname", type(error).__name__),
+            code=primary_code(error),
+            stopped=stop,
+        )
+        for ticket in batch:
+            ticket.error = _again(failure)
+        if stop:
+            settle(batch)
+            raise _Stop(failure)
+
+
+_SYNC_FAILED = (sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC)
+
+
+class _Stop(Exception):  # noqa: N818  # ends the thread, never seen outside
+    def __init__(self, failure: StorageError) -> None:
+        self.failure = failure
+
+
+def _again(error: StorageError) -> StorageError:
+    """Returns an equal error: one exception object raised by many tasks would collect all their tracebacks."""
+    return type(error)(*error.args)
+
+
+def queue_full(limit: int, seconds: float) -> QueueFullError:
+    """Returns the error for a command that waited in vain for a place in the queue."""
+    return QueueFullError(
+        f"the write queue ({limit} commands) stayed full for {seconds:g} s; nothing was written. The disk or another"
+        " program's lock holds the writer up, or more is written than the disk can take"
+    )

@@ -1,0 +1,100 @@
+"""Figures about a running service."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, TypedDict
+
+
+@dataclass(slots=True)
+class WriterStats:
+    """Sums kept by the writer since the file was opened; only its thread changes them."""
+
+    batches: int = 0
+    commands: int = 0
+    largest_batch: int = 0
+    failed_batches: int = 0
+    commit_seconds: float = 0.0
+    last_commit_seconds: float = 0.0
+    longest_commit_seconds: float = 0.0
+
+    def record_batch(self, commands: int, seconds: float) -> None:
+        """Adds a batch that was committed."""
+        self.batches += 1
+        self.commands += commands
+        self.largest_batch = max(self.largest_batch, commands)
+        self.commit_seconds += seconds
+        self.last_commit_seconds = seconds
+        self.longest_commit_seconds = max(self.longest_commit_seconds, seconds)
+
+
+class StoreStats(NamedTuple):
+    """What the writer and the readers of a store are doing, and have done since the file was opened.
+
+    The fields are documented in :class:`ServiceStats`.
+    """
+
+    pending_writes: int
+    writes: int
+    batches: int
+    largest_batch: int
+    mean_batch: float
+    failed_batches: int
+    commit_seconds: float
+    last_commit_seconds: float
+    longest_commit_seconds: float
+    checkpoints: int
+    blocked_checkpoints: int
+    failed_checkpoints: int
+    wal_bytes: int
+    readers_in_use: int
+    pending_reads: int
+
+
+class ServiceStats(TypedDict):
+    """The answer of ``get_stats``: sums since the file was opened by this process, unless said otherwise."""
+
+    sessions: int
+    """Sessions in the file, now."""
+    events: int
+    """Events in the file, now."""
+    state_keys: int
+    """Rows of state in the file, of all scopes, now."""
+    db_size_mb: float
+    """Size of the database file in units of 2^20 bytes, without its write-ahead log, now."""
+    pending_writes: int
+    """Writes that the writer has not begun, now."""
+    writes: int
+    """Commands committed."""
+    batches: int
+    """Transactions committed."""
+    largest_batch: int
+    """The most commands that one transaction took."""
+    mean_batch: float
+    """Commands a transaction."""
+    failed_batches: int
+    """Transactions that SQLite refused; their callers got an error."""
+    commit_seconds: float
+    """Time from the start of a transaction to the end of its commit, summed."""
+    last_commit_seconds: float
+    """The same for the last transaction."""
+    longest_commit_seconds: float
+    """The same for the longest one."""
+    checkpoints: int
+    """Times that the write-ahead log was moved into the database file and emptied."""
+    blocked_checkpoints: int
+    """Times that a reader or another program kept the log from being emptied."""
+    failed_checkpoints: int
+    """Times that SQLite refused to checkpoint; no write fails by that."""
+    wal_bytes: int
+    """Size of the write-ahead log, now."""
+    readers_in_use: int
+    """Readers at work, now."""
+    pending_reads: int
+    """Reads that no reader has begun, now."""
+    cache_hits: int
+    """Reads by this service that found their session's log decoded."""
+    cache_misses: int
+    """Reads by this service that did not."""
+    cache_bytes: int
+    """About how much memory this service's decoded logs take, now."""
