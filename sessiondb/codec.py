@@ -160,9 +160,7 @@ def encode_event(event: Event, delta: EncodedDelta) -> EventRecord:
             check_text("author", event.author),
             event.timestamp,
             timestamp_text(event.timestamp),
-            None
-            if content is None
-            else _CONTENT.dump_json(content, exclude_none=True, exclude_defaults=True).decode(),
+            None if content is None else _CONTENT.dump_json(content, exclude_none=True, exclude_defaults=True).decode(),
             _encode_actions(event.actions, delta),
             None if extra == _EMPTY else extra.decode(),
         )
@@ -262,6 +260,16 @@ def build_session(
     return session
 
 
+def marker_of(session: Session) -> str | None:
+    """Returns the revision marker of a Session; None if it was built by hand or came from JSON."""
+    return session._storage_update_marker  # noqa: SLF001  # the field that ADK gives storage for this purpose
+
+
+def set_marker(session: Session, marker: str) -> None:
+    """Sets the revision marker of a Session."""
+    session._storage_update_marker = marker  # noqa: SLF001  # as above
+
+
 _SESSION_FIELDS = frozenset({"id", "app_name", "user_id", "state", "events", "last_update_time"})
 _SESSION_DEFAULTS = {
     name: value
@@ -316,17 +324,13 @@ def _same(decoded: object, value: object) -> bool:
 
 
 def _encode_actions(actions: EventActions, delta: EncodedDelta) -> str:
-    others = _ACTIONS.dump_json(
-        actions, exclude={"state_delta"}, exclude_none=True, exclude_defaults=True
-    )
+    others = _ACTIONS.dump_json(actions, exclude={"state_delta"}, exclude_none=True, exclude_defaults=True)
     if others == _EMPTY:
         return f'{{"state_delta":{delta.json}}}'
     return f'{{"state_delta":{delta.json},{others[1:].decode()}'
 
 
-def _event_json(
-    event_id: str, invocation_id: str, author: str, time: float, parts: EventRow | EventRecord
-) -> str:
+def _event_json(event_id: str, invocation_id: str, author: str, time: float, parts: EventRow | EventRecord) -> str:
     content = "" if parts.content is None else f',"content":{parts.content}'
     extra = "" if parts.extra is None else f",{parts.extra[1:-1]}"
     return (
@@ -350,9 +354,7 @@ def _check_readable(record: EventRecord) -> None:
         return
     # A null may stand for a NaN where a number is required.
     try:
-        _EVENT.validate_json(
-            _event_json(record.event_id, record.invocation_id, record.author, record.time, record)
-        )
+        _EVENT.validate_json(_event_json(record.event_id, record.invocation_id, record.author, record.time, record))
     except ValidationError as error:
         kinds = ", ".join(sorted({f"{'.'.join(map(str, e['loc']))}: {e['type']}" for e in error.errors()[:3]}))
         raise InvalidInputError(

@@ -76,4 +76,7 @@ class Vacuum:
     """Checkpoint, check integrity, give space back to the file system, refresh the planner's statistics."""
 
 
-WriteCommand: TypeAlias = AppendEvent | UpdateKeys | CreateSession | DeleteSession | Flush | Vacuum
+DataCommand: TypeAlias = AppendEvent | UpdateKeys | CreateSession | DeleteSession | Flush
+"""A command that shares a transaction with others."""
+
+WriteCommand: TypeAlias = DataCommand | Vacuum

@@ -26,7 +26,7 @@ class SessionList(ListSessionsResponse, Sequence[SessionRow]):
         """Makes a list of Session objects and, in the same order, their rows."""
         # The sessions come from storage; validating thousands of them again would cost more than reading them.
         listing = cls.model_construct(sessions=sessions)
-        listing._rows = rows
+        listing._rows = rows  # noqa: SLF001  # its own
         return listing
 
     def __len__(self) -> int:

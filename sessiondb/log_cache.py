@@ -71,7 +71,11 @@ class LogCache:
             present = self._entries.get(key)
             if present is not None:
                 same_log = present.position[:2] == entry.position[:2]
-                if same_log and present.position.row_id >= entry.position.row_id and len(present.events) > len(entry.events):
+                if (
+                    same_log
+                    and present.position.row_id >= entry.position.row_id
+                    and len(present.events) > len(entry.events)
+                ):
                     return
                 self._bytes -= present.bytes
                 del self._entries[key]

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from google.adk.events import Event, EventActions
 from google.adk.platform import time as platform_time
@@ -200,17 +200,16 @@ class DatabaseSessionService(BaseSessionService):
             query = GetSession(key, newest=wanted.newest, since=wanted.since if wanted.newest is None else None)
             tiny = False
         if tiny:
-            found = self._store.read_inline(query, self._assembler(query, cached, wanted))
-            if found is not None and not isinstance(found[0], _TooMany):
+            try:
+                found = self._store.read_inline(query, self._assembler(query, cached, wanted))
+            except _LogHasGrownError:
+                found = None
+            if found is not None:
                 return found[0]
             query = replace(query, oldest=None)
-        session = await self._store.read(query, self._assembler(query, cached, wanted))
-        assert not isinstance(session, _TooMany)  # only a query with a limit finds too many
-        return session
+        return await self._store.read(query, self._assembler(query, cached, wanted))
 
-    async def list_sessions(
-        self, app_name: str | None = None, user_id: str | None = None
-    ) -> SessionList:
+    async def list_sessions(self, app_name: str | None = None, user_id: str | None = None) -> SessionList:
         """Lists sessions, the one updated last at the end.
 
         Args:
@@ -226,9 +225,7 @@ class DatabaseSessionService(BaseSessionService):
         )
         return await self._store.read(query, _listing)
 
-    async def delete_session(
-        self, app_name: str, user_id: str, session_id: str
-    ) -> None:
+    async def delete_session(self, app_name: str, user_id: str, session_id: str) -> None:
         """Deletes a session with its events and its own state; does nothing if there is none.
 
         The state of its app and user stays.
@@ -347,16 +344,17 @@ class DatabaseSessionService(BaseSessionService):
         size = store.read_from_thread(MeasureStore())
         running = store.measure()
         cache = self._cache
-        return ServiceStats(
-            sessions=size.sessions,
-            events=size.events,
-            state_keys=size.state_keys,
-            db_size_mb=size.file_bytes / 2**20,
+        stats: dict[str, Any] = {
+            "sessions": size.sessions,
+            "events": size.events,
+            "state_keys": size.state_keys,
+            "db_size_mb": size.file_bytes / 2**20,
             **running._asdict(),
-            cache_hits=0 if cache is None else cache.hits,
-            cache_misses=0 if cache is None else cache.misses,
-            cache_bytes=0 if cache is None else cache.bytes,
-        )
+            "cache_hits": 0 if cache is None else cache.hits,
+            "cache_misses": 0 if cache is None else cache.misses,
+            "cache_bytes": 0 if cache is None else cache.bytes,
+        }
+        return cast("ServiceStats", stats)
 
     def vacuum(self) -> None:
         """Checks the file, gives free space back and refreshes statistics. Callable from any thread, which it blocks.
@@ -370,19 +368,19 @@ class DatabaseSessionService(BaseSessionService):
 
     def _assembler(
         self, query: GetSession, cached: CachedLog | None, wanted: _Wanted
-    ) -> Callable[[SessionSnapshot | None], Session | _TooMany | None]:
+    ) -> Callable[[SessionSnapshot | None], Session | None]:
         """Returns what makes a Session of the answer to ``query``, and keeps what it decoded for later reads."""
         key = query.key
         cache = self._cache
 
-        def assemble(snapshot: SessionSnapshot | None) -> Session | _TooMany | None:
+        def assemble(snapshot: SessionSnapshot | None) -> Session | None:
             if snapshot is None:
                 if cache is not None:
                     cache.discard(key)
                 return None
             head, rows = snapshot
             if query.oldest is not None and len(rows) >= query.oldest:
-                return _TOO_MANY
+                raise _LogHasGrownError
             known: CachedLog | None = None
             if cached is not None and cached.position[:2] == (head.incarnation, head.log_epoch):
                 known = cached
@@ -401,11 +399,8 @@ class DatabaseSessionService(BaseSessionService):
         return assemble
 
 
-class _TooMany:
-    """Stands for a session whose log has grown too much to be read in the caller's thread."""
-
-
-_TOO_MANY = _TooMany()
+class _LogHasGrownError(Exception):
+    """A log holds too much that is new to be read in the caller's thread; never leaves this module."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -472,8 +467,7 @@ def _marker(incarnation: int, revision: int) -> str:
 
 
 def _handle_of(session: Session) -> Handle:
-    # The field that ADK gives storage for this purpose; it does not travel in the JSON of a Session.
-    marker = session._storage_update_marker
+    marker = codec.marker_of(session)
     if marker is not None:
         kind, _, numbers = marker.partition(":")
         if kind == _MARKER:
@@ -492,7 +486,7 @@ def _apply(session: Session, event: Event, delta: codec.EncodedDelta, outcome: O
             session.state.pop(name, None)
     session.events.append(event)
     session.last_update_time = event.timestamp
-    session._storage_update_marker = _marker(outcome.incarnation, outcome.revision)
+    codec.set_marker(session, _marker(outcome.incarnation, outcome.revision))
 
 
 def _extended(
@@ -514,9 +508,7 @@ def _listing(summaries: Sequence[SessionSummary]) -> SessionList:
     rows = []
     for key, created_at, updated_at, head in summaries:
         state = codec.decode_state(key, head.session_state, head.user_state, head.app_state)
-        sessions.append(
-            codec.build_session(key, state, [], head.update_time, _marker(head.incarnation, head.revision))
-        )
+        sessions.append(codec.build_session(key, state, [], head.update_time, _marker(head.incarnation, head.revision)))
         rows.append({**key._asdict(), "created_at": created_at, "updated_at": updated_at})
     return SessionList.of(sessions, rows)
 
@@ -534,5 +526,7 @@ def _checked_state(state: object) -> Mapping[str, Any]:
 
 
 def _abandoned(store: SqliteStore, name: str) -> None:
-    warnings.warn(f"{name} was never closed; use `async with` or `await service.close()`", ResourceWarning, stacklevel=2)
+    warnings.warn(
+        f"{name} was never closed; use `async with` or `await service.close()`", ResourceWarning, stacklevel=2
+    )
     store.release_in_background()

@@ -103,8 +103,6 @@ class ThreadWaiter:
 
     __slots__ = ("_event",)
 
-    loop = None
-
     def __init__(self) -> None:
         self._event = threading.Event()
 
@@ -171,16 +169,16 @@ AnyTicket: TypeAlias = Ticket[Any, Any]
 
 def settle(tickets: Iterable[AnyTicket]) -> None:
     """Lets the owners of answered tickets go on; each event loop is woken once. Called by the worker."""
-    homes: dict[Hashable, list[AnyTicket]] = {}
+    groups: dict[Hashable, tuple[TaskWaiter, list[AnyTicket]]] = {}
     for ticket in tickets:
         waiter = ticket.waiter
-        if waiter.loop is None:
+        if isinstance(waiter, ThreadWaiter):
             _settle_here([ticket])
+        elif waiter.loop in groups:
+            groups[waiter.loop][1].append(ticket)
         else:
-            homes.setdefault(waiter.loop, []).append(ticket)
-    for group in homes.values():
-        waiter = group[0].waiter
-        assert not isinstance(waiter, ThreadWaiter)
+            groups[waiter.loop] = (waiter, [ticket])
+    for waiter, group in groups.values():
         try:
             waiter.schedule(_settle_here, group)
         except RuntimeError:

@@ -10,8 +10,14 @@ from pathlib import Path
 from urllib.parse import quote
 
 from sessiondb.config import Durability
-from sessiondb.errors import ConfigurationError, DatabaseBusyError, StorageError, UnsupportedDatabaseError
-from sessiondb.errors import DatabaseCorruptError, WriteFailedError
+from sessiondb.errors import (
+    ConfigurationError,
+    DatabaseBusyError,
+    DatabaseCorruptError,
+    StorageError,
+    UnsupportedDatabaseError,
+    WriteFailedError,
+)
 
 # Statements vary only in the number of rows of a batch, in a few steps; all of them stay prepared.
 _CACHED_STATEMENTS = 256

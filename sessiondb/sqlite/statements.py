@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import Any, TypeVar
 
-from sessiondb.commands import AppendEvent, CreateSession, DeleteSession, Flush, Handle, UpdateKeys
+from sessiondb.commands import AppendEvent, CreateSession, DataCommand, DeleteSession, Flush, Handle, UpdateKeys
 from sessiondb.queries import CountEvents, GetSession, GetUserState, ListSessions, MeasureStore, Query
 from sessiondb.records import (
     EventRow,
@@ -197,8 +197,6 @@ _VERDICTS = (
 )
 _DELETE = "DELETE FROM adk_sessions WHERE app_name = ? AND user_id = ? AND session_id = ?"
 
-DataCommand = AppendEvent | UpdateKeys | CreateSession | DeleteSession | Flush
-
 
 def install(connection: sqlite3.Connection) -> None:
     """Creates what a writing connection needs beside the tables, in its own temporary schema."""
@@ -236,9 +234,7 @@ _KINDS: dict[type[Any], str] = {
 }
 
 
-def _write_run(
-    connection: sqlite3.Connection, kind: str | None, run: list[Any], outcomes: list[Outcome]
-) -> None:
+def _write_run(connection: sqlite3.Connection, kind: str | None, run: list[Any], outcomes: list[Outcome]) -> None:
     if kind == "log":
         _insert(connection, _WRITES, _write_parameters(run), len(run))
         outcomes += _verdicts(connection)
@@ -292,11 +288,11 @@ def _write_parameters(run: Sequence[AppendEvent | UpdateKeys]) -> list[Any]:
         event = command.event
         handle = command.handle if type(command) is AppendEvent else None
         if handle is None:
-            expectation = (n, None, 0, int(type(command) is AppendEvent), None, None, None, None)
+            parameters += (n, None, 0, int(type(command) is AppendEvent), None, None, None, None)
         else:
-            expectation = (n, last_row.get(handle), 1, 1, *_expectation(handle))
+            parameters += (n, last_row.get(handle), 1, 1)
+            parameters += _expectation(handle)
             last_row[handle] = n
-        parameters += expectation
         parameters += command.key
         parameters += (
             event.event_id,
@@ -350,9 +346,7 @@ _ROWS = f"""
 # Both parts are one statement, so they see one snapshot.
 _KNOWN = "iif(incarnation = :incarnation AND log_epoch = :log_epoch, :row_id, 0)"
 _GET_HEAD = _HEAD
-_GET_TAIL = (
-    f"{_HEAD} UNION ALL SELECT * FROM ({_ROWS} AND id > (SELECT {_KNOWN} FROM head) ORDER BY id LIMIT :oldest)"
-)
+_GET_TAIL = f"{_HEAD} UNION ALL SELECT * FROM ({_ROWS} AND id > (SELECT {_KNOWN} FROM head) ORDER BY id LIMIT :oldest)"
 _GET_NEWEST = f"{_HEAD} UNION ALL SELECT * FROM ({_ROWS} ORDER BY id DESC LIMIT :newest)"
 _GET_SINCE = f"{_HEAD} UNION ALL SELECT * FROM ({_ROWS} AND event_time >= :since ORDER BY id)"
 
@@ -393,9 +387,7 @@ def _row_id(row: EventRow) -> int:
 
 def _list_sessions(connection: sqlite3.Connection, query: ListSessions) -> list[SessionSummary]:
     parameters = {"app_name": query.app_name, "user_id": query.user_id}
-    wanted = " AND ".join(
-        f"{column} = :{column}" for column, value in parameters.items() if value is not None
-    )
+    wanted = " AND ".join(f"{column} = :{column}" for column, value in parameters.items() if value is not None)
     where = f"WHERE {wanted}" if wanted else ""
     also = f"AND {wanted}" if wanted else ""
     app_only = "AND app_name = :app_name" if query.app_name is not None else ""
@@ -420,7 +412,8 @@ def _list_sessions(connection: sqlite3.Connection, query: ListSessions) -> list[
         }
         apps = dict(
             connection.execute(
-                f"SELECT app_name, {_OBJECT} FROM adk_state WHERE scope = 'APP' {app_only} GROUP BY app_name", parameters
+                f"SELECT app_name, {_OBJECT} FROM adk_state WHERE scope = 'APP' {app_only} GROUP BY app_name",
+                parameters,
             ).fetchall()
         )
     finally:
@@ -430,7 +423,7 @@ def _list_sessions(connection: sqlite3.Connection, query: ListSessions) -> list[
             SessionKey(app_name, user_id, session_id),
             created_at,
             updated_at,
-            SessionHead(*head, users.get((app_name, user_id), "{}"), apps.get(app_name, "{}")),
+            SessionHead._make((*head, users.get((app_name, user_id), "{}"), apps.get(app_name, "{}"))),
         )
         for app_name, user_id, session_id, created_at, updated_at, *head in sessions
     ]

@@ -71,9 +71,7 @@ class SqliteStore:
                 self._engine = _Engine(self.path, self.options)
             return self._engine
 
-    async def write(
-        self, command: WriteCommand, on_settled: Callable[[WriteTicket], None] | None = None
-    ) -> Any:
+    async def write(self, command: WriteCommand, on_settled: Callable[[WriteTicket], None] | None = None) -> Any:
         """Has a command carried out, and returns its outcome once it is on disk.
 
         A cancelled call is either taken back before the writer has begun, or waits for the answer: after the
@@ -335,9 +333,7 @@ def _give_up(store: SqliteStore) -> bool:
         return True
 
 
-def _job(
-    query: Query[AnswerT], then: Callable[[AnswerT], ResultT]
-) -> Callable[[sqlite3.Connection], ResultT]:
+def _job(query: Query[AnswerT], then: Callable[[AnswerT], ResultT]) -> Callable[[sqlite3.Connection], ResultT]:
     return lambda connection: then(statements.read(connection, query))
 
 
@@ -372,7 +368,5 @@ def _at_exit() -> None:
         store.close(patience=_EXIT_PATIENCE)
 
 
-os.register_at_fork(
-    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
-)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
 atexit.register(_at_exit)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from sessiondb.commands import AppendEvent, Vacuum, WriteCommand
+from sessiondb.commands import AppendEvent, DataCommand, Vacuum, WriteCommand
 from sessiondb.config import StoreOptions
 from sessiondb.errors import QueueFullError, ServiceClosedError, StorageError, WriterStoppedError
 from sessiondb.log import logger
@@ -224,57 +224,60 @@ class WriterThread(threading.Thread):
 
     def _serve(self, batch: list[WriteTicket]) -> None:
         # Vacuum cannot run inside a transaction: what stands before and after it is committed by itself.
-        start = 0
-        for index, ticket in enumerate(batch):
-            if type(ticket.work) is Vacuum:
-                self._serve_transaction(batch[start:index])
+        together: list[tuple[WriteTicket, DataCommand]] = []
+        for ticket in batch:
+            command = ticket.work
+            if isinstance(command, Vacuum):
+                self._serve_transaction(together)
+                together = []
                 self._serve_vacuum(ticket)
-                start = index + 1
-        self._serve_transaction(batch[start:] if start else batch)
+            else:
+                together.append((ticket, command))
+        self._serve_transaction(together)
 
-    def _serve_transaction(self, batch: list[WriteTicket]) -> None:
+    def _serve_transaction(self, batch: list[tuple[WriteTicket, DataCommand]]) -> None:
         if not batch:
             return
+        tickets = [ticket for ticket, _ in batch]
         started = time.perf_counter()
         try:
-            self._commit(batch)
+            outcomes = self._commit([command for _, command in batch])
         except sqlite3.Error as error:
             self._roll_back()
-            self._fail(batch, error)
+            self._fail(tickets, error)
         except BaseException as error:  # noqa: BLE001  # reaches its callers, and the writer lives on
             self._roll_back()
             logger.error("batch_failed", path=str(self._path), commands=len(batch), error=type(error).__name__)
-            for ticket in batch:
+            for ticket in tickets:
                 ticket.error = error
         else:
             self.stats.record_batch(len(batch), time.perf_counter() - started)
-        settle(batch)
+            for (ticket, command), outcome in zip(batch, outcomes, strict=True):
+                if isinstance(outcome, StorageError):
+                    ticket.error = outcome
+                    continue
+                ticket.outcome = outcome
+                if outcome.status is Status.DONE and isinstance(command, AppendEvent) and command.handle is not None:
+                    command.handle.incarnation = outcome.incarnation
+                    command.handle.revision = outcome.revision
+        settle(tickets)
 
-    def _commit(self, batch: list[WriteTicket]) -> None:
+    def _commit(self, commands: Sequence[DataCommand]) -> Sequence[Outcome | StorageError]:
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
-        commands = [ticket.work for ticket in batch]
         try:
-            outcomes: Sequence[Outcome | BaseException] = statements.write(connection, commands)
+            outcomes: Sequence[Outcome | StorageError] = statements.write(connection, commands)
         except (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.InterfaceError):
-            if len(batch) == 1 or not connection.in_transaction:
+            if len(commands) == 1 or not connection.in_transaction:
                 raise
             # One command is to blame: the others must not pay for it.
             connection.execute("ROLLBACK")
             connection.execute("BEGIN IMMEDIATE")
             outcomes = [self._write_alone(command) for command in commands]
         connection.execute("COMMIT")
-        for ticket, outcome in zip(batch, outcomes, strict=True):
-            if isinstance(outcome, BaseException):
-                ticket.error = outcome
-                continue
-            ticket.outcome = outcome
-            command = ticket.work
-            if outcome.status is Status.DONE and type(command) is AppendEvent and command.handle is not None:
-                command.handle.incarnation = outcome.incarnation
-                command.handle.revision = outcome.revision
+        return outcomes
 
-    def _write_alone(self, command: WriteCommand) -> Outcome | BaseException:
+    def _write_alone(self, command: DataCommand) -> Outcome | StorageError:
         self._connection.execute("SAVEPOINT command")
         try:
             (outcome,) = statements.write(self._connection, [command])
