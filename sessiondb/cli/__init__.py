@@ -1,0 +1,51 @@
+"""The ``sessiondb`` command.
+
+Exit codes: 0 the command did what it was asked, 1 it failed, 2 it was called wrongly.
+
+The modules of this package import what they need inside their commands, so that
+``sessiondb --help`` does not wait for ADK.
+"""
+
+from __future__ import annotations
+
+import click
+from typing_extensions import override
+
+from sessiondb.errors import SessionDBError
+
+from . import demo, stats, vacuum
+
+_EPILOG = """\b
+Examples:
+  sessiondb demo
+  sessiondb stats
+  sessiondb vacuum path/to/sessions.sqlite3
+
+\b
+Exit codes:
+  0  the command did what it was asked
+  1  it failed; the reason is one line on standard error
+  2  it was called wrongly
+"""
+
+
+class _Group(click.Group):
+    """A group whose commands end with one line, not a traceback, on an error of the service."""
+
+    @override
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except SessionDBError as error:
+            # An integrity report has many lines; on standard error an error is one.
+            raise click.ClickException("; ".join(str(error).splitlines())) from error
+
+
+@click.group(cls=_Group, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="sessiondb")
+def main() -> None:
+    """Durable sessions for Google ADK, in one SQLite file."""
+
+
+for _module in (demo, stats, vacuum):
+    main.add_command(_module.command)

@@ -1,0 +1,124 @@
+"""The conversation that one process begins and another goes on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from google.adk.agents import RunConfig
+from google.adk.agents.run_config import StreamingMode  # type: ignore[attr-defined]  # its documented place
+from google.adk.runners import Runner
+from google.genai import types
+
+from sessiondb import DatabaseSessionService
+from sessiondb.errors import SessionDBError
+
+from .agent import APP_NAME, AUDITED_KEY, USER_ID, build_runner
+
+PID_KEY = "pid"
+"""Where each event's custom metadata says which process appended it."""
+
+_PACKAGE_PARENT = Path(__file__).parents[2]
+_OPENING = ("Train a linear model.", "Now train a forest model.")
+_OUTSIDE_CHANGES = {AUDITED_KEY: "models/forest-tuned.pkl"}
+_SEQUEL = ("What do you remember?", "Train a boosted model, too.")
+_NEXT_SESSION = ("What do you remember?",)
+
+
+class ContinuationError(SessionDBError):
+    """The second process failed; it said why on standard error."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One message of the user, and what came back."""
+
+    session_id: str
+    message: str
+    reply: str
+    tool_calls: tuple[str, ...]
+    partial_events: int
+    """How many fragments were streamed; the service stores none of them."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one process contributed."""
+
+    pid: int
+    turns: tuple[Turn, ...]
+    outside_changes: dict[str, Any]
+    """State keys that it then set from outside any conversation."""
+
+
+async def begin(path: Path, session_id: str) -> Part:
+    """Create the session, hold the first turns, and change one key from outside the run."""
+    async with DatabaseSessionService(path) as service, build_runner(service) as runner:
+        await service.create_session(app_name=APP_NAME, user_id=USER_ID, session_id=session_id)
+        turns = await _hold(runner, session_id, _OPENING)
+        await service.update_keys(APP_NAME, USER_ID, session_id, _OUTSIDE_CHANGES)
+    return Part(os.getpid(), tuple(turns), _OUTSIDE_CHANGES)
+
+
+async def go_on(path: Path, session_id: str) -> Part:
+    """Go on with a stored session, then begin another one of the same user."""
+    async with DatabaseSessionService(path) as service, build_runner(service) as runner:
+        turns = await _hold(runner, session_id, _SEQUEL)
+        next_id = f"{session_id}-next"
+        await service.create_session(app_name=APP_NAME, user_id=USER_ID, session_id=next_id)
+        turns += await _hold(runner, next_id, _NEXT_SESSION)
+    return Part(os.getpid(), tuple(turns), {})
+
+
+def go_on_in_new_process(path: Path, session_id: str) -> Part:
+    """Run :func:`go_on` in a new Python process and return what it reports.
+
+    Raises:
+        ContinuationError: The process failed; it said why on standard error.
+    """
+    child = subprocess.run(
+        [sys.executable, "-m", "sessiondb.demo", str(path.absolute()), session_id],
+        # "-m" looks in the working directory first: there it finds this very package.
+        cwd=_PACKAGE_PARENT,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+        check=False,
+    )
+    if child.returncode:
+        raise ContinuationError(f"the second process ended with exit code {child.returncode}")
+    report = json.loads(child.stdout)
+    turns = (Turn(**{**turn, "tool_calls": tuple(turn["tool_calls"])}) for turn in report["turns"])
+    return Part(report["pid"], tuple(turns), report["outside_changes"])
+
+
+def as_json(part: Part) -> str:
+    """Return ``part`` in the form that :func:`go_on_in_new_process` reads."""
+    return json.dumps(asdict(part))
+
+
+async def ask(runner: Runner, session_id: str, message: str, *, stream: bool) -> Turn:
+    """Send one message through ``runner`` and gather the reply."""
+    config = RunConfig(
+        streaming_mode=StreamingMode.SSE if stream else StreamingMode.NONE,
+        custom_metadata={PID_KEY: os.getpid()},
+    )
+    content = types.Content(role="user", parts=[types.Part(text=message)])
+    reply, tool_calls, partial_events = "", [], 0
+    async for event in runner.run_async(user_id=USER_ID, session_id=session_id, new_message=content, run_config=config):
+        if event.partial:
+            partial_events += 1
+            continue
+        tool_calls += [str(call.name) for call in event.get_function_calls()]
+        if event.is_final_response() and event.content:
+            reply = "".join(part.text or "" for part in event.content.parts or [])
+    return Turn(session_id, message, reply, tuple(tool_calls), partial_events)
+
+
+async def _hold(runner: Runner, session_id: str, messages: Sequence[str]) -> list[Turn]:
+    return [await ask(runner, session_id, message, stream=True) for message in messages]

@@ -1,0 +1,114 @@
+"""The demonstration's results as tables for a terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from .contents import Contents, EventRow
+from .conversation import Part
+from .timing import Timing
+
+
+def show_conversation(console: Console, heading: str, part: Part) -> None:
+    """Print the turns that one process held."""
+    console.rule(f"{heading} (process {part.pid})", align="left")
+    lines = Table.grid(padding=(0, 2))
+    lines.add_column(style="dim")
+    lines.add_column()
+    session_id = None
+    for turn in part.turns:
+        if turn.session_id != session_id:
+            session_id = turn.session_id
+            lines.add_row("session", session_id, style="dim")
+        lines.add_row("user", turn.message)
+        for tool in turn.tool_calls:
+            lines.add_row("", f"calls {tool}", style="dim")
+        lines.add_row("analyst", turn.reply, style="bold")
+    for key, value in part.outside_changes.items():
+        lines.add_row("outside", f"update_keys sets {key} to {_compact(value)}", style="dim")
+    console.print(lines)
+    fragments = sum(turn.partial_events for turn in part.turns)
+    console.print(f"{fragments} fragments were streamed; the log holds whole events only.\n", style="dim")
+
+
+def show_contents(console: Console, contents: Contents) -> None:
+    """Print sessions, events, state and the audit trail of one key."""
+    sessions = _table("Sessions", "session", "created (UTC)", "updated (UTC)", "events")
+    for session in contents.sessions:
+        sessions.add_row(
+            session.session_id,
+            _seconds(session.created_at),
+            _seconds(session.updated_at),
+            str(session.events),
+        )
+    console.print(sessions)
+    totals = contents.totals
+    console.print(
+        f"The whole file: {totals.sessions} sessions, {totals.events} events, {totals.state_keys} state keys, "
+        f"{totals.db_size_mb:.2f} MB\n",
+        style="dim",
+    )
+    events = _table("Events", "seq", "time (UTC)", "author", "process", "what")
+    for event in contents.events:
+        events.add_row(str(event.seq), _clock(event.time), event.author, str(event.pid or "(outside)"), _what(event))
+    console.print(events)
+    state = _table("State", "scope", "key", "value")
+    for row in contents.state:
+        state.add_row(row.scope, row.key, _compact(row.value))
+    console.print(state)
+    trail = _table(f"Audit trail of {contents.audited_key}", "seq", "time (UTC)", "author", "value")
+    for change in contents.audit_trail:
+        trail.add_row(str(change.seq), _clock(change.time), change.author, _compact(change.value))
+    console.print(trail)
+
+
+def show_timings(console: Console, timings: Sequence[Timing]) -> None:
+    """Print the medians of both services side by side."""
+    table = _table("Median times", "step", "repeats", "sessiondb", "in memory", "ratio")
+    for timing in timings:
+        table.add_row(
+            timing.step,
+            str(timing.repeats),
+            f"{timing.sessiondb_ms:.3f} ms",
+            f"{timing.in_memory_ms:.3f} ms",
+            f"{timing.ratio:.2f}",
+        )
+    for column in table.columns[1:]:
+        column.justify = "right"
+    console.print(table)
+    console.print(
+        "One client at a time. sessiondb: every commit is synced to disk before the answer. "
+        "In memory: ADK's InMemorySessionService, which forgets all when the process ends.\n",
+        style="dim",
+    )
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _what(event: EventRow) -> str:
+    changes = [f"set {key} = {_compact(value)}" for key, value in event.state_delta.items()]
+    return "\n".join((*event.what, *changes))
+
+
+def _seconds(timestamp: str) -> str:
+    return f"{datetime.fromisoformat(timestamp):%Y-%m-%d %H:%M:%S}"
+
+
+def _clock(timestamp: str) -> str:
+    return f"{datetime.fromisoformat(timestamp):%H:%M:%S.%f}"[:-3]
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
