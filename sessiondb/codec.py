@@ -21,7 +21,7 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from sessiondb import scopes
 from sessiondb.errors import CorruptRowError, InvalidInputError
-from sessiondb.records import EventRecord, EventRow, SessionKey, StateDelta
+from sessiondb.records import NO_DELTA, EventRecord, EventRow, SessionKey, StateDelta
 
 MAX_ID_BYTES = 4096
 """Longest id or state key, in bytes of UTF-8."""
@@ -58,7 +58,7 @@ class EncodedDelta(NamedTuple):
     """What ``EventActions.state_delta`` reads as once the event is stored: no temp keys, storable values."""
 
 
-_EMPTY_DELTA = EncodedDelta(StateDelta(None, None, None), "{}", {}, (), {}, {})
+_EMPTY_DELTA = EncodedDelta(NO_DELTA, "{}", {}, (), {}, {})
 
 
 def check_text(what: str, value: object) -> str:
@@ -110,7 +110,8 @@ def encode_delta(delta: Mapping[str, Any]) -> EncodedDelta:
     """
     if not delta:
         return _EMPTY_DELTA
-    stored: dict[str, list[str]] = {}
+    assigned: dict[scopes.Scope, list[str]] = {}
+    removed: dict[scopes.Scope, list[str]] = {}
     members: list[str] = []
     live: dict[str, Any] = {}
     deleted: list[str] = []
@@ -124,18 +125,17 @@ def encode_delta(delta: Mapping[str, Any]) -> EncodedDelta:
         if value is None:
             deleted.append(key)
             event_delta[key] = None
-            member = text = "null"
+            members.append(f"{encode_basestring(key)}:null")
+            removed.setdefault(scope, []).append(encode_basestring(name))
         else:
-            member, kept = _encode_value(key, value)
+            text, kept = _encode_value(key, value)
             live[key] = event_delta[key] = kept
-            text = encode_basestring(member)
-        members.append(f"{encode_basestring(key)}:{member}")
-        stored.setdefault(scope, []).append(f"[{encode_basestring(name)},{text}]")
+            members.append(f"{encode_basestring(key)}:{text}")
+            assigned.setdefault(scope, []).append(f"{encode_basestring(name)}:{encode_basestring(text)}")
     return EncodedDelta(
         StateDelta(
-            _array(stored.get(scopes.Scope.SESSION)),
-            _array(stored.get(scopes.Scope.USER)),
-            _array(stored.get(scopes.Scope.APP)),
+            *("{" + ",".join(assigned[scope]) + "}" if scope in assigned else None for scope in scopes.STORED),
+            *("[" + ",".join(removed[scope]) + "]" if scope in removed else None for scope in scopes.STORED),
         ),
         "{" + ",".join(members) + "}",
         live,
@@ -276,10 +276,6 @@ _SESSION_DEFAULTS = {
     for name, value in Session(id="", app_name="", user_id="").__dict__.items()
     if name not in _SESSION_FIELDS
 }
-
-
-def _array(pairs: list[str] | None) -> str | None:
-    return None if pairs is None else "[" + ",".join(pairs) + "]"
 
 
 def _encode_value(key: str, value: object) -> tuple[str, object]:

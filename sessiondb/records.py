@@ -18,17 +18,21 @@ class SessionKey(NamedTuple):
 
 
 class StateDelta(NamedTuple):
-    """Changes of state, a JSON array ``[[key, value-as-JSON-text or null], ...]`` for each scope, None if unchanged.
+    """Changes of state by scope, keys without their prefix; None where there is nothing to do.
 
-    Keys are without their prefix. A null in place of the text deletes the key.
+    What is set is a JSON object of keys to values, the values as JSON text (so ``{"n": "1"}`` sets n to 1, exactly as
+    written); what is removed is a JSON array of keys.
     """
 
-    session: str | None
-    user: str | None
-    app: str | None
+    session_set: str | None = None
+    user_set: str | None = None
+    app_set: str | None = None
+    session_removed: str | None = None
+    user_removed: str | None = None
+    app_removed: str | None = None
 
 
-NO_DELTA = StateDelta(None, None, None)
+NO_DELTA = StateDelta()
 
 
 class EventRecord(NamedTuple):

@@ -52,9 +52,12 @@ _WRITE_COLUMNS = (
     "content",
     "actions",
     "extra",
-    "session_delta",
-    "user_delta",
-    "app_delta",
+    "session_set",
+    "user_set",
+    "app_set",
+    "session_removed",
+    "user_removed",
+    "app_removed",
 )
 _CREATE_COLUMNS = (
     "n",
@@ -63,37 +66,44 @@ _CREATE_COLUMNS = (
     "session_id",
     "event_time",
     "timestamp",
-    "session_delta",
-    "user_delta",
-    "app_delta",
+    "session_set",
+    "user_set",
+    "app_set",
+    "session_removed",
+    "user_removed",
+    "app_removed",
 )
 
 _THIS_SESSION = "app_name = NEW.app_name AND user_id = NEW.user_id AND session_id = NEW.session_id"
-_DONE = f"(SELECT status FROM verdicts WHERE n = NEW.n) = {Status.DONE}"
 
-# A delta is an array of [key, value]; the value is JSON text, or null to delete the key.
+# Ends the work on a row whose verdict is not DONE; the rows after it go on.
+_NEXT_UNLESS_DONE = f"SELECT RAISE(IGNORE) FROM verdicts WHERE n = NEW.n AND status <> {Status.DONE};"
+
 _APPLY_DELTA = f"""
     INSERT INTO adk_state
-        SELECT NEW.app_name, NEW.user_id, NEW.session_id, 'SESSION', value ->> 0, value ->> 1, NEW.timestamp
-          FROM json_each(NEW.session_delta) WHERE value ->> 1 IS NOT NULL AND {_DONE}
+        SELECT NEW.app_name, NEW.user_id, NEW.session_id, 'SESSION', key, value, NEW.timestamp
+          FROM json_each(NEW.session_set) WHERE NEW.session_set IS NOT NULL
         ON CONFLICT (app_name, user_id, session_id, scope, state_key)
         DO UPDATE SET state_value = excluded.state_value, updated_at = excluded.updated_at;
     INSERT INTO adk_state
-        SELECT NEW.app_name, NEW.user_id, NULL, 'USER', value ->> 0, value ->> 1, NEW.timestamp
-          FROM json_each(NEW.user_delta) WHERE value ->> 1 IS NOT NULL AND {_DONE}
+        SELECT NEW.app_name, NEW.user_id, NULL, 'USER', key, value, NEW.timestamp
+          FROM json_each(NEW.user_set) WHERE NEW.user_set IS NOT NULL
         ON CONFLICT (app_name, user_id, state_key) WHERE scope = 'USER'
         DO UPDATE SET state_value = excluded.state_value, updated_at = excluded.updated_at;
     INSERT INTO adk_state
-        SELECT NEW.app_name, NULL, NULL, 'APP', value ->> 0, value ->> 1, NEW.timestamp
-          FROM json_each(NEW.app_delta) WHERE value ->> 1 IS NOT NULL AND {_DONE}
+        SELECT NEW.app_name, NULL, NULL, 'APP', key, value, NEW.timestamp
+          FROM json_each(NEW.app_set) WHERE NEW.app_set IS NOT NULL
         ON CONFLICT (app_name, state_key) WHERE scope = 'APP'
         DO UPDATE SET state_value = excluded.state_value, updated_at = excluded.updated_at;
-    DELETE FROM adk_state WHERE {_THIS_SESSION} AND scope = 'SESSION' AND state_key IN
-        (SELECT value ->> 0 FROM json_each(NEW.session_delta) WHERE value ->> 1 IS NULL) AND {_DONE};
-    DELETE FROM adk_state WHERE app_name = NEW.app_name AND user_id = NEW.user_id AND scope = 'USER' AND state_key IN
-        (SELECT value ->> 0 FROM json_each(NEW.user_delta) WHERE value ->> 1 IS NULL) AND {_DONE};
-    DELETE FROM adk_state WHERE app_name = NEW.app_name AND scope = 'APP' AND state_key IN
-        (SELECT value ->> 0 FROM json_each(NEW.app_delta) WHERE value ->> 1 IS NULL) AND {_DONE};
+    DELETE FROM adk_state
+     WHERE NEW.session_removed IS NOT NULL AND {_THIS_SESSION} AND scope = 'SESSION'
+       AND state_key IN (SELECT value FROM json_each(NEW.session_removed));
+    DELETE FROM adk_state
+     WHERE NEW.user_removed IS NOT NULL AND app_name = NEW.app_name AND user_id = NEW.user_id AND scope = 'USER'
+       AND state_key IN (SELECT value FROM json_each(NEW.user_removed));
+    DELETE FROM adk_state
+     WHERE NEW.app_removed IS NOT NULL AND app_name = NEW.app_name AND scope = 'APP'
+       AND state_key IN (SELECT value FROM json_each(NEW.app_removed));
 """
 
 
@@ -112,6 +122,7 @@ _BATCH_OBJECTS = (
         status      INTEGER NOT NULL,
         incarnation INTEGER,
         revision    INTEGER,
+        session_row INTEGER,
         seq         INTEGER,
         session_state TEXT,
         user_state  TEXT,
@@ -125,11 +136,11 @@ _BATCH_OBJECTS = (
     # last event it knows instead. A verdict's revision is what its handle expects from here on.
     f"""
     CREATE TEMP TRIGGER write_to_log INSTEAD OF INSERT ON log_writes WHEN NEW.n IS NOT NULL BEGIN
-        INSERT INTO verdicts (n, status, incarnation, revision, seq)
+        INSERT INTO verdicts (n, status, incarnation, revision, session_row, seq)
             SELECT NEW.n, status, iif(status = {Status.DONE}, incarnation, expected_incarnation),
-                   iif(status = {Status.DONE}, revision + NEW.advance, expected), last_seq + 1
+                   iif(status = {Status.DONE}, revision + NEW.advance, expected), session_row, last_seq + 1
               FROM (
-                SELECT s.incarnation, s.revision, s.last_seq, expected, expected_incarnation,
+                SELECT s.rowid AS session_row, s.incarnation, s.revision, s.last_seq, expected, expected_incarnation,
                        CASE
                          WHEN s.incarnation IS NULL THEN {Status.MISSING}
                          WHEN EXISTS (
@@ -159,15 +170,16 @@ _BATCH_OBJECTS = (
                   ) LEFT JOIN adk_sessions AS s
                     ON s.app_name = NEW.app_name AND s.user_id = NEW.user_id AND s.session_id = NEW.session_id
               );
+        {_NEXT_UNLESS_DONE}
         INSERT INTO adk_events (app_name, user_id, session_id, invocation_id, author, timestamp, content, actions, extra,
                                 seq, revision, event_id, event_time, incarnation, event_hash)
             SELECT NEW.app_name, NEW.user_id, NEW.session_id, NEW.invocation_id, NEW.author, NEW.timestamp, NEW.content,
                    NEW.actions, NEW.extra, seq, revision, NEW.event_id, NEW.event_time, incarnation, NEW.event_hash
-              FROM verdicts WHERE n = NEW.n AND status = {Status.DONE};
+              FROM verdicts WHERE n = NEW.n;
         UPDATE adk_sessions
            SET revision = revision + NEW.advance, last_seq = last_seq + 1, updated_at = NEW.timestamp,
                update_time = NEW.event_time
-         WHERE {_THIS_SESSION} AND {_DONE};
+         WHERE rowid = (SELECT session_row FROM verdicts WHERE n = NEW.n);
         {_APPLY_DELTA}
     END
     """,
@@ -177,16 +189,17 @@ _BATCH_OBJECTS = (
             SELECT NEW.n, iif(EXISTS (SELECT 1 FROM adk_sessions WHERE {_THIS_SESSION}), {Status.EXISTS}, {Status.DONE}),
                    value + 1, 0
               FROM sessiondb_meta WHERE name = 'incarnations';
-        UPDATE sessiondb_meta SET value = value + 1 WHERE name = 'incarnations' AND {_DONE};
+        {_NEXT_UNLESS_DONE}
+        UPDATE sessiondb_meta SET value = value + 1 WHERE name = 'incarnations';
         INSERT INTO adk_sessions (app_name, user_id, session_id, created_at, updated_at, update_time, incarnation)
             SELECT NEW.app_name, NEW.user_id, NEW.session_id, NEW.timestamp, NEW.timestamp, NEW.event_time, incarnation
-              FROM verdicts WHERE n = NEW.n AND status = {Status.DONE};
+              FROM verdicts WHERE n = NEW.n;
         {_APPLY_DELTA}
         UPDATE verdicts SET
             session_state = {_object_of(f"{_THIS_SESSION} AND scope = 'SESSION'")},
             user_state = {_object_of("app_name = NEW.app_name AND user_id = NEW.user_id AND scope = 'USER'")},
             app_state = {_object_of("app_name = NEW.app_name AND scope = 'APP'")}
-         WHERE n = NEW.n AND status = {Status.DONE};
+         WHERE n = NEW.n;
     END
     """,
 )
