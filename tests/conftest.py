@@ -1,0 +1,38 @@
+"""What every test shares: the event loop, a place for a database, and how much hypothesis tries."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from sessiondb import DatabaseSessionService
+
+# No deadline anywhere: a slow machine is no failure.
+settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# The same examples each time, so that a build fails for its own change only.
+settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, print_blob=True)
+settings.register_profile("full", settings.get_profile("dev"), max_examples=2_000, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The loop of tests marked ``anyio``; a test for several loops parametrizes this name."""
+    return "asyncio"
+
+
+@pytest.fixture
+def database_path(tmp_path: Path) -> Path:
+    """A path where no file is yet."""
+    return tmp_path / "adk.sqlite3"
+
+
+@pytest.fixture
+async def service(database_path: Path) -> AsyncIterator[DatabaseSessionService]:
+    """An open service on ``database_path``."""
+    async with DatabaseSessionService(database_path) as opened:
+        yield opened
