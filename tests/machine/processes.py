@@ -1,0 +1,49 @@
+"""Runs functions of this package in Python processes of their own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+_ROOT = Path(__file__).parents[2]
+
+# The checkout comes last, as for pytest itself: an installed package is what is tested.
+_MAIN = """
+import importlib, sys
+sys.path.append(sys.argv[1])
+getattr(importlib.import_module(sys.argv[2]), sys.argv[3])(*sys.argv[4:])
+"""
+
+
+def start(function: Callable[..., Any], *args: object, python: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    """Start ``function``, importable by its name, with ``args`` as strings; its standard streams are pipes."""
+    command = [sys.executable, *python, "-c", _MAIN, str(_ROOT), function.__module__, function.__name__]
+    return subprocess.Popen(
+        [*command, *map(str, args)],
+        # Not the checkout, which "-c" would put first.
+        cwd=_ROOT / "tests",
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    """Wait for a process to end well, and return what it wrote to its standard output."""
+    try:
+        out, err = process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+        raise AssertionError(f"the process did not end; it wrote {out!r} and {err!r}") from None
+    assert process.returncode == 0, err
+    return out
+
+
+def run(function: Callable[..., Any], *args: object, python: tuple[str, ...] = ()) -> str:
+    """Run ``function`` in a process of its own to its end, and return what it wrote to its standard output."""
+    return finish(start(function, *args, python=python))
