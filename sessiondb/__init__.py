@@ -4,9 +4,34 @@
 >>> service = DatabaseSessionService(":memory:")
 """
 
-from sessiondb import errors
-from sessiondb.listing import SessionList
-from sessiondb.service import DatabaseSessionService
-from sessiondb.stats import ServiceStats
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sessiondb import errors
+    from sessiondb.listing import SessionList
+    from sessiondb.service import DatabaseSessionService
+    from sessiondb.stats import ServiceStats
 
 __all__ = ["DatabaseSessionService", "ServiceStats", "SessionList", "errors"]
+
+# ADK is slow to import, and parts of this package (the command line's help) do without it.
+_HOMES = {
+    "DatabaseSessionService": "sessiondb.service",
+    "ServiceStats": "sessiondb.stats",
+    "SessionList": "sessiondb.listing",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name == "errors":
+        return importlib.import_module("sessiondb.errors")
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

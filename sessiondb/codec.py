@@ -7,7 +7,9 @@ null, UTF-8 bytes text and other bytes base64), and what even that cannot encode
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from json.encoder import encode_basestring
@@ -21,6 +23,7 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from sessiondb import scopes
 from sessiondb.errors import CorruptRowError, InvalidInputError
+from sessiondb.event_validator import event_validator
 from sessiondb.records import NO_DELTA, EventRecord, EventRow, SessionKey, StateDelta
 
 MAX_ID_BYTES = 4096
@@ -39,6 +42,15 @@ _ACTIONS = TypeAdapter(EventActions)
 
 _COLUMNS = {"id", "invocation_id", "author", "timestamp", "content", "actions"}
 _EMPTY = b"{}"
+
+# Most events leave most fields alone: comparing them with those of a fresh event is far cheaper than to serialise them.
+_FRESH = Event()
+_EXTRA_NAMES = sorted(set(_FRESH.__dict__) - _COLUMNS - {"node_info"})
+_extra_fields = operator.itemgetter(*_EXTRA_NAMES)
+_EXTRA_UNSET = _extra_fields(_FRESH.__dict__)
+_PLAIN_NODE = _FRESH.node_info
+_other_actions = operator.itemgetter(*sorted(set(_FRESH.actions.__dict__) - {"state_delta"}))
+_ACTIONS_UNSET = _other_actions(_FRESH.actions.__dict__)
 _NO_JSON_FORM = (PydanticSerializationError, RecursionError, ValueError, TypeError)
 
 
@@ -88,6 +100,11 @@ def check_key(app_name: object, user_id: object, session_id: object) -> SessionK
     )
 
 
+@functools.lru_cache(maxsize=64)
+def _second_text(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).isoformat()[:-6]
+
+
 def timestamp_text(time: float) -> str:
     """Formats seconds since the epoch as UTC ISO 8601 of fixed width, so that text order is time order.
 
@@ -95,7 +112,9 @@ def timestamp_text(time: float) -> str:
         InvalidInputError: If the moment lies outside the years 1 to 9999.
     """
     try:
-        return datetime.fromtimestamp(time, UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+        microseconds = round((time % 1) * 1_000_000)
+        second = int(time // 1) + microseconds // 1_000_000
+        return f"{_second_text(second)}.{microseconds % 1_000_000:06d}Z"
     except (OverflowError, ValueError, OSError, TypeError) as error:
         raise InvalidInputError(
             f"timestamp {time!r} is not a number of seconds within the years 1 to 9999: {error}"
@@ -118,20 +137,20 @@ def encode_delta(delta: Mapping[str, Any]) -> EncodedDelta:
     temp: dict[str, Any] = {}
     event_delta: dict[str, Any] = {}
     for key, value in delta.items():
-        scope, name = scopes.parse(check_text("state key", key))
+        scope, quoted_key, quoted_name = _key_parts(key)
         if scope is scopes.Scope.TEMP:
             temp[key] = value
             continue
         if value is None:
             deleted.append(key)
             event_delta[key] = None
-            members.append(f"{encode_basestring(key)}:null")
-            removed.setdefault(scope, []).append(encode_basestring(name))
+            members.append(f"{quoted_key}:null")
+            removed.setdefault(scope, []).append(quoted_name)
         else:
             text, kept = _encode_value(key, value)
             live[key] = event_delta[key] = kept
-            members.append(f"{encode_basestring(key)}:{text}")
-            assigned.setdefault(scope, []).append(f"{encode_basestring(name)}:{encode_basestring(text)}")
+            members.append(f"{quoted_key}:{text}")
+            assigned.setdefault(scope, []).append(f"{quoted_name}:{encode_basestring(text)}")
     return EncodedDelta(
         StateDelta(
             *("{" + ",".join(assigned[scope]) + "}" if scope in assigned else None for scope in scopes.STORED),
@@ -152,7 +171,6 @@ def encode_event(event: Event, delta: EncodedDelta) -> EventRecord:
         InvalidInputError: If the event cannot be stored so that it reads back.
     """
     try:
-        extra = _EVENT.dump_json(event, exclude=_COLUMNS, exclude_none=True, exclude_defaults=True)
         content = event.content
         record = EventRecord(
             check_text("event id", event.id),
@@ -162,7 +180,7 @@ def encode_event(event: Event, delta: EncodedDelta) -> EventRecord:
             timestamp_text(event.timestamp),
             None if content is None else _CONTENT.dump_json(content, exclude_none=True, exclude_defaults=True).decode(),
             _encode_actions(event.actions, delta),
-            None if extra == _EMPTY else extra.decode(),
+            _encode_extra(event),
         )
     except InvalidInputError:
         raise
@@ -180,7 +198,7 @@ def decode_event(row: EventRow, key: SessionKey) -> Event:
         CorruptRowError: If the row is not an event that this version of ADK can read.
     """
     try:
-        return _EVENT.validate_json(_event_json(row.event_id, row.invocation_id, row.author, row.time, row))
+        return event_validator()(_event_json(row.event_id, row.invocation_id, row.author, row.time, row))
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['type']}" for e in error.errors()[:3])
         raise CorruptRowError(
@@ -278,6 +296,18 @@ _SESSION_DEFAULTS = {
 }
 
 
+@functools.lru_cache(maxsize=4096)
+def _parts_of_text(key: str) -> tuple[scopes.Scope, str, str]:
+    scope, name = scopes.parse(check_text("state key", key))
+    return scope, encode_basestring(key), encode_basestring(name)
+
+
+def _key_parts(key: object) -> tuple[scopes.Scope, str, str]:
+    """Returns a key's scope, the key as JSON, and its name within the scope as JSON."""
+    # Agents write the same few keys over and over. Only strings can be looked up: 1 and True are one key to a cache.
+    return _parts_of_text(key if type(key) is str else check_text("state key", key))
+
+
 def _encode_value(key: str, value: object) -> tuple[str, object]:
     """Returns the JSON of a state value, and the value that it reads back as."""
     kind = type(value)
@@ -319,7 +349,17 @@ def _same(decoded: object, value: object) -> bool:
         return False
 
 
+def _encode_extra(event: Event) -> str | None:
+    fields = event.__dict__
+    if _extra_fields(fields) == _EXTRA_UNSET and fields["node_info"] == _PLAIN_NODE:
+        return None
+    extra = _EVENT.dump_json(event, exclude=_COLUMNS, exclude_none=True, exclude_defaults=True)
+    return None if extra == _EMPTY else extra.decode()
+
+
 def _encode_actions(actions: EventActions, delta: EncodedDelta) -> str:
+    if _other_actions(actions.__dict__) == _ACTIONS_UNSET:
+        return f'{{"state_delta":{delta.json}}}'
     others = _ACTIONS.dump_json(actions, exclude={"state_delta"}, exclude_none=True, exclude_defaults=True)
     if others == _EMPTY:
         return f'{{"state_delta":{delta.json}}}'
@@ -350,7 +390,7 @@ def _check_readable(record: EventRecord) -> None:
         return
     # A null may stand for a NaN where a number is required.
     try:
-        _EVENT.validate_json(_event_json(record.event_id, record.invocation_id, record.author, record.time, record))
+        event_validator()(_event_json(record.event_id, record.invocation_id, record.author, record.time, record))
     except ValidationError as error:
         kinds = ", ".join(sorted({f"{'.'.join(map(str, e['loc']))}: {e['type']}" for e in error.errors()[:3]}))
         raise InvalidInputError(

@@ -79,18 +79,18 @@ class WalKeeper:
         except sqlite3.Error as error:
             self.failed += 1
             self._due_bytes = self.size + _DUE_BYTES
-            logger.warning("checkpoint_failed", path=str(self._path), error=str(error))
+            logger().warning("checkpoint_failed", path=str(self._path), error=str(error))
             return
         if busy:
             self.blocked += 1
             self._due_bytes = self.size + _DUE_BYTES
-            logger.info(
+            logger().info(
                 "checkpoint_blocked", path=str(self._path), wal_bytes=self.size, frames=frames, checkpointed=done
             )
             return
         self.checkpoints += 1
         self._due_bytes = _DUE_BYTES
-        logger.debug("checkpoint", path=str(self._path), seconds=time.perf_counter() - started)
+        logger().debug("checkpoint", path=str(self._path), seconds=time.perf_counter() - started)
 
 
 def vacuum(connection: sqlite3.Connection, path: Path) -> None:

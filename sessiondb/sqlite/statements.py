@@ -7,6 +7,7 @@ interval (5 ms) beside a busy Python thread; what a statement does inside takes 
 
 from __future__ import annotations
 
+import enum
 import json
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -136,6 +137,7 @@ _BATCH_OBJECTS = (
     # last event it knows instead. A verdict's revision is what its handle expects from here on.
     f"""
     CREATE TEMP TRIGGER write_to_log INSTEAD OF INSERT ON log_writes WHEN NEW.n IS NOT NULL BEGIN
+        DELETE FROM verdicts WHERE NEW.n = 0;
         INSERT INTO verdicts (n, status, incarnation, revision, session_row, seq)
             SELECT NEW.n, status, iif(status = {Status.DONE}, incarnation, expected_incarnation),
                    iif(status = {Status.DONE}, revision + NEW.advance, expected), session_row, last_seq + 1
@@ -185,6 +187,7 @@ _BATCH_OBJECTS = (
     """,
     f"""
     CREATE TEMP TRIGGER create_session INSTEAD OF INSERT ON new_sessions WHEN NEW.n IS NOT NULL BEGIN
+        DELETE FROM verdicts WHERE NEW.n = 0;
         INSERT INTO verdicts (n, status, incarnation, revision)
             SELECT NEW.n, iif(EXISTS (SELECT 1 FROM adk_sessions WHERE {_THIS_SESSION}), {Status.EXISTS}, {Status.DONE}),
                    value + 1, 0
@@ -218,47 +221,64 @@ def install(connection: sqlite3.Connection) -> None:
 
 
 def write(connection: sqlite3.Connection, commands: Sequence[DataCommand]) -> list[Outcome]:
-    """Carries out commands in their order, within the transaction that is open; one outcome for each.
+    """Carries out commands in their order, as one transaction; one outcome for each, after the commit.
 
     Raises:
-        sqlite3.Error: If SQLite refuses a statement. Whether a single command or the file is to blame, and how much of
-            the transaction is undone, is for the caller to find out.
+        sqlite3.Error: If SQLite refuses. A transaction may be left open then; whether one command or the file is to
+            blame is for the caller to find out.
     """
+    runs = _runs(commands)
+    if len(runs) == 1 and runs[0][0].is_one_statement:
+        # The statement is the transaction: it takes the write lock at its start and commits at its end.
+        return _write_run(connection, *runs[0])
+    connection.execute("BEGIN IMMEDIATE")
     outcomes: list[Outcome] = []
-    run: list[DataCommand] = []
-    kind = None
-    for command in commands:
-        next_kind = _KINDS[type(command)]
-        if next_kind is not kind:
-            _write_run(connection, kind, run, outcomes)
-            run = []
-            kind = next_kind
-        run.append(command)
-    _write_run(connection, kind, run, outcomes)
+    for kind, run in runs:
+        outcomes += _write_run(connection, kind, run)
+    connection.execute("COMMIT")
     return outcomes
 
 
-_KINDS: dict[type[Any], str] = {
-    AppendEvent: "log",
-    UpdateKeys: "log",
-    CreateSession: "create",
-    DeleteSession: "delete",
-    Flush: "flush",
+class _Kind(enum.Enum):
+    LOG = enum.auto()
+    CREATE = enum.auto()
+    DELETE = enum.auto()
+    FLUSH = enum.auto()
+
+    @property
+    def is_one_statement(self) -> bool:
+        return self in (_Kind.LOG, _Kind.CREATE)
+
+
+_KINDS: dict[type[Any], _Kind] = {
+    AppendEvent: _Kind.LOG,
+    UpdateKeys: _Kind.LOG,
+    CreateSession: _Kind.CREATE,
+    DeleteSession: _Kind.DELETE,
+    Flush: _Kind.FLUSH,
 }
 
 
-def _write_run(connection: sqlite3.Connection, kind: str | None, run: list[Any], outcomes: list[Outcome]) -> None:
-    if kind == "log":
-        _insert(connection, _WRITES, _write_parameters(run), len(run))
-        outcomes += _verdicts(connection)
-    elif kind == "create":
-        _insert(connection, _CREATES, _create_parameters(run), len(run))
-        outcomes += _verdicts(connection)
-    elif kind == "delete":
+def _runs(commands: Sequence[DataCommand]) -> list[tuple[_Kind, list[Any]]]:
+    """Groups commands that follow each other and are of one kind."""
+    runs: list[tuple[_Kind, list[Any]]] = []
+    for command in commands:
+        kind = _KINDS[type(command)]
+        if runs and runs[-1][0] is kind:
+            runs[-1][1].append(command)
+        else:
+            runs.append((kind, [command]))
+    return runs
+
+
+def _write_run(connection: sqlite3.Connection, kind: _Kind, run: list[Any]) -> list[Outcome]:
+    if kind is _Kind.LOG:
+        return _insert(connection, _WRITES, _write_parameters(run), len(run))
+    if kind is _Kind.CREATE:
+        return _insert(connection, _CREATES, _create_parameters(run), len(run))
+    if kind is _Kind.DELETE:
         connection.executemany(_DELETE, (command.key for command in run))
-        outcomes += [_PLAIN_DONE] * len(run)
-    elif kind == "flush":
-        outcomes += [_PLAIN_DONE] * len(run)
+    return [_PLAIN_DONE] * len(run)
 
 
 _STATUSES = tuple(Status)
@@ -282,14 +302,10 @@ _CREATES = (_inserts("new_sessions", _CREATE_COLUMNS), len(_CREATE_COLUMNS))
 
 def _insert(
     connection: sqlite3.Connection, inserts: tuple[dict[int, tuple[int, str]], int], parameters: list[Any], rows: int
-) -> None:
+) -> list[Outcome]:
     by_rows, width = inserts
     padding, statement = by_rows[rows]
-    connection.execute("DELETE FROM verdicts")
     connection.execute(statement, parameters + [None] * (padding * width))
-
-
-def _verdicts(connection: sqlite3.Connection) -> list[Outcome]:
     (verdicts,) = connection.execute(_VERDICTS).fetchone()
     return [Outcome(_STATUSES[status], *rest) for status, *rest in json.loads(verdicts)]
 

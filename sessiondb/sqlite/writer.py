@@ -183,7 +183,7 @@ class WriterThread(threading.Thread):
         except _Stop as stop:
             failure = stop.failure
         except BaseException as error:  # noqa: BLE001  # the callers must hear of it, whatever it is
-            logger.error("writer_failed", path=str(self._path), error=type(error).__name__)
+            logger().error("writer_failed", path=str(self._path), error=type(error).__name__)
             failure = WriterStoppedError(f"the writer ended after an internal error ({type(error).__name__})")
         finally:
             # Nothing can be queued after this, and whatever is has an answer: no caller waits for a dead thread.
@@ -197,7 +197,7 @@ class WriterThread(threading.Thread):
         try:
             self._connection.close()
         except sqlite3.Error as error:
-            logger.warning("close_failed", path=str(self._path), error=str(error))
+            logger().warning("close_failed", path=str(self._path), error=str(error))
 
     def abandon(self) -> None:
         """Answers for a thread that is held up while the process ends: what it has not begun will not be written."""
@@ -247,7 +247,7 @@ class WriterThread(threading.Thread):
             self._fail(tickets, error)
         except BaseException as error:  # noqa: BLE001  # reaches its callers, and the writer lives on
             self._roll_back()
-            logger.error("batch_failed", path=str(self._path), commands=len(batch), error=type(error).__name__)
+            logger().error("batch_failed", path=str(self._path), commands=len(batch), error=type(error).__name__)
             for ticket in tickets:
                 ticket.error = error
         else:
@@ -263,29 +263,21 @@ class WriterThread(threading.Thread):
         settle(tickets)
 
     def _commit(self, commands: Sequence[DataCommand]) -> Sequence[Outcome | StorageError]:
-        connection = self._connection
-        connection.execute("BEGIN IMMEDIATE")
         try:
-            outcomes: Sequence[Outcome | StorageError] = statements.write(connection, commands)
-        except (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.InterfaceError):
-            if len(commands) == 1 or not connection.in_transaction:
+            return statements.write(self._connection, commands)
+        except _BAD_COMMAND:
+            if len(commands) == 1:
                 raise
-            # One command is to blame: the others must not pay for it.
-            connection.execute("ROLLBACK")
-            connection.execute("BEGIN IMMEDIATE")
-            outcomes = [self._write_alone(command) for command in commands]
-        connection.execute("COMMIT")
-        return outcomes
+        # One command is to blame: the others must not pay for it.
+        self._roll_back()
+        return [self._commit_alone(command) for command in commands]
 
-    def _write_alone(self, command: DataCommand) -> Outcome | StorageError:
-        self._connection.execute("SAVEPOINT command")
+    def _commit_alone(self, command: DataCommand) -> Outcome | StorageError:
         try:
             (outcome,) = statements.write(self._connection, [command])
-        except (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.InterfaceError) as error:
-            self._connection.execute("ROLLBACK TO command")
-            self._connection.execute("RELEASE command")
+        except _BAD_COMMAND as error:
+            self._roll_back()
             return translate(error, self._path)
-        self._connection.execute("RELEASE command")
         return outcome
 
     def _serve_vacuum(self, ticket: WriteTicket) -> None:
@@ -305,7 +297,7 @@ class WriterThread(threading.Thread):
             try:
                 self._connection.execute("ROLLBACK")
             except sqlite3.Error as error:
-                logger.warning("rollback_failed", path=str(self._path), error=str(error))
+                logger().warning("rollback_failed", path=str(self._path), error=str(error))
 
     def _fail(self, batch: list[WriteTicket], error: sqlite3.Error) -> None:
         failure = translate(error, self._path)
@@ -315,7 +307,7 @@ class WriterThread(threading.Thread):
             # succeed without them. Only a new look at the file tells what is there.
             failure = WriterStoppedError(f"the disk could not be synced, so the writer has stopped: {failure}")
         self.stats.failed_batches += 1
-        logger.warning(
+        logger().warning(
             "batch_refused",
             path=str(self._path),
             commands=len(batch),
@@ -329,6 +321,9 @@ class WriterThread(threading.Thread):
             settle(batch)
             raise _Stop(failure)
 
+
+# Errors that come from what one command holds, not from the file.
+_BAD_COMMAND = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
 
 _SYNC_FAILED = (sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC)
 
