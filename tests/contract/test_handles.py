@@ -1,0 +1,185 @@
+"""What a live Session may do beyond ADK's contract: the rules of ``on_stale``, ``update_keys`` and the marker."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from google.adk import errors as adk_errors
+from google.adk.sessions import Session
+
+from sessiondb import DatabaseSessionService, errors
+from sessiondb.config import CacheMode
+from tests.contract.places import APP, SESSION, USER, event
+
+pytestmark = pytest.mark.anyio
+
+
+async def _get(service: DatabaseSessionService) -> Session:
+    session = await service.get_session(APP, USER, SESSION)
+    assert session is not None
+    return session
+
+
+async def test_the_refusal_says_modified_in_storage_and_what_to_do(service: DatabaseSessionService) -> None:
+    one = await service.create_session(APP, USER, SESSION)
+    two = await _get(service)
+    await service.append_event(one, event())
+    with pytest.raises(errors.StaleSessionError, match=r"modified in storage.*get_session") as refusal:
+        await service.append_event(two, event())
+    assert isinstance(refusal.value, adk_errors.StaleSessionError | ValueError)
+
+
+async def test_a_refused_handle_stays_refused_until_it_is_read_again(service: DatabaseSessionService) -> None:
+    one = await service.create_session(APP, USER, SESSION)
+    two = await _get(service)
+    await service.append_event(one, event())
+    before = two.model_copy(deep=True)
+    for _ in range(2):
+        with pytest.raises(errors.StaleSessionError):
+            await service.append_event(two, event(own=1, temp__trace=1))
+    assert two == before
+    await service.append_event(await _get(service), event())
+
+
+async def test_on_stale_append_takes_every_handle(database_path: Path) -> None:
+    async with DatabaseSessionService(database_path, on_stale="append") as service:
+        one = await service.create_session(APP, USER, SESSION)
+        two = await _get(service)
+        await service.append_event(one, event(one=1))
+        await service.append_event(two, event(two=2))
+        await service.append_event(one, event(one=3))
+        # As in memory: a live Session shows what went through it, storage shows all.
+        assert (one.state, two.state) == ({"one": 3}, {"two": 2})
+        read = await _get(service)
+        assert read.state == {"one": 3, "two": 2}
+        assert [len(session.events) for session in (one, two, read)] == [2, 1, 3]
+        with pytest.raises(errors.SessionNotFoundError):
+            await service.append_event(Session(id="never", app_name=APP, user_id=USER), event())
+
+
+async def test_services_that_differ_in_on_stale_share_a_file(database_path: Path) -> None:
+    async with (
+        DatabaseSessionService(database_path) as strict,
+        DatabaseSessionService(database_path, on_stale="append") as lenient,
+    ):
+        one = await strict.create_session(APP, USER, SESSION)
+        two = await _get(lenient)
+        await strict.append_event(one, event())
+        await lenient.append_event(two, event())
+        with pytest.raises(errors.StaleSessionError):
+            await strict.append_event(one, event())
+
+
+async def test_update_keys_overtakes_no_handle(service: DatabaseSessionService) -> None:
+    running = await service.create_session(APP, USER, SESSION, {"progress": 0, "note": "x", "user:theme": "dark"})
+    await service.append_event(running, event(progress=1))
+    await service.update_keys(
+        APP, USER, SESSION, {"note": None, "paused": True, "user:theme": "light", "temp:debug": True}
+    )
+    await service.append_event(running, event(progress=2))
+    read = await _get(service)
+    assert read.state == {"progress": 2, "paused": True, "user:theme": "light"}
+    recorded = read.events[1]
+    assert recorded.author == "user"
+    assert recorded.actions.state_delta == {"note": None, "paused": True, "user:theme": "light"}
+    assert [found.actions.state_delta.get("progress") for found in read.events] == [1, None, 2]
+
+
+async def test_update_keys_leaves_its_argument_alone(service: DatabaseSessionService) -> None:
+    await service.create_session(APP, USER, SESSION)
+    delta = {"a": 1, "temp:b": 2, "c": None, "d": (1,)}
+    await service.update_keys(APP, USER, f" {SESSION} ", delta)
+    assert delta == {"a": 1, "temp:b": 2, "c": None, "d": (1,)}
+    assert (await _get(service)).state == {"a": 1, "d": [1]}
+
+
+async def test_update_keys_of_a_missing_session(service: DatabaseSessionService) -> None:
+    with pytest.raises(errors.SessionNotFoundError):
+        await service.update_keys(APP, USER, SESSION, {"user:theme": "dark"})
+    assert await service.get_user_state(APP, USER) == {}
+
+
+async def test_a_session_out_of_json_is_as_good_as_its_last_event_after_update_keys(
+    service: DatabaseSessionService,
+) -> None:
+    session = await service.create_session(APP, USER, SESSION)
+    await service.append_event(session, event())
+    restored = Session.model_validate_json(session.model_dump_json())
+    await service.update_keys(APP, USER, SESSION, {"a": 1})
+    await service.append_event(restored, event())
+    with pytest.raises(errors.StaleSessionError):
+        await service.append_event(session, event())
+
+
+async def test_a_session_out_of_json_that_shows_an_update_last(service: DatabaseSessionService) -> None:
+    session = await service.create_session(APP, USER, SESSION)
+    await service.append_event(session, event())
+    await service.update_keys(APP, USER, SESSION, {"a": 1})
+    restored = Session.model_validate_json((await _get(service)).model_dump_json())
+    await service.append_event(restored, event())
+    assert len((await _get(service)).events) == 3
+
+
+async def test_a_session_out_of_json_of_an_earlier_incarnation(service: DatabaseSessionService) -> None:
+    session = await service.create_session(APP, USER, SESSION)
+    await service.append_event(session, event())
+    restored = Session.model_validate_json(session.model_dump_json())
+    await service.delete_session(APP, USER, SESSION)
+    await service.create_session(APP, USER, SESSION)
+    with pytest.raises(errors.StaleSessionError):
+        await service.append_event(restored, event())
+
+
+async def test_a_marker_of_another_service_counts_for_nothing(service: DatabaseSessionService) -> None:
+    session = await service.create_session(APP, USER, SESSION)
+    session._storage_update_marker = "2026-01-02T03:04:05+00:00"
+    await service.append_event(session, event())
+    assert session == await _get(service)
+
+
+@pytest.mark.parametrize("appended", [1, 3])
+async def test_concurrent_appends_through_an_overtaken_session_all_fail(
+    service: DatabaseSessionService, appended: int
+) -> None:
+    session = await service.create_session(APP, USER, SESSION)
+    other = await _get(service)
+    for _ in range(appended):
+        await service.append_event(other, event())
+    ends = await asyncio.gather(*(service.append_event(session, event()) for _ in range(8)), return_exceptions=True)
+    assert [type(end) for end in ends] == [errors.StaleSessionError] * 8
+    assert session.events == []
+    assert await _get(service) == other
+
+
+async def test_two_sessions_race_and_one_of_them_wins_all(service: DatabaseSessionService) -> None:
+    one = await service.create_session(APP, USER, SESSION)
+    two = await _get(service)
+    calls = [service.append_event(session, event()) for session in (one, two) * 8]
+    ends = await asyncio.gather(*calls, return_exceptions=True)
+    won = [not isinstance(end, BaseException) for end in ends]
+    assert won == [True, False] * 8
+    assert await _get(service) == one
+    assert two.events == []
+
+
+@pytest.mark.parametrize("log_cache", ["copy", "share", "off"])
+async def test_sessions_created_read_and_appended_to_are_equal(database_path: Path, log_cache: CacheMode) -> None:
+    async with DatabaseSessionService(database_path, log_cache=log_cache) as service:
+        session = await service.create_session(APP, USER, SESSION, {"own": 1, "user:theme": "dark", "app:version": 1})
+        assert await _get(service) == session
+        for number in range(40):
+            await service.append_event(session, event(1_000.0 - number, own=number, user__theme=None))
+            assert await _get(service) == session
+        stored = (await _get(service)).events
+        assert (stored[0] is (await _get(service)).events[0]) == (log_cache == "share")
+
+
+async def test_a_cached_event_handed_out_twice_does_not_share_its_own_fields(service: DatabaseSessionService) -> None:
+    session = await service.create_session(APP, USER, SESSION)
+    await service.append_event(session, event(author="agent"))
+    read = await _get(service)
+    read.events[0].author = "somebody else"
+    read.events[0].branch = "changed"
+    assert await _get(service) == session

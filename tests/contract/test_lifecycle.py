@@ -1,0 +1,96 @@
+"""Opening and closing, and the errors of a service that is closed."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from google.adk.sessions import BaseSessionService
+
+from sessiondb import DatabaseSessionService, errors
+from tests.contract.places import APP, SESSION, USER, event
+
+pytestmark = pytest.mark.anyio
+
+Call = Callable[[DatabaseSessionService], Awaitable[object] | object]
+
+CALLS: dict[str, Call] = {
+    "create_session": lambda service: service.create_session(APP, USER),
+    "get_session": lambda service: service.get_session(APP, USER, SESSION),
+    "list_sessions": lambda service: service.list_sessions(),
+    "delete_session": lambda service: service.delete_session(APP, USER, SESSION),
+    "update_keys": lambda service: service.update_keys(APP, USER, SESSION, {"a": 1}),
+    "get_user_state": lambda service: service.get_user_state(APP, USER),
+    "flush": lambda service: service.flush(),
+    "get_event_count": lambda service: service.get_event_count(APP, USER, SESSION),
+    "get_stats": lambda service: service.get_stats(),
+    "vacuum": lambda service: service.vacuum(),
+}
+
+
+async def _carry_out(call: Call, service: DatabaseSessionService) -> None:
+    answer = call(service)
+    if inspect.isawaitable(answer):
+        await answer
+
+
+async def test_it_is_a_session_service_of_adk(service: DatabaseSessionService) -> None:
+    assert isinstance(service, BaseSessionService)
+
+
+async def test_async_with_gives_the_service_and_closes_it(database_path: Path) -> None:
+    opened = DatabaseSessionService(database_path)
+    async with opened as service:
+        assert service is opened
+        session = await service.create_session(APP, USER, SESSION)
+    with pytest.raises(errors.ServiceClosedError):
+        await service.append_event(session, event())
+
+
+async def test_async_with_closes_after_an_error_and_lets_it_through(database_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with DatabaseSessionService(database_path) as service:
+            raise ZeroDivisionError
+    with pytest.raises(errors.ServiceClosedError):
+        await service.flush()
+
+
+async def test_close_may_be_called_again_and_by_several_at_once(database_path: Path) -> None:
+    service = DatabaseSessionService(database_path)
+    await asyncio.gather(*(service.close() for _ in range(4)))
+    await service.close()
+    async with service:
+        pass
+    assert repr(service) == f"<DatabaseSessionService {str(database_path)!r} closed>"
+
+
+async def test_a_closed_service_leaves_one_file(database_path: Path) -> None:
+    async with DatabaseSessionService(database_path) as service:
+        assert repr(service) == f"<DatabaseSessionService {str(database_path)!r}>"
+        await service.create_session(APP, USER)
+    assert [found.name for found in database_path.parent.iterdir()] == [database_path.name]
+
+
+async def test_closing_one_of_two_services_leaves_the_other_open(database_path: Path) -> None:
+    async with DatabaseSessionService(database_path) as left:
+        async with DatabaseSessionService(database_path):
+            pass
+        await left.create_session(APP, USER)
+        assert left.get_stats()["sessions"] == 1
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_calls_on_a_closed_service(name: str, database_path: Path) -> None:
+    service = DatabaseSessionService(database_path)
+    await service.create_session(APP, USER, SESSION)
+    await service.close()
+    with pytest.raises(errors.ServiceClosedError, match="closed"):
+        await _carry_out(CALLS[name], service)
+
+
+async def test_every_call_is_tried_on_a_closed_service() -> None:
+    public = {name for name in vars(DatabaseSessionService) if not name.startswith("_")}
+    assert public == {*CALLS, "append_event", "close"}
