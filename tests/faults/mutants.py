@@ -1,0 +1,144 @@
+"""Deliberately broken builds: each breaks one promise, and a test shows that its harness notices."""
+
+from __future__ import annotations
+
+import functools
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sessiondb.sqlite import maintenance, writer
+
+
+class _Fetched:
+    """The rows of a statement that has ended."""
+
+    def __init__(self, rows: list[Any]) -> None:
+        self._rows = iter(rows)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._rows
+
+    def fetchone(self) -> Any:
+        return next(self._rows, None)
+
+    def fetchall(self) -> list[Any]:
+        return list(self._rows)
+
+
+class _Breaking(sqlite3.Connection):
+    """Has each transaction that writes committed by :meth:`commit_wrongly`, statements that are one by themselves too."""
+
+    def execute(self, sql: str, *parameters: Any) -> Any:
+        if not sql.lstrip().startswith("SELECT"):
+            self.settle()
+        if sql == "COMMIT":
+            self.commit_wrongly()
+            return _Fetched([])
+        if not self.in_transaction and sql.lstrip().startswith(("INSERT", "DELETE", "UPDATE")):
+            super().execute("BEGIN IMMEDIATE")
+            rows = super().execute(sql, *parameters).fetchall()
+            self.commit_wrongly()
+            return _Fetched(rows)
+        return super().execute(sql, *parameters)
+
+    def close(self) -> None:
+        self.settle()
+        super().close()
+
+    def settle(self) -> None:
+        """Does what an earlier commit has left to do."""
+
+    def commit_wrongly(self) -> None:
+        """Breaks the promise."""
+
+
+class _Late(_Breaking):
+    """COMMIT returns at once; it is carried out before the next statement that writes."""
+
+    _owes_commit = False
+
+    def settle(self) -> None:
+        if self._owes_commit:
+            self._owes_commit = False
+            sqlite3.Connection.execute(self, "COMMIT")
+
+    def commit_wrongly(self) -> None:
+        self._owes_commit = True
+
+
+class _Halving(_Breaking):
+    """COMMIT commits the log and the sessions first, and then the state, each in a transaction of its own."""
+
+    _committed: Sequence[tuple[Any, ...]] = ()
+
+    def commit_wrongly(self) -> None:
+        execute = functools.partial(sqlite3.Connection.execute, self)
+        state = (
+            execute("SELECT name FROM sqlite_schema WHERE name = 'adk_state'").fetchall()
+            and execute("SELECT * FROM adk_state").fetchall()
+        )
+        if state:
+            self._write(self._committed)
+            execute("COMMIT")
+            execute("BEGIN IMMEDIATE")
+            self._write(state)
+            self._committed = state
+        execute("COMMIT")
+
+    def _write(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        sqlite3.Connection.execute(self, "DELETE FROM adk_state")
+        self.executemany("INSERT INTO adk_state VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+
+
+def _connect_as(kind: type[sqlite3.Connection]) -> None:
+    sqlite3.connect = functools.partial(sqlite3.connect, factory=kind)  # type: ignore[assignment]  # overloads
+
+
+def answer_before_commit() -> None:
+    """Appends are answered when their rows are written, before COMMIT."""
+    _connect_as(_Late)
+
+
+def state_in_a_second_transaction() -> None:
+    """An event is committed first, its state after it."""
+    _connect_as(_Halving)
+
+
+def synchronous(mode: str) -> None:
+    """The connection syncs as ``mode`` says, whatever ``durability`` was asked for."""
+
+    class Connection(sqlite3.Connection):
+        def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+            if sql.startswith("PRAGMA synchronous"):
+                sql = f"PRAGMA synchronous={mode}"
+            return super().execute(sql, *parameters)
+
+    _connect_as(Connection)
+
+
+def passive_checkpoints() -> None:
+    """Checkpoints do not take the write lock."""
+
+    def checkpoint(self: maintenance.WalKeeper) -> None:
+        self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        self.checkpoints += 1
+
+    maintenance.WalKeeper.checkpoint = checkpoint  # type: ignore[method-assign]
+
+
+def failed_sync_is_retried() -> None:
+    """The writer goes on after a failed sync as if nothing was."""
+    writer._SYNC_FAILED = ()  # type: ignore[assignment]
+
+
+MUTANTS = {
+    "": lambda: None,
+    "answer before commit": answer_before_commit,
+    "synchronous=NORMAL": lambda: synchronous("NORMAL"),
+    "synchronous=OFF": lambda: synchronous("OFF"),
+    "state in a second transaction": state_in_a_second_transaction,
+    "passive checkpoints": passive_checkpoints,
+    "failed sync is retried": failed_sync_is_retried,
+}
+"""What :mod:`tests.faults.programs` can be asked to run, by name; "" is the product as it is."""
