@@ -1,8 +1,8 @@
 """Conversion between ADK's objects and plain records: pure functions, no I/O.
 
 What goes in comes back equal, or is refused before anything is written. Coercions are ADK's own: values that JSON
-cannot hold become what ``pydantic`` makes of them (dates ISO text, sets lists, models objects, NaN and infinities
-null, UTF-8 bytes text and other bytes base64), and what even that cannot encode becomes its ``repr``.
+cannot hold become what ``pydantic`` makes of them (dates ISO text, sets sorted lists, models objects, NaN and infinities
+null, UTF-8 bytes text and other bytes URL-safe base64), and what even that cannot encode becomes its ``repr``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
+from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from json.encoder import encode_basestring
@@ -41,7 +42,7 @@ _CONTENT = TypeAdapter(types.Content)
 _ACTIONS = TypeAdapter(EventActions)
 
 _COLUMNS = {"id", "invocation_id", "author", "timestamp", "content", "actions"}
-_EMPTY = b"{}"
+_EMPTY = "{}"
 
 # Most events leave most fields alone: comparing them with those of a fresh event is far cheaper than to serialise them.
 _FRESH = Event()
@@ -141,15 +142,15 @@ def encode_delta(delta: Mapping[str, Any]) -> EncodedDelta:
         if scope is scopes.Scope.TEMP:
             temp[key] = value
             continue
-        if value is None:
+        text, kept = _encode_value(key, value)
+        members.append(f"{quoted_key}:{text}")
+        if text == "null":
+            # None, or what JSON makes null, such as NaN: in a log that people read, null has one meaning.
             deleted.append(key)
             event_delta[key] = None
-            members.append(f"{quoted_key}:null")
             removed.setdefault(scope, []).append(quoted_name)
         else:
-            text, kept = _encode_value(key, value)
             live[key] = event_delta[key] = kept
-            members.append(f"{quoted_key}:{text}")
             assigned.setdefault(scope, []).append(f"{quoted_name}:{encode_basestring(text)}")
     return EncodedDelta(
         StateDelta(
@@ -171,23 +172,20 @@ def encode_event(event: Event, delta: EncodedDelta) -> EventRecord:
         InvalidInputError: If the event cannot be stored so that it reads back.
     """
     try:
-        content = event.content
-        record = EventRecord(
-            check_text("event id", event.id),
-            check_text("invocation_id", event.invocation_id),
-            check_text("author", event.author),
-            event.timestamp,
-            timestamp_text(event.timestamp),
-            None if content is None else _CONTENT.dump_json(content, exclude_none=True, exclude_defaults=True).decode(),
-            _encode_actions(event.actions, delta),
-            _encode_extra(event),
-        )
+        record, doubtful = _record_of(event, delta)
     except InvalidInputError:
         raise
     except _NO_JSON_FORM as error:
         # pydantic quotes the value it failed on, which is the user's: only the kind of the error goes on.
         raise InvalidInputError(f"the event has no JSON form ({type(error).__name__})") from None
-    _check_readable(record)
+    if record.size > MAX_EVENT_BYTES:
+        raise InvalidInputError(
+            f"the event is {record.size} bytes of JSON; at most {MAX_EVENT_BYTES} can be stored. Large media belong"
+            " in an artifact service."
+        )
+    if doubtful or _may_be_unreadable(record):
+        # What reads back is stored, so that it is the same when it is delivered again.
+        return _record_of(_read_back(record), delta)[0]
     return record
 
 
@@ -197,15 +195,22 @@ def decode_event(row: EventRow, key: SessionKey) -> Event:
     Raises:
         CorruptRowError: If the row is not an event that this version of ADK can read.
     """
+    if not all(isinstance(text, str) for text in (row.event_id, row.invocation_id, row.author, row.actions)):
+        raise CorruptRowError(f"{_where(row, key)} holds something else than text; it was changed by hand")
     try:
         return event_validator()(_event_json(row.event_id, row.invocation_id, row.author, row.time, row))
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['type']}" for e in error.errors()[:3])
         raise CorruptRowError(
-            f"row {row.row_id} of adk_events (event {row.seq} of session {key.session_id!r}, user {key.user_id!r},"
-            f" app {key.app_name!r}) cannot be read as an event: {problems}. A newer ADK may have written it, or it"
+            f"{_where(row, key)} cannot be read as an event: {_problems(error)}. A newer ADK may have written it, or it"
             " was changed by hand; other sessions are not affected."
         ) from None
+
+
+def _where(row: EventRow, key: SessionKey) -> str:
+    return (
+        f"row {row.row_id} of adk_events (event {row.seq} of session {key.session_id!r}, user {key.user_id!r},"
+        f" app {key.app_name!r})"
+    )
 
 
 def copy_event(event: Event) -> Event:
@@ -317,29 +322,56 @@ def _encode_value(key: str, value: object) -> tuple[str, object]:
         return repr(value), value
     if kind is float and math.isfinite(value):  # type: ignore[arg-type]  # kind says so
         return repr(value), value
+    if value is None:
+        return "null", None
     try:
-        text = _to_json(value)
-        if len(text) > MAX_EVENT_BYTES:
-            raise InvalidInputError(
-                f"the value of state key {key!r} is {len(text)} bytes of JSON; at most {MAX_EVENT_BYTES} can be stored"
-            )
-        if kind is str:
-            return text, value
-        decoded = from_json(text)
+        direct = _direct_json(value)
+        if direct is not None and (kind is str or _same(_parsed(direct), value)):
+            return _fitting(key, direct), value
+        text = _fitting(key, to_json(_plain(value), inf_nan_mode="null", serialize_unknown=True).decode())
+        return text, _parsed(text)
     except InvalidInputError:
         raise
     except _NO_JSON_FORM as error:
         raise InvalidInputError(
             f"the value of state key {key!r} has no JSON form that can be read again ({type(error).__name__})"
         ) from None
-    return text, value if _same(decoded, value) else decoded
 
 
-def _to_json(value: object) -> str:
+def _direct_json(value: object) -> str | None:
     try:
         return to_json(value, inf_nan_mode="null").decode()
     except PydanticSerializationError:
-        return to_json(value, inf_nan_mode="null", bytes_mode="base64", serialize_unknown=True).decode()
+        return None
+
+
+def _fitting(key: str, text: str) -> str:
+    if len(text) > MAX_EVENT_BYTES:
+        raise InvalidInputError(
+            f"the value of state key {key!r} is {len(text)} bytes of JSON; at most {MAX_EVENT_BYTES} can be stored"
+        )
+    return text
+
+
+def _parsed(text: str) -> Any:
+    # State is read as an object of values: one level more than the value itself, which counts for the deepest.
+    return from_json(f"[{text}]")[0]
+
+
+def _plain(value: object) -> object:
+    """Replaces what has no single JSON form: sets become sorted lists, bytes UTF-8 text or URL-safe base64."""
+    if isinstance(value, Mapping):
+        return {name: _plain(member) for name, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(member) for member in value]
+    if isinstance(value, set | frozenset):
+        return sorted(map(_plain, value), key=lambda member: to_json(member, serialize_unknown=True))
+    if isinstance(value, bytes | bytearray):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return urlsafe_b64encode(value).decode()
+    return value
 
 
 def _same(decoded: object, value: object) -> bool:
@@ -349,21 +381,59 @@ def _same(decoded: object, value: object) -> bool:
         return False
 
 
-def _encode_extra(event: Event) -> str | None:
+def _record_of(event: Event, delta: EncodedDelta) -> tuple[EventRecord, bool]:
+    """Returns an event's record, and whether a field held something of another type than it is declared with."""
+    content, content_doubtful = None, False
+    if event.content is not None:
+        content, content_doubtful = _dump(_CONTENT, event.content)
+    actions, actions_doubtful = _encode_actions(event.actions, delta)
+    extra, extra_doubtful = _encode_extra(event)
+    record = EventRecord(
+        check_text("event id", event.id),
+        check_text("invocation_id", event.invocation_id),
+        check_text("author", event.author),
+        event.timestamp,
+        timestamp_text(event.timestamp),
+        content,
+        actions,
+        extra,
+    )
+    return record, content_doubtful or actions_doubtful or extra_doubtful
+
+
+def _dump(adapter: TypeAdapter[Any], value: object, **options: Any) -> tuple[str, bool]:
+    """Returns a model's JSON without what is unset, and whether pydantic had to serialise something unexpected."""
+    try:
+        text = adapter.dump_json(value, exclude_none=True, exclude_defaults=True, warnings="error", **options)
+    except PydanticSerializationError:
+        text = adapter.dump_json(value, exclude_none=True, exclude_defaults=True, warnings="none", **options)
+        return text.decode(), True
+    return text.decode(), False
+
+
+def _encode_extra(event: Event) -> tuple[str | None, bool]:
     fields = event.__dict__
     if _extra_fields(fields) == _EXTRA_UNSET and fields["node_info"] == _PLAIN_NODE:
-        return None
-    extra = _EVENT.dump_json(event, exclude=_COLUMNS, exclude_none=True, exclude_defaults=True)
-    return None if extra == _EMPTY else extra.decode()
+        return None, False
+    extra, doubtful = _dump(_EVENT, event, exclude=_COLUMNS)
+    return (None if extra == _EMPTY else extra), doubtful
 
 
-def _encode_actions(actions: EventActions, delta: EncodedDelta) -> str:
+def _encode_actions(actions: EventActions, delta: EncodedDelta) -> tuple[str, bool]:
     if _other_actions(actions.__dict__) == _ACTIONS_UNSET:
-        return f'{{"state_delta":{delta.json}}}'
-    others = _ACTIONS.dump_json(actions, exclude={"state_delta"}, exclude_none=True, exclude_defaults=True)
-    if others == _EMPTY:
-        return f'{{"state_delta":{delta.json}}}'
-    return f'{{"state_delta":{delta.json},{others[1:].decode()}'
+        return f'{{"state_delta":{delta.json}}}', False
+    members = [f'"state_delta":{delta.json}']
+    others, doubtful = _dump(_ACTIONS, actions, exclude={"state_delta", "requested_auth_configs"})
+    if others != _EMPTY:
+        members.append(others[1:-1])
+    if actions.requested_auth_configs:
+        # The schemes in there are FastAPI's: told apart by fields with a default, and read by their alias only.
+        configs = _ACTIONS.dump_json(
+            actions, include={"requested_auth_configs"}, by_alias=True, exclude_none=True, warnings="none"
+        )
+        members.append(configs[1:-1].decode())
+        doubtful = True
+    return "{" + ",".join(members) + "}", doubtful
 
 
 def _event_json(event_id: str, invocation_id: str, author: str, time: float, parts: EventRow | EventRecord) -> str:
@@ -375,24 +445,28 @@ def _event_json(event_id: str, invocation_id: str, author: str, time: float, par
     )
 
 
-def _check_readable(record: EventRecord) -> None:
-    """Refuses an event that could be written but not read again."""
-    if record.size > MAX_EVENT_BYTES:
-        raise InvalidInputError(
-            f"the event is {record.size} bytes of JSON; at most {MAX_EVENT_BYTES} can be stored. Large media belong"
-            " in an artifact service."
-        )
-    suspicious = 0
+def _may_be_unreadable(record: EventRecord) -> bool:
+    brackets = 0
     for text in (record.content, record.actions, record.extra):
         if text is not None:
-            suspicious += text.count("[") + text.count("{") + (_MAY_BE_TOO_DEEP if "null" in text else 0)
-    if suspicious < _MAY_BE_TOO_DEEP:
-        return
-    # A null may stand for a NaN where a number is required.
+            brackets += text.count("[") + text.count("{")
+            # A null may stand for a NaN where a number is required.
+            if "null" in text:
+                return True
+    return brackets >= _MAY_BE_TOO_DEEP
+
+
+def _read_back(record: EventRecord) -> Event:
+    """Reads a record that is still to be stored; refuses what could be written but not read again."""
     try:
-        event_validator()(_event_json(record.event_id, record.invocation_id, record.author, record.time, record))
+        return event_validator()(_event_json(record.event_id, record.invocation_id, record.author, record.time, record))
     except ValidationError as error:
-        kinds = ", ".join(sorted({f"{'.'.join(map(str, e['loc']))}: {e['type']}" for e in error.errors()[:3]}))
         raise InvalidInputError(
-            f"the event could be written but not be read again ({kinds}); JSON may be nested about 190 levels deep"
+            f"the event could be written but not be read again: {_problems(error)}; JSON may be nested about 190 levels"
+            " deep"
         ) from None
+
+
+def _problems(error: ValidationError) -> str:
+    """Says where and of what kind the problems are, never what was there."""
+    return ", ".join(sorted({f"{'.'.join(map(str, one['loc']))}: {one['type']}" for one in error.errors()[:3]}))

@@ -110,7 +110,10 @@ def resolve_path(path: str | os.PathLike[str] | None, uri: str | None) -> Path |
 
 
 def _path_of_url(url: str) -> str:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ConfigurationError("the URL given for the database is malformed") from None
     # Only scheme and path are quoted below: a URL may carry a password.
     if parts.scheme not in _SCHEMES:
         raise ConfigurationError(

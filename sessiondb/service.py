@@ -412,7 +412,10 @@ class _Wanted:
 
     @classmethod
     def of(cls, config: GetSessionConfig | None) -> _Wanted:
-        return _ALL if config is None else cls(config.num_recent_events, config.after_timestamp)
+        if config is None:
+            return _ALL
+        newest = config.num_recent_events
+        return cls(None if newest is None else min(newest, _MOST_ROWS), config.after_timestamp)
 
     def is_within(self, cached: CachedLog) -> bool:
         """Whether a cached log, and what came since, hold all of them."""
@@ -434,6 +437,9 @@ class _Wanted:
 
 
 _ALL = _Wanted(None, None)
+
+_MOST_ROWS = 2**63 - 1
+"""The largest LIMIT that SQL can state."""
 
 
 class _Handles:

@@ -58,7 +58,7 @@ def prepare_file(path: Path) -> None:
 
 
 def open_writer(path: Path, durability: Durability, busy_timeout: float) -> sqlite3.Connection:
-    """Opens the connection that writes, in WAL mode.
+    """Opens the connection that writes. Nothing in the file is changed yet.
 
     Raises:
         DatabaseCorruptError, UnsupportedDatabaseError, DatabaseBusyError, WriteFailedError: If SQLite refuses the
@@ -67,12 +67,6 @@ def open_writer(path: Path, durability: Durability, busy_timeout: float) -> sqli
     connection = _connect(path, "rw")
     try:
         _set_busy_timeout(connection, busy_timeout)
-        mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
-        if mode != "wal":
-            raise UnsupportedDatabaseError(
-                f"{str(path)!r} cannot be kept in WAL mode (it stays in {mode!r}): WAL needs a local file system with"
-                " shared memory, not a network mount"
-            )
         # Checkpoints are the writer's own, between batches: one inside COMMIT could raise though the data is committed.
         connection.execute("PRAGMA wal_autocheckpoint=0")
         connection.execute(f"PRAGMA synchronous={durability}")
@@ -88,6 +82,21 @@ def open_writer(path: Path, durability: Durability, busy_timeout: float) -> sqli
         connection.close()
         raise
     return connection
+
+
+def enter_wal_mode(connection: sqlite3.Connection, path: Path) -> None:
+    """Switches a file to WAL mode, which lasts.
+
+    Raises:
+        UnsupportedDatabaseError: If the file system cannot do that.
+        sqlite3.Error: As SQLite raises it.
+    """
+    mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+    if mode != "wal":
+        raise UnsupportedDatabaseError(
+            f"{str(path)!r} cannot be kept in WAL mode (it stays in {mode!r}): WAL needs a local file system with shared"
+            " memory, not a network mount"
+        )
 
 
 def open_reader(path: Path, busy_timeout: float) -> sqlite3.Connection:
@@ -110,7 +119,7 @@ def primary_code(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
-def translate(error: sqlite3.Error, path: Path) -> StorageError:
+def translate(error: sqlite3.Error, path: Path, *, reading: bool = False) -> StorageError:
     """Returns the sessiondb error for an error of SQLite."""
     code = primary_code(error)
     name = getattr(error, "sqlite_errorname", type(error).__name__)
@@ -123,7 +132,9 @@ def translate(error: sqlite3.Error, path: Path) -> StorageError:
         return DatabaseCorruptError(
             f"the file is damaged, and was not changed; restore a backup or recover into a new file: {where}"
         )
-    return WriteFailedError(f"SQLite refused the operation: {where}")
+    if reading:
+        return StorageError(f"SQLite refused the read: {where}")
+    return WriteFailedError(f"SQLite refused the write: {where}")
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:

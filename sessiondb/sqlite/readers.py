@@ -100,7 +100,7 @@ class ReaderPool:
         except sqlite3.Error as error:
             if primary_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 return None
-            raise translate(error, self._path) from error
+            raise translate(error, self._path, reading=True) from error
         finally:
             self._inline.release()
 
@@ -154,7 +154,7 @@ class ReaderPool:
                         connection = open_reader(self._path, self._busy_timeout)
                     ticket.outcome = ticket.work(connection)
                 except sqlite3.Error as error:
-                    ticket.error = translate(error, self._path)
+                    ticket.error = translate(error, self._path, reading=True)
                 except BaseException as error:  # noqa: BLE001  # reaches its caller, and the reader lives on
                     ticket.error = error
                 settle([ticket])

@@ -9,6 +9,7 @@ import sqlite3
 from pathlib import Path
 
 from sessiondb.errors import UnsupportedDatabaseError
+from sessiondb.sqlite.connection import enter_wal_mode
 
 APPLICATION_ID = 0x53455344
 """``SESD`` in ASCII, in the header of every file of ours."""
@@ -98,13 +99,15 @@ END;
 
 
 def prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Creates the tables in an empty file, or checks that a file is ours and of a version this code knows.
+    """Puts a file into WAL mode and creates the tables in an empty one, once it is known to be ours or empty.
 
     Raises:
-        UnsupportedDatabaseError: If it is not; the file is left as it was.
+        UnsupportedDatabaseError: If it is another program's, or of a newer version; it is left as it was.
         sqlite3.Error: As SQLite raises it.
     """
-    if _is_current(connection, path):
+    current = _is_current(connection, path)
+    enter_wal_mode(connection, path)
+    if current:
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -119,16 +122,6 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-
-
-def check(connection: sqlite3.Connection, path: Path) -> None:
-    """Checks, without writing, that a file is ours, complete and of a version this code knows.
-
-    Raises:
-        UnsupportedDatabaseError: If it is not.
-    """
-    if not _is_current(connection, path):
-        raise UnsupportedDatabaseError(f"{str(path)!r} holds no sessions yet: it is an empty database")
 
 
 def _is_current(connection: sqlite3.Connection, path: Path) -> bool:

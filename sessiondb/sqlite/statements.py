@@ -11,10 +11,12 @@ import enum
 import json
 import sqlite3
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Any, TypeVar
 
 from sessiondb.commands import AppendEvent, CreateSession, DataCommand, DeleteSession, Flush, Handle, UpdateKeys
+from sessiondb.errors import CorruptRowError
 from sessiondb.queries import CountEvents, GetSession, GetUserState, ListSessions, MeasureStore, Query
 from sessiondb.records import (
     EventRow,
@@ -32,15 +34,7 @@ ResultT = TypeVar("ResultT")
 # The rows of a batch are padded to one of these counts, so that as few statements are ever prepared.
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 
-_WRITE_COLUMNS = (
-    "n",
-    "previous",
-    "checked",
-    "advance",
-    "incarnation",
-    "revision",
-    "last_event_id",
-    "last_event_hash",
+_EVENT_COLUMNS = (
     "app_name",
     "user_id",
     "session_id",
@@ -60,6 +54,19 @@ _WRITE_COLUMNS = (
     "user_removed",
     "app_removed",
 )
+_PLAIN_WRITE_COLUMNS = ("advance", "incarnation", "revision", *_EVENT_COLUMNS)
+_JUDGED_WRITE_COLUMNS = (
+    "n",
+    "previous",
+    "checked",
+    "advance",
+    "is_new",
+    "incarnation",
+    "revision",
+    "last_event_id",
+    "last_event_hash",
+    *_EVENT_COLUMNS,
+)
 _CREATE_COLUMNS = (
     "n",
     "app_name",
@@ -76,6 +83,20 @@ _CREATE_COLUMNS = (
 )
 
 _THIS_SESSION = "app_name = NEW.app_name AND user_id = NEW.user_id AND session_id = NEW.session_id"
+
+# A verdict for this module only: an event of this id is there, and whether it is equal takes more than SQL to say.
+_SAME_ID = 100
+
+_UNEXPECTED = "a row is not as expected"
+
+_EVENT_ROW = (
+    "app_name, user_id, session_id, invocation_id, author, timestamp, content, actions, extra, event_id, event_time,"
+    " event_hash, seq, revision, incarnation"
+)
+_NEW_EVENT_ROW = (
+    "NEW.app_name, NEW.user_id, NEW.session_id, NEW.invocation_id, NEW.author, NEW.timestamp, NEW.content, NEW.actions,"
+    " NEW.extra, NEW.event_id, NEW.event_time, NEW.event_hash"
+)
 
 # Ends the work on a row whose verdict is not DONE; the rows after it go on.
 _NEXT_UNLESS_DONE = f"SELECT RAISE(IGNORE) FROM verdicts WHERE n = NEW.n AND status <> {Status.DONE};"
@@ -130,13 +151,39 @@ _BATCH_OBJECTS = (
         app_state   TEXT
     )
     """,
-    f"CREATE TEMP VIEW log_writes AS SELECT {', '.join(f'NULL AS {name}' for name in _WRITE_COLUMNS)}",
+    f"CREATE TEMP VIEW plain_writes AS SELECT {', '.join(f'NULL AS {name}' for name in _PLAIN_WRITE_COLUMNS)}",
+    f"CREATE TEMP VIEW judged_writes AS SELECT {', '.join(f'NULL AS {name}' for name in _JUDGED_WRITE_COLUMNS)}",
     f"CREATE TEMP VIEW new_sessions AS SELECT {', '.join(f'NULL AS {name}' for name in _CREATE_COLUMNS)}",
-    # `previous` is the row, in the same batch, of the append before this one through the same handle: it knows the
-    # revision that the handle has by now. Without it the handle's own revision holds; a handle that has none names the
-    # last event it knows instead. A verdict's revision is what its handle expects from here on.
+    # The ordinary case: every row is as expected, and what the answers will be is known beforehand. One row that is
+    # not takes the whole statement back, and the batch is judged row by row instead.
     f"""
-    CREATE TEMP TRIGGER write_to_log INSTEAD OF INSERT ON log_writes WHEN NEW.n IS NOT NULL BEGIN
+    CREATE TEMP TRIGGER plain_write INSTEAD OF INSERT ON plain_writes WHEN NEW.app_name IS NOT NULL BEGIN
+        SELECT RAISE(ABORT, '{_UNEXPECTED}') WHERE NOT EXISTS (
+            SELECT 1 FROM adk_sessions AS s
+             WHERE s.app_name = NEW.app_name AND s.user_id = NEW.user_id AND s.session_id = NEW.session_id
+               AND (NEW.revision IS NULL OR (s.revision = NEW.revision AND s.incarnation = NEW.incarnation))
+               AND NOT EXISTS (
+                   SELECT 1 FROM adk_events AS e
+                    WHERE e.incarnation = s.incarnation AND e.event_hash = NEW.event_hash
+                      AND e.event_id = NEW.event_id
+               )
+        );
+        UPDATE adk_sessions
+           SET revision = revision + NEW.advance, last_seq = last_seq + 1, updated_at = NEW.timestamp,
+               update_time = NEW.event_time
+         WHERE {_THIS_SESSION};
+        INSERT INTO adk_events ({_EVENT_ROW})
+            SELECT {_NEW_EVENT_ROW}, s.last_seq, s.revision, s.incarnation
+              FROM adk_sessions AS s
+             WHERE s.app_name = NEW.app_name AND s.user_id = NEW.user_id AND s.session_id = NEW.session_id;
+        {_APPLY_DELTA}
+    END
+    """,
+    # The judging case. `previous` is the row, in the same batch, of the append before this one through the same
+    # handle: it knows the revision that the handle has by now. Without it the handle's own revision holds; a handle
+    # that has none names the last event it knows instead. A verdict's revision is what its handle expects from here on.
+    f"""
+    CREATE TEMP TRIGGER judged_write INSTEAD OF INSERT ON judged_writes WHEN NEW.n IS NOT NULL BEGIN
         DELETE FROM verdicts WHERE NEW.n = 0;
         INSERT INTO verdicts (n, status, incarnation, revision, session_row, seq)
             SELECT NEW.n, status, iif(status = {Status.DONE}, incarnation, expected_incarnation),
@@ -152,6 +199,11 @@ _BATCH_OBJECTS = (
                                AND e.invocation_id = NEW.invocation_id AND e.author = NEW.author
                                AND e.content IS NEW.content AND e.actions = NEW.actions AND e.extra IS NEW.extra
                          ) THEN {Status.DUPLICATE}
+                         WHEN NOT NEW.is_new AND EXISTS (
+                            SELECT 1 FROM adk_events AS e
+                             WHERE e.incarnation = s.incarnation AND e.event_hash = NEW.event_hash
+                               AND e.event_id = NEW.event_id
+                         ) THEN {_SAME_ID}
                          WHEN NOT NEW.checked THEN {Status.DONE}
                          WHEN expected IS NOT NULL THEN
                             iif(s.revision = expected AND s.incarnation IS expected_incarnation,
@@ -173,11 +225,8 @@ _BATCH_OBJECTS = (
                     ON s.app_name = NEW.app_name AND s.user_id = NEW.user_id AND s.session_id = NEW.session_id
               );
         {_NEXT_UNLESS_DONE}
-        INSERT INTO adk_events (app_name, user_id, session_id, invocation_id, author, timestamp, content, actions, extra,
-                                seq, revision, event_id, event_time, incarnation, event_hash)
-            SELECT NEW.app_name, NEW.user_id, NEW.session_id, NEW.invocation_id, NEW.author, NEW.timestamp, NEW.content,
-                   NEW.actions, NEW.extra, seq, revision, NEW.event_id, NEW.event_time, incarnation, NEW.event_hash
-              FROM verdicts WHERE n = NEW.n;
+        INSERT INTO adk_events ({_EVENT_ROW})
+            SELECT {_NEW_EVENT_ROW}, seq, revision, incarnation FROM verdicts WHERE n = NEW.n;
         UPDATE adk_sessions
            SET revision = revision + NEW.advance, last_seq = last_seq + 1, updated_at = NEW.timestamp,
                update_time = NEW.event_time
@@ -227,13 +276,20 @@ def write(connection: sqlite3.Connection, commands: Sequence[DataCommand]) -> li
         sqlite3.Error: If SQLite refuses. A transaction may be left open then; whether one command or the file is to
             blame is for the caller to find out.
     """
-    runs = _runs(commands)
-    if len(runs) == 1 and runs[0][0].is_one_statement:
-        # The statement is the transaction: it takes the write lock at its start and commits at its end.
-        return _write_run(connection, *runs[0])
+    plain = _plain_parameters(commands)
+    if plain is not None:
+        parameters, outcomes = plain
+        try:
+            # This one statement is the transaction: it takes the write lock at its start and commits at its end.
+            _insert(connection, _PLAIN_WRITES, parameters, len(commands))
+        except sqlite3.IntegrityError as error:
+            if str(error) != _UNEXPECTED:
+                raise
+        else:
+            return outcomes
     connection.execute("BEGIN IMMEDIATE")
-    outcomes: list[Outcome] = []
-    for kind, run in runs:
+    outcomes = []
+    for kind, run in _runs(commands):
         outcomes += _write_run(connection, kind, run)
     connection.execute("COMMIT")
     return outcomes
@@ -244,10 +300,6 @@ class _Kind(enum.Enum):
     CREATE = enum.auto()
     DELETE = enum.auto()
     FLUSH = enum.auto()
-
-    @property
-    def is_one_statement(self) -> bool:
-        return self in (_Kind.LOG, _Kind.CREATE)
 
 
 _KINDS: dict[type[Any], _Kind] = {
@@ -273,15 +325,16 @@ def _runs(commands: Sequence[DataCommand]) -> list[tuple[_Kind, list[Any]]]:
 
 def _write_run(connection: sqlite3.Connection, kind: _Kind, run: list[Any]) -> list[Outcome]:
     if kind is _Kind.LOG:
-        return _insert(connection, _WRITES, _write_parameters(run), len(run))
+        return _write_judged(connection, run)
     if kind is _Kind.CREATE:
-        return _insert(connection, _CREATES, _create_parameters(run), len(run))
+        _insert(connection, _CREATES, _create_parameters(run), len(run))
+        return _verdicts(connection)
     if kind is _Kind.DELETE:
         connection.executemany(_DELETE, (command.key for command in run))
     return [_PLAIN_DONE] * len(run)
 
 
-_STATUSES = tuple(Status)
+_STATUSES = {int(status): status for status in Status}
 _PLAIN_DONE = Outcome(Status.DONE)
 
 
@@ -296,52 +349,153 @@ def _inserts(view: str, columns: Sequence[str]) -> dict[int, tuple[int, str]]:
     return inserts
 
 
-_WRITES = (_inserts("log_writes", _WRITE_COLUMNS), len(_WRITE_COLUMNS))
+_PLAIN_WRITES = (_inserts("plain_writes", _PLAIN_WRITE_COLUMNS), len(_PLAIN_WRITE_COLUMNS))
+_JUDGED_WRITES = (_inserts("judged_writes", _JUDGED_WRITE_COLUMNS), len(_JUDGED_WRITE_COLUMNS))
 _CREATES = (_inserts("new_sessions", _CREATE_COLUMNS), len(_CREATE_COLUMNS))
 
 
 def _insert(
     connection: sqlite3.Connection, inserts: tuple[dict[int, tuple[int, str]], int], parameters: list[Any], rows: int
-) -> list[Outcome]:
+) -> None:
     by_rows, width = inserts
     padding, statement = by_rows[rows]
     connection.execute(statement, parameters + [None] * (padding * width))
+
+
+def _verdicts(connection: sqlite3.Connection) -> list[Outcome]:
     (verdicts,) = connection.execute(_VERDICTS).fetchone()
-    return [Outcome(_STATUSES[status], *rest) for status, *rest in json.loads(verdicts)]
+    return [Outcome(_STATUSES.get(status, status), *rest) for status, *rest in json.loads(verdicts)]
 
 
-def _write_parameters(run: Sequence[AppendEvent | UpdateKeys]) -> list[Any]:
+def _plain_parameters(commands: Sequence[DataCommand]) -> tuple[list[Any], list[Outcome]] | None:
+    """Returns the rows of a batch that can be expected to go through, and the outcomes it has then.
+
+    None if the batch holds something else than appends through handles that know their revision, and updates.
+    """
+    parameters: list[Any] = []
+    outcomes: list[Outcome] = []
+    seen: dict[Handle, int] = {}
+    for command in commands:
+        if type(command) is AppendEvent:
+            handle = command.handle
+            if handle is None or handle.incarnation is None:
+                return None
+            revision = seen.get(handle, handle.revision)
+            seen[handle] = revision + 1
+            parameters += (1, handle.incarnation, revision)
+            outcomes.append(Outcome(Status.DONE, handle.incarnation, revision + 1))
+        elif type(command) is UpdateKeys:
+            parameters += _UPDATE
+            outcomes.append(_PLAIN_DONE)
+        else:
+            return None
+        _add_event(parameters, command)
+    return parameters, outcomes
+
+
+_UPDATE = (0, None, None)
+
+
+def _write_judged(connection: sqlite3.Connection, run: Sequence[AppendEvent | UpdateKeys]) -> list[Outcome]:
+    outcomes = _judge(connection, run)
+    for index, outcome in enumerate(outcomes):
+        if outcome.status == _SAME_ID:
+            # The JSON of an equal event may differ to the letter, which SQL cannot see past.
+            if _is_in_log(connection, run[index]):
+                outcomes[index] = Outcome(Status.DUPLICATE)
+            else:
+                _write_after_all(connection, run, outcomes, index)
+    return outcomes
+
+
+def _write_after_all(
+    connection: sqlite3.Connection, run: Sequence[AppendEvent | UpdateKeys], outcomes: list[Outcome], index: int
+) -> None:
+    """Writes a command that was passed over, after the others of its batch; appends in flight together have no order."""
+    command = run[index]
+    handle = command.handle if isinstance(command, AppendEvent) else None
+    through_it = [
+        n
+        for n, other in enumerate(run)
+        if handle is not None and isinstance(other, AppendEvent) and other.handle is handle
+    ]
+    done = [outcomes[n] for n in through_it if outcomes[n].status is Status.DONE]
+    if done and isinstance(command, AppendEvent):
+        latest = max(done, key=_revision)
+        command = replace(command, handle=Handle(latest.incarnation, latest.revision, ""))
+    (outcomes[index],) = _judge(connection, [command], is_new=True)
+    if outcomes[index].status is Status.DONE:
+        # All of them are committed together: each answer carries the revision that the handle has in the end.
+        for n in through_it:
+            if outcomes[n].status is Status.DONE:
+                outcomes[n] = outcomes[n]._replace(revision=outcomes[index].revision)
+
+
+def _revision(outcome: Outcome) -> int:
+    return outcome.revision
+
+
+def _judge(
+    connection: sqlite3.Connection, run: Sequence[AppendEvent | UpdateKeys], *, is_new: bool = False
+) -> list[Outcome]:
     parameters: list[Any] = []
     last_row: dict[Handle, int] = {}
     for n, command in enumerate(run):
-        event = command.event
-        handle = command.handle if type(command) is AppendEvent else None
+        advance = int(isinstance(command, AppendEvent))
+        handle = command.handle if isinstance(command, AppendEvent) else None
         if handle is None:
-            parameters += (n, None, 0, int(type(command) is AppendEvent), None, None, None, None)
+            parameters += (n, None, 0, advance, is_new, None, None, None, None)
         else:
-            parameters += (n, last_row.get(handle), 1, 1)
-            parameters += _expectation(handle)
+            parameters += (n, last_row.get(handle), 1, advance, is_new)
+            if handle.incarnation is None:
+                parameters += (None, None, handle.last_event_id, event_hash(handle.last_event_id))
+            else:
+                parameters += (handle.incarnation, handle.revision, None, None)
             last_row[handle] = n
-        parameters += command.key
-        parameters += (
-            event.event_id,
-            event_hash(event.event_id),
-            event.invocation_id,
-            event.author,
-            event.time,
-            event.timestamp,
-            event.content,
-            event.actions,
-            event.extra,
-        )
-        parameters += command.delta
-    return parameters
+        _add_event(parameters, command)
+    _insert(connection, _JUDGED_WRITES, parameters, len(run))
+    return _verdicts(connection)
 
 
-def _expectation(handle: Handle) -> tuple[int | None, int | None, str | None, int | None]:
-    if handle.incarnation is not None:
-        return handle.incarnation, handle.revision, None, None
-    return None, None, handle.last_event_id, event_hash(handle.last_event_id)
+def _add_event(parameters: list[Any], command: AppendEvent | UpdateKeys) -> None:
+    event = command.event
+    parameters += command.key
+    parameters += (
+        event.event_id,
+        event_hash(event.event_id),
+        event.invocation_id,
+        event.author,
+        event.time,
+        event.timestamp,
+        event.content,
+        event.actions,
+        event.extra,
+    )
+    parameters += command.delta
+
+
+_EVENTS_OF_ID = """
+    SELECT e.invocation_id, e.author, e.event_time, e.content, e.actions, e.extra
+      FROM adk_sessions AS s JOIN adk_events AS e ON e.incarnation = s.incarnation
+     WHERE s.app_name = ? AND s.user_id = ? AND s.session_id = ? AND e.event_hash = ? AND e.event_id = ?
+"""
+
+
+def _is_in_log(connection: sqlite3.Connection, command: AppendEvent | UpdateKeys) -> bool:
+    """Whether an equal event is in the log: JSON objects are equal whatever the order of their members."""
+    event = command.event
+    key = (*command.key, event_hash(event.event_id), event.event_id)
+    return any(
+        stored[:3] == (event.invocation_id, event.author, event.time)
+        and all(map(_same_json, stored[3:], (event.content, event.actions, event.extra)))
+        for stored in connection.execute(_EVENTS_OF_ID, key)
+    )
+
+
+def _same_json(left: str | None, right: str | None) -> bool:
+    if left == right or left is None or right is None:
+        return left == right
+    return bool(json.loads(left) == json.loads(right))
 
 
 def _create_parameters(run: Sequence[CreateSession]) -> list[Any]:
@@ -401,7 +555,15 @@ def _get_session(connection: sqlite3.Connection, query: GetSession) -> SessionSn
         statement = _GET_TAIL
         parameters["incarnation"], parameters["log_epoch"], parameters["row_id"] = query.known
         parameters["oldest"] = -1 if query.oldest is None else query.oldest
-    found = connection.execute(statement, parameters).fetchall()
+    try:
+        found = connection.execute(statement, parameters).fetchall()
+    except sqlite3.OperationalError as error:
+        if "decode to UTF-8" in str(error):
+            raise CorruptRowError(
+                f"session {session_id!r} of user {user_id!r}, app {app_name!r} holds a text that is not UTF-8; it was"
+                " changed by hand"
+            ) from None
+        raise
     if not found:
         return None
     # SQLite runs the parts of a UNION ALL in the order they are written in: the head comes first.

@@ -15,7 +15,7 @@ from sessiondb.errors import QueueFullError, ServiceClosedError, StorageError, W
 from sessiondb.log import logger
 from sessiondb.records import Outcome, Status
 from sessiondb.sqlite import maintenance, statements
-from sessiondb.sqlite.connection import primary_code, translate
+from sessiondb.sqlite.connection import translate
 from sessiondb.stats import WriterStats
 from sessiondb.waiting import Ticket, settle
 
@@ -165,6 +165,7 @@ class WriterThread(threading.Thread):
         self._connect = connect
         self._connection = connect()
         self.wal = maintenance.WalKeeper(self._connection, path)
+        self._stopping: StorageError | None = None
         # Held while the connection is in use; whoever forks takes it to be alone with the file.
         self._at_rest = threading.Lock()
 
@@ -261,6 +262,8 @@ class WriterThread(threading.Thread):
                     command.handle.incarnation = outcome.incarnation
                     command.handle.revision = outcome.revision
         settle(tickets)
+        if self._stopping is not None:
+            raise _Stop(self._stopping)
 
     def _commit(self, commands: Sequence[DataCommand]) -> Sequence[Outcome | StorageError]:
         try:
@@ -273,11 +276,13 @@ class WriterThread(threading.Thread):
         return [self._commit_alone(command) for command in commands]
 
     def _commit_alone(self, command: DataCommand) -> Outcome | StorageError:
+        if self._stopping is not None:
+            return _again(self._stopping)
         try:
             (outcome,) = statements.write(self._connection, [command])
-        except _BAD_COMMAND as error:
+        except sqlite3.Error as error:
             self._roll_back()
-            return translate(error, self._path)
+            return self._failure(error, 1)
         return outcome
 
     def _serve_vacuum(self, ticket: WriteTicket) -> None:
@@ -299,27 +304,28 @@ class WriterThread(threading.Thread):
             except sqlite3.Error as error:
                 logger().warning("rollback_failed", path=str(self._path), error=str(error))
 
-    def _fail(self, batch: list[WriteTicket], error: sqlite3.Error) -> None:
+    def _fail(self, tickets: list[WriteTicket], error: sqlite3.Error) -> None:
+        failure = self._failure(error, len(tickets))
+        for ticket in tickets:
+            ticket.error = _again(failure)
+
+    def _failure(self, error: sqlite3.Error, commands: int) -> StorageError:
+        """Returns the error for the callers, and notes it; a failed sync is the writer's last."""
         failure = translate(error, self._path)
-        stop = getattr(error, "sqlite_errorcode", 0) in _SYNC_FAILED
-        if stop:
+        if getattr(error, "sqlite_errorcode", 0) in _SYNC_FAILED:
             # Pages that could not be synced may be gone from the page cache all the same: a second fsync would
             # succeed without them. Only a new look at the file tells what is there.
             failure = WriterStoppedError(f"the disk could not be synced, so the writer has stopped: {failure}")
+            self._stopping = failure
         self.stats.failed_batches += 1
         logger().warning(
             "batch_refused",
             path=str(self._path),
-            commands=len(batch),
+            commands=commands,
             error=getattr(error, "sqlite_errorname", type(error).__name__),
-            code=primary_code(error),
-            stopped=stop,
+            stopped=self._stopping is not None,
         )
-        for ticket in batch:
-            ticket.error = _again(failure)
-        if stop:
-            settle(batch)
-            raise _Stop(failure)
+        return failure
 
 
 # Errors that come from what one command holds, not from the file.
