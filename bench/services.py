@@ -1,0 +1,122 @@
+"""The services that are compared, behind one way to open them, and the raw-SQLite yardstick beside them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from google.adk.errors import StaleSessionError
+from google.adk.sessions import BaseSessionService, InMemorySessionService, Session
+from google.adk.sessions.sqlite_session_service import SqliteSessionService
+
+from sessiondb import DatabaseSessionService
+
+Opened = AbstractAsyncContextManager[BaseSessionService]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A session service under measurement.
+
+    Attributes:
+        title: Its name in tables.
+        open: Opens it on a folder of its own, with what an earlier service left there.
+        durable: Whether anything is left there.
+        errors: What it raises under load although nothing is wrong with the call; counted, never hidden.
+        stale_create: Whether a Session that ``create_session`` returns must be read once more before it can be
+            appended to.
+    """
+
+    title: str
+    open: Callable[[Path], Opened]
+    durable: bool = True
+    errors: tuple[type[Exception], ...] = ()
+    stale_create: bool = False
+
+    async def create(self, service: BaseSessionService, app: str, user: str, session_id: str) -> Session:
+        """Creates a session; returns a handle that can be appended to."""
+        session = await service.create_session(app_name=app, user_id=user, session_id=session_id)
+        if self.stale_create:
+            fresh = await service.get_session(app_name=app, user_id=user, session_id=session_id)
+            assert fresh is not None
+            return fresh
+        return session
+
+
+def _sessiondb(**options: Any) -> Callable[[Path], Opened]:
+    @asynccontextmanager
+    async def opened(folder: Path) -> AsyncIterator[BaseSessionService]:
+        async with DatabaseSessionService(folder / "sessions.sqlite3", **options) as service:
+            yield service
+
+    return opened
+
+
+@asynccontextmanager
+async def _memory(folder: Path) -> AsyncIterator[BaseSessionService]:
+    del folder
+    yield InMemorySessionService()
+
+
+@asynccontextmanager
+async def _adk_sqlite(folder: Path) -> AsyncIterator[BaseSessionService]:
+    service = SqliteSessionService(str(folder / "sessions.sqlite3"))
+    try:
+        yield service
+    finally:
+        await service.close()
+
+
+@asynccontextmanager
+async def _adk_database(folder: Path) -> AsyncIterator[BaseSessionService]:
+    # Imported where they are opened: a gate run needs neither SQLAlchemy nor sqlspec.
+    from google.adk.sessions import DatabaseSessionService as AdkDatabaseSessionService  # noqa: PLC0415
+
+    async with AdkDatabaseSessionService(f"sqlite+aiosqlite:///{folder / 'sessions.sqlite3'}") as service:
+        yield service
+
+
+@asynccontextmanager
+async def _sqlspec(folder: Path) -> AsyncIterator[BaseSessionService]:
+    from sqlspec.adapters.sqlite import SqliteConfig  # noqa: PLC0415
+    from sqlspec.adapters.sqlite.adk import SqliteADKStore  # noqa: PLC0415
+    from sqlspec.extensions.adk import SQLSpecSessionService  # noqa: PLC0415
+
+    # Its own profile for files: WAL, synchronous=NORMAL.
+    config = SqliteConfig(connection_config={"database": str(folder / "sessions.sqlite3")})
+    store = SqliteADKStore(config)
+    store.create_tables()
+    try:
+        async with SQLSpecSessionService(store) as service:
+            yield service
+    finally:
+        config.close_pool()
+
+
+def _database_errors() -> tuple[type[Exception], ...]:
+    try:
+        from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
+    except ImportError:
+        return (sqlite3.OperationalError, StaleSessionError)
+    return (DBAPIError, sqlite3.OperationalError, StaleSessionError)
+
+
+SESSIONDB = "sessiondb"
+MEMORY = "mem"
+RAW = "raw"
+"""The yardstick is no session service: only appends are measured on it."""
+
+PEERS: dict[str, Peer] = {
+    SESSIONDB: Peer("sessiondb", _sessiondb()),
+    "share": Peer("sessiondb, log_cache=share", _sessiondb(log_cache="share")),
+    MEMORY: Peer("ADK in-memory", _memory, durable=False),
+    "sql": Peer("ADK SQLite", _adk_sqlite, errors=(sqlite3.OperationalError, StaleSessionError)),
+    "db": Peer("ADK database (aiosqlite)", _adk_database, errors=_database_errors()),
+    "spec": Peer("sqlspec's ADK extension", _sqlspec, stale_create=True),
+}
+
+TITLES = {name: peer.title for name, peer in PEERS.items()} | {RAW: "raw SQLite, one thread"}

@@ -1,0 +1,53 @@
+"""Turns of many conversations: by hand on one loop and on four, and by ADK's own Runner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from bench.rows import Entry, Row, lines
+from bench.tape import clock
+from bench.workers import Task
+
+_ROUNDS = 5
+_TURNS = {"clients": 32, "rounds": _ROUNDS}
+
+ROWS = [
+    Row(
+        "turn_32",
+        "turn (get_session of 100 events + 2 appends), 32 clients on one loop (per turn)",
+        [
+            *lines(
+                "turn",
+                {"sessiondb": (9, 9), "mem": (9, 4), "spec": (4, 1), "sql": (4, 1), "db": (2, None)},
+                _TURNS,
+                "each",
+            )
+        ],
+        _ROUNDS,
+    ),
+    Row(
+        "turn_threads",
+        "the same turn from one loop and from 4 threads, each with its own loop (per turn)",
+        [
+            Entry("sessiondb", "turn", {**_TURNS, "each": 9}, {}, "one loop"),
+            Entry("sessiondb", "turn", {**_TURNS, "each": 9, "threads": 4}, {}, "4 threads"),
+        ],
+        _ROUNDS,
+    ),
+    Row(
+        "runner",
+        "Runner with an offline model, 32 conversations at once, 50 turns each (per turn)",
+        [
+            Entry("sessiondb", "runner", {"conversations": 32, "turns": 50, "late": 30}, {"conversations": 4}),
+            Entry("mem", "runner", {"conversations": 32, "turns": 50, "late": 30}, {"conversations": 4}),
+        ],
+        _ROUNDS,
+    ),
+]
+
+
+@pytest.mark.benchmark(timer=clock)
+def test_conversations(row: Row, task: Task, tabulate: Callable[[Row, Task], None]) -> None:
+    tabulate(row, task)

@@ -1,0 +1,183 @@
+"""One process for each service, so that none pays for what another keeps in memory or runs in threads.
+
+A worker prepares works and runs them round by round as it is told: rounds of all services take turns, and whatever
+the machine does meanwhile hits them alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import multiprocessing
+import tempfile
+import traceback
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Any, Self
+
+from bench.works import WORKS, Round, Sample
+
+
+@dataclass(frozen=True)
+class Task:
+    """One work on one service.
+
+    Attributes:
+        service: A key of ``services.PEERS``, or ``services.RAW``.
+        work: The name of a work in ``works``.
+        sizes: Its arguments.
+        label: What distinguishes it in its table from others of the same service.
+    """
+
+    service: str
+    work: str
+    sizes: Mapping[str, Any] = field(default_factory=dict)
+    label: str = ""
+
+    @property
+    def name(self) -> str:
+        """Its name within its table."""
+        return f"{self.service}:{self.label}" if self.label else self.service
+
+
+class WorkerError(Exception):
+    """A work failed in its process; the message is the traceback there."""
+
+
+class Worker:
+    """A process that runs works of one service."""
+
+    def __init__(self, folder: str) -> None:
+        """Starts the process.
+
+        Args:
+            folder: Where it puts its files.
+        """
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, folder), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def prepare(self, task: Task) -> None:
+        """Begins to prepare a work; :meth:`wait` tells when that is done."""
+        self._connection.send(("prepare", task.name, (task.service, task.work, dict(task.sizes))))
+
+    def run(self, task: Task) -> Sample:
+        """Runs one round of what was prepared."""
+        self._connection.send(("run", task.name, None))
+        return Sample(*self.wait())
+
+    def finish(self, task: Task) -> None:
+        """Closes what was prepared."""
+        self._connection.send(("finish", task.name, None))
+        self.wait()
+
+    def wait(self) -> Any:
+        """Waits for the answer to what was begun first of all that is unanswered.
+
+        Raises:
+            WorkerError: If it failed.
+        """
+        kind, value = self._connection.recv()
+        if kind == "failed":
+            raise WorkerError(value)
+        return value
+
+    def close(self) -> None:
+        """Ends the process."""
+        # A process that has ended already said why to whoever waited for it.
+        with suppress(OSError):
+            self._connection.send(("end", "", None))
+        self._connection.close()
+        self._process.join()
+
+
+class Workers:
+    """Workers by service, started when first needed, with a temporary folder for all their files."""
+
+    def __init__(self) -> None:
+        self._workers: dict[str, Worker] = {}
+        self._folder = tempfile.TemporaryDirectory(prefix="sessiondb-bench-")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for worker in self._workers.values():
+            worker.close()
+        self._folder.cleanup()
+
+    def of(self, task: Task) -> Worker:
+        """The worker for a task."""
+        worker = self._workers.get(task.service)
+        if worker is None:
+            worker = self._workers[task.service] = Worker(self._folder.name)
+        return worker
+
+    def measure(self, tasks: Sequence[Task], rounds: int) -> dict[str, list[Sample]]:
+        """Runs ``rounds`` rounds of each task, the tasks taking turns; every other time in the opposite order.
+
+        Returns:
+            The samples by the tasks' names.
+
+        Raises:
+            WorkerError: If a task fails.
+        """
+        for task in tasks:
+            self.of(task).prepare(task)
+        for task in tasks:
+            self.of(task).wait()
+        samples: dict[str, list[Sample]] = {task.name: [] for task in tasks}
+        for n in range(rounds):
+            for task in tasks if n % 2 == 0 else reversed(tasks):
+                samples[task.name].append(self.of(task).run(task))
+        for task in tasks:
+            self.of(task).finish(task)
+        return samples
+
+
+def _serve(connection: Connection, folder: str) -> None:
+    tempfile.tempdir = folder
+    # Peers warn and log about themselves; what is measured is the work.
+    warnings.simplefilter("ignore")
+    logging.disable(logging.CRITICAL)
+    prepared: dict[str, tuple[AsyncExitStack, Round]] = {}
+    with asyncio.Runner() as loop:
+        while True:
+            order, name, argument = connection.recv()
+            answer: Any = None
+            try:
+                if order == "prepare":
+                    stack = AsyncExitStack()
+                    prepared[name] = stack, loop.run(_enter(stack, *argument))
+                elif order == "run":
+                    answer = tuple(loop.run(_call(prepared[name][1])))
+                elif order == "finish":
+                    loop.run(prepared.pop(name)[0].aclose())
+                    gc.unfreeze()
+                else:
+                    return
+            except Exception:  # noqa: BLE001  # the parent raises it
+                connection.send(("failed", traceback.format_exc()))
+            else:
+                connection.send(("done", answer))
+
+
+async def _enter(stack: AsyncExitStack, service: str, work: str, sizes: dict[str, Any]) -> Round:
+    run = await stack.enter_async_context(WORKS[work](service, **sizes))
+    # What was prepared stays out of the collector's way, for every service alike.
+    gc.collect()
+    gc.freeze()
+    return run
+
+
+async def _call(run: Round) -> Sample:
+    return await run()
