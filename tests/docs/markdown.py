@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -72,11 +73,7 @@ def tables_of(page: Path, first_column: str) -> Iterator[list[list[str]]]:
 def headings_of(page: Path) -> list[str]:
     """Returns the headings of a page, code marks removed."""
     tokens = _tokens(page)
-    return [
-        following.content.replace("`", "")
-        for token, following in zip(tokens, tokens[1:], strict=False)
-        if token.type == "heading_open"
-    ]
+    return [following.content.replace("`", "") for token, following in pairwise(tokens) if token.type == "heading_open"]
 
 
 def anchors_of(page: Path) -> set[str]:

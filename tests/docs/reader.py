@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
+import logging
 import os
 import re
 import shlex
@@ -111,6 +112,8 @@ class Reader:
 def reader(folder: Path, output: pytest.CaptureFixture[str], patch: pytest.MonkeyPatch) -> Iterator[Reader]:
     """Gives a reader a folder with a database in it, and a model without a network for every agent he builds."""
     patch.chdir(folder)
+    log = logging.getLogger("sessiondb")
+    level, handlers = log.level, list(log.handlers)
     patch.delenv("SESSIONDB_PATH", raising=False)
     patch.setattr(LLMRegistry, "new_llm", lambda model: OfflineModel(model=model, respond=_respond))
     with asyncio.Runner() as loop:
@@ -120,6 +123,8 @@ def reader(folder: Path, output: pytest.CaptureFixture[str], patch: pytest.Monke
             yield someone
         finally:
             someone.close()
+            log.setLevel(level)
+            log.handlers[:] = handlers
 
 
 async def _make_database(path: Path) -> None:

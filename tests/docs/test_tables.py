@@ -1,0 +1,160 @@
+"""What the pages list is what the code has: calls, options, columns, errors, messages, log events, figures, limits."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import sqlite3
+import tomllib
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+import sessiondb
+from sessiondb import DatabaseSessionService, ServiceStats, codec, errors
+from sessiondb.sqlite import schema
+from tests.docs.markdown import README, ROOT, headings_of, tables_of
+
+_DOCS = ROOT / "docs"
+_PACKAGE = Path(sessiondb.__file__).parent
+
+
+def _parameters(function: object) -> dict[str, inspect.Parameter]:
+    assert callable(function)
+    parameters = dict(inspect.signature(function).parameters)
+    parameters.pop("self", None)
+    return parameters
+
+
+def test_the_readme_lists_every_call_with_its_arguments() -> None:
+    (rows,) = tables_of(README, "call")
+    listed: dict[str, tuple[bool, list[str]]] = {}
+    for text, _ in rows:
+        for awaited, name, arguments in re.findall(r"(await )?(\w+)\(([^)]*)\)", text):
+            listed[name] = (bool(awaited), [argument for argument in arguments.split(", ") if argument])
+    methods = {
+        name: method
+        for name, method in inspect.getmembers(DatabaseSessionService, inspect.isfunction)
+        if not name.startswith("_")
+    }
+    assert listed == {
+        name: (
+            inspect.iscoroutinefunction(method),
+            [
+                name if parameter.default is parameter.empty else f"{name}={parameter.default}"
+                for name, parameter in _parameters(method).items()
+            ],
+        )
+        for name, method in methods.items()
+    }
+
+
+def test_the_readme_lists_every_option_with_its_default() -> None:
+    (rows,) = tables_of(README, "option")
+    assert {name: ast.literal_eval(default) for name, default, _ in rows} == {
+        name: parameter.default for name, parameter in _parameters(DatabaseSessionService.__init__).items()
+    }
+
+
+@pytest.fixture
+def connection(tmp_path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(tmp_path / "sessions.sqlite3")
+
+
+def test_the_schema_page_lists_every_column_in_order(connection: sqlite3.Connection, tmp_path: Path) -> None:
+    with closing(connection):
+        schema.prepare(connection, tmp_path)
+        found = [
+            [tuple(row) for row in connection.execute("SELECT name, type FROM pragma_table_info(?)", (table,))]
+            for table in ("adk_sessions", "adk_events", "adk_state")
+        ]
+    assert [[(name, kind) for name, kind, _ in rows] for rows in tables_of(_DOCS / "schema.md", "column")] == found
+
+
+def test_the_schema_page_lists_every_index_and_trigger(connection: sqlite3.Connection, tmp_path: Path) -> None:
+    with closing(connection):
+        schema.prepare(connection, tmp_path)
+        found = connection.execute(
+            "SELECT name, tbl_name FROM sqlite_schema WHERE type IN ('index', 'trigger') AND sql IS NOT NULL"
+        ).fetchall()
+    (rows,) = tables_of(_DOCS / "schema.md", "name")
+    assert sorted((name, table) for name, table, _ in rows) == sorted(found)
+
+
+def test_the_schema_page_names_the_application() -> None:
+    assert f"`PRAGMA application_id` {schema.APPLICATION_ID} " in (_DOCS / "schema.md").read_text(encoding="utf-8")
+
+
+_ERRORS = [error for _, error in inspect.getmembers(errors, inspect.isclass) if error.__module__ == errors.__name__]
+
+
+@pytest.mark.parametrize("error", _ERRORS, ids=lambda error: error.__name__)
+def test_each_error_is_explained(error: type[errors.SessionDBError]) -> None:
+    page = _DOCS / "troubleshooting.md"
+    if error is errors.SessionDBError:
+        assert f"`sessiondb.errors.{error.__name__}`" in page.read_text(encoding="utf-8")
+    else:
+        assert error.__name__ in headings_of(page)
+
+
+def _strings() -> list[str]:
+    """Every string of the package, and every part of one between two values."""
+    return [
+        node.value
+        for path in _PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+
+
+def test_the_messages_that_are_explained_exist() -> None:
+    *sections, others = tables_of(_DOCS / "troubleshooting.md", "message")
+    assert "from" not in {cell for rows in sections for row in rows for cell in row}
+    listed = {part.strip() for rows in sections for row in rows for part in row[0].split(", ")}
+    listed |= {row[0] for row in others if row[1] == "sessiondb"}
+    strings = _strings()
+    # An address of a class that ends a message is written with a space and a name before it.
+    missing = {part for part in listed if not any(part.removesuffix(" (ResourceWarning)") in text for text in strings)}
+    assert not missing
+
+
+def test_the_log_events_that_are_listed_are_all_there_are() -> None:
+    (rows,) = tables_of(_DOCS / "operations.md", "event")
+    found = []
+    for path in _PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Call(
+                    func=ast.Attribute(value=ast.Call(func=ast.Name(id="logger")), attr=level),
+                    args=[ast.Constant(value=str(event))],
+                    keywords=keywords,
+                ):
+                    found.append((event, level, ", ".join(str(keyword.arg) for keyword in keywords)))
+    assert sorted((event, level, keys) for event, level, keys, _ in rows) == sorted(found)
+
+
+def test_the_figures_to_watch_exist() -> None:
+    (rows,) = tables_of(_DOCS / "operations.md", "watch")
+    watched = {name for row in rows for name in row[0].split(", ")}
+    assert watched <= set(ServiceStats.__annotations__)
+
+
+def test_the_limits_are_those_of_the_code() -> None:
+    assert codec.MAX_ID_BYTES == 4096
+    assert codec.MAX_EVENT_BYTES == 64 * 2**20
+    for page in (README, _DOCS / "concepts.md"):
+        text = page.read_text(encoding="utf-8")
+        assert "4,096 bytes" in text
+        assert "64 MiB" in text
+
+
+def test_every_dependency_has_a_reason() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        project = tomllib.load(file)["project"]
+    (rows,) = tables_of(_DOCS / "dependencies.md", "package")
+    assert [row[0].split()[0] for row in rows] == [
+        re.match(r"[\w-]+", requirement)[0]  # type: ignore[index]  # a requirement begins with a name
+        for requirement in project["dependencies"]
+    ]
