@@ -27,6 +27,7 @@ CALLS: dict[str, Call] = {
     "flush": lambda service: service.flush(),
     "get_event_count": lambda service: service.get_event_count(APP, USER, SESSION),
     "get_stats": lambda service: service.get_stats(),
+    "health": lambda service: service.health(),
     "vacuum": lambda service: service.vacuum(),
 }
 
