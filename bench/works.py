@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import os
 import shutil
 import statistics
@@ -16,10 +17,9 @@ import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from google.adk.agents import LlmAgent
-from google.adk.events import Event
 from google.adk.runners import Runner
 from google.adk.sessions import BaseSessionService, Session
 from google.adk.sessions.base_session_service import GetSessionConfig
@@ -182,11 +182,13 @@ class Client:
         self._handles = handles
         self._turn = 0
 
-    async def append(self, events: Sequence[Event]) -> None:
-        """Appends events one after the other, to one session after the other."""
-        for event in events:
+    async def append(self, count: int) -> None:
+        """Makes and appends events one after the other, to one session after the other."""
+        for _ in range(count):
             handle = self._handles[self._turn % len(self._handles)]
             self._turn += 1
+            # Part of what the loop has to do, as in a Runner; no part of the latency.
+            event = workload.event()
             started = time.perf_counter()
             try:
                 await self._service.append_event(handle, event)
@@ -200,11 +202,10 @@ async def _append_round(clients: Sequence[Client], each: int, *, busy: bool) -> 
     for client in clients:
         client.latencies.clear()
         client.errors = 0
-    events = [[workload.event() for _ in range(each)] for _ in clients]
     gc.collect()
     with busy_thread() if busy else nullcontext():
         started = time.perf_counter()
-        await asyncio.gather(*(client.append(mine) for client, mine in zip(clients, events, strict=True)))
+        await asyncio.gather(*(client.append(each) for client in clients))
         seconds = time.perf_counter() - started
     latencies = [latency for client in clients for latency in client.latencies]
     errors = sum(client.errors for client in clients)
@@ -231,11 +232,16 @@ def append_sample(latencies: Sequence[float], seconds: float, errors: int = 0, *
 
 @work
 async def append(name: str, *, clients: int, each: int, busy: bool = False) -> AsyncIterator[Round]:
-    """``clients`` at once, each on a session and user of its own, ``each`` appends a round."""
+    """``clients`` at once, each on a session and user of its own, ``each`` appends a round; new sessions each round."""
     async with fresh(name) as (peer, service):
-        handles = [await peer.create(service, workload.APP, f"user-{n}", f"s{n}") for n in range(clients)]
-        all_clients = [Client(peer, service, [handle]) for handle in handles]
-        yield lambda: _append_round(all_clients, each, busy=busy)
+        numbers = itertools.count()
+
+        async def run() -> Sample:
+            session_id = f"s{next(numbers)}"
+            handles = [await peer.create(service, workload.APP, f"user-{n}", session_id) for n in range(clients)]
+            return await _append_round([Client(peer, service, [handle]) for handle in handles], each, busy=busy)
+
+        yield run
 
 
 @work
@@ -401,36 +407,33 @@ async def turn(name: str, *, clients: int, each: int, rounds: int, threads: int 
             for _ in range(max(0, 100 - each * rounds)):
                 await service.append_event(handle, workload.event())
 
-        async def converse(n: int, events: Sequence[Event], latencies: list[float], errors: list[Exception]) -> None:
-            for first, second in zip(events[::2], events[1::2], strict=True):
+        async def converse(n: int, latencies: list[float], errors: list[Exception]) -> None:
+            for _ in range(each):
                 started = time.perf_counter()
                 try:
                     session = await read(service, f"s{n}", user=f"user-{n}")
-                    await service.append_event(session, first)
-                    await service.append_event(session, second)
+                    await service.append_event(session, workload.event("user"))
+                    await service.append_event(session, workload.event())
                 except peer.errors as error:
                     errors.append(error)
                 else:
                     latencies.append(time.perf_counter() - started)
 
-        async def several(numbers: range, latencies: list[float], errors: list[Exception], events: Any) -> None:
-            await asyncio.gather(*(converse(n, events[n], latencies, errors) for n in numbers))
+        async def several(numbers: range, latencies: list[float], errors: list[Exception]) -> None:
+            await asyncio.gather(*(converse(n, latencies, errors) for n in numbers))
 
         async def run() -> Sample:
-            events = [[workload.event() for _ in range(2 * each)] for _ in range(clients)]
             latencies: list[float] = []
             errors: list[Exception] = []
             gc.collect()
             started = time.perf_counter()
             if threads == 1:
-                await several(range(clients), latencies, errors, events)
+                await several(range(clients), latencies, errors)
             else:
                 # Each thread has a loop of its own; an exception in one is this round's.
                 await asyncio.gather(
                     *(
-                        asyncio.to_thread(
-                            asyncio.run, several(range(lane, clients, threads), latencies, errors, events)
-                        )
+                        asyncio.to_thread(asyncio.run, several(range(lane, clients, threads), latencies, errors))
                         for lane in range(threads)
                     )
                 )
