@@ -237,8 +237,9 @@ async def append(name: str, *, clients: int, each: int, busy: bool = False) -> A
         numbers = itertools.count()
 
         async def run() -> Sample:
-            session_id = f"s{next(numbers)}"
-            handles = [await peer.create(service, workload.APP, f"user-{n}", session_id) for n in range(clients)]
+            handles = [
+                await peer.create(service, workload.APP, f"user-{n}", f"s{next(numbers)}") for n in range(clients)
+            ]
             return await _append_round([Client(peer, service, [handle]) for handle in handles], each, busy=busy)
 
         yield run
