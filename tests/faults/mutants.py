@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from sessiondb import waiting
+from sessiondb.errors import WriteFailedError
+from sessiondb.records import Outcome, Status
 from sessiondb.sqlite import maintenance, writer
 
 
@@ -132,6 +135,28 @@ def failed_sync_is_retried() -> None:
     writer._SYNC_FAILED = ()  # type: ignore[assignment]
 
 
+def errors_are_swallowed() -> None:
+    """Whoever waits for a batch that SQLite has refused is told that it was written."""
+
+    settle = waiting.settle
+
+    def settle_well(tickets: Iterable[writer.WriteTicket]) -> None:
+        tickets = list(tickets)
+        for ticket in tickets:
+            if isinstance(ticket.error, WriteFailedError):
+                ticket.error = None
+                ticket.outcome = Outcome(Status.DONE, 1, 1)
+        settle(tickets)
+
+    writer.settle = settle_well  # type: ignore[attr-defined]
+
+
+def checkpoint_at(size: int) -> None:
+    """Checkpoints a log that has grown to ``size`` bytes, looked at after each batch. (No break: only a small size.)"""
+    maintenance._DUE_BYTES = size
+    writer._LOOK_SECONDS = 0
+
+
 MUTANTS = {
     "": lambda: None,
     "answer before commit": answer_before_commit,
@@ -140,5 +165,6 @@ MUTANTS = {
     "state in a second transaction": state_in_a_second_transaction,
     "passive checkpoints": passive_checkpoints,
     "failed sync is retried": failed_sync_is_retried,
+    "errors are swallowed": errors_are_swallowed,
 }
 """What :mod:`tests.faults.programs` can be asked to run, by name; "" is the product as it is."""

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from sessiondb import DatabaseSessionService
-from sessiondb.sqlite import maintenance
 from tests.faults import shim as faults_shim
-from tests.faults.mutants import MUTANTS
+from tests.faults.mutants import MUTANTS, checkpoint_at
 from tests.faults.workload import many_clients
 from tests.faults.zygote import Report
 
@@ -31,7 +30,7 @@ def write_until_killed(
             kills itself; None leaves that to others.
     """
     MUTANTS[mutant]()
-    maintenance._DUE_BYTES = checkpoint_bytes
+    checkpoint_at(checkpoint_bytes)
     if kill is not None:
         shim = faults_shim.Shim()
         shim.watch(Path(path).parent)
@@ -65,7 +64,7 @@ def record_writes(
     The n-th acknowledgement of all has the mark n; what each of them was about is reported at the end.
     """
     MUTANTS[mutant]()
-    maintenance._DUE_BYTES = 48 * 1024
+    checkpoint_at(48 * 1024)
     shim = faults_shim.Shim()
     shim.watch(Path(folder), Path(log))
     acknowledged: list[tuple[str, str]] = []

@@ -93,7 +93,7 @@ static const char *watched(int fd) { return fd >= 0 && fd < MOST_FDS ? paths[fd]
 static int verdict(char op, const char *path) {
     while (holding && held_op == op) pthread_cond_wait(&released, &lock);
     if (!armed_ops[0] || !strchr(armed_ops, op)) return 0;
-    if (armed_name[0] && !strstr(path, armed_name)) return 0;
+    if (strlen(path) < strlen(armed_name) || strcmp(path + strlen(path) - strlen(armed_name), armed_name)) return 0;
     counted++;
     if (counted < armed_nth) return 0;
     if (armed_times >= 0 && counted >= armed_nth + armed_times) return 0;

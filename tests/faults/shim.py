@@ -91,7 +91,7 @@ class Shim:
             action: An errno, or one of ``KILL_BEFORE``, ``KILL_AFTER``, ``KILL_TORN``.
             nth: The first one to fail, counted from 1.
             times: How many fail, or ``FOR_EVER``.
-            name: Only calls on files whose path contains this.
+            name: Only calls on files whose path ends with this.
         """
         self._library.faults_arm(operations.encode(), name.encode(), nth, times, action)
 
