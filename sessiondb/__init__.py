@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from sessiondb import errors
     from sessiondb.listing import SessionList
     from sessiondb.service import DatabaseSessionService
-    from sessiondb.stats import ServiceStats
+    from sessiondb.stats import Health, ServiceStats
 
-__all__ = ["DatabaseSessionService", "ServiceStats", "SessionList", "errors"]
+__all__ = ["DatabaseSessionService", "Health", "ServiceStats", "SessionList", "errors"]
 
 # ADK is slow to import, and parts of this package (the command line's help) do without it.
 _HOMES = {
     "DatabaseSessionService": "sessiondb.service",
+    "Health": "sessiondb.stats",
     "ServiceStats": "sessiondb.stats",
     "SessionList": "sessiondb.listing",
 }

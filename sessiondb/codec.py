@@ -328,7 +328,7 @@ def _encode_value(key: str, value: object) -> tuple[str, object]:
         direct = _direct_json(value)
         if direct is not None and (kind is str or _same(_parsed(direct), value)):
             return _fitting(key, direct), value
-        text = _fitting(key, to_json(_plain(value), inf_nan_mode="null", serialize_unknown=True).decode())
+        text = _fitting(key, to_json(_plain_or_cyclic(value), inf_nan_mode="null", serialize_unknown=True).decode())
         return text, _parsed(text)
     except InvalidInputError:
         raise
@@ -356,6 +356,14 @@ def _fitting(key: str, text: str) -> str:
 def _parsed(text: str) -> Any:
     # State is read as an object of values: one level more than the value itself, which counts for the deepest.
     return from_json(f"[{text}]")[0]
+
+
+def _plain_or_cyclic(value: object) -> object:
+    try:
+        return _plain(value)
+    except RecursionError:
+        # pydantic writes "..." where an object holds itself, and refuses what is merely too deep.
+        return value
 
 
 def _plain(value: object) -> object:

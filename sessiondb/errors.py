@@ -66,6 +66,14 @@ class WriteFailedError(StorageError):
     """SQLite refused the write (I/O error, full disk, read-only file); nothing was written. Later calls may succeed."""
 
 
+class FileLostError(StorageError):
+    """The database file or its write-ahead log was removed or replaced while it was open.
+
+    Writes are refused until the file is back in its place; what an earlier answer acknowledged is in the file that was
+    taken away.
+    """
+
+
 class DatabaseCorruptError(StorageError):
     """The file is damaged. It was not changed; restore a backup, or recover what is readable into a new file."""
 

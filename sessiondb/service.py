@@ -33,7 +33,7 @@ from sessiondb.log_cache import CachedLog, LogCache, estimate_bytes
 from sessiondb.queries import CountEvents, GetSession, GetUserState, ListSessions, LogPosition, MeasureStore
 from sessiondb.records import EventRow, Outcome, SessionHead, SessionKey, SessionSnapshot, SessionSummary, Status
 from sessiondb.sqlite.store import SqliteStore, open_store
-from sessiondb.stats import ServiceStats
+from sessiondb.stats import Health, ServiceStats
 
 _INLINE_ROWS = 32
 """A read of a cached log that turns out to find more new events than this goes to a reader's thread instead."""
@@ -355,6 +355,14 @@ class DatabaseSessionService(BaseSessionService):
             "cache_bytes": 0 if cache is None else cache.bytes,
         }
         return cast("ServiceStats", stats)
+
+    def health(self, stalled_after: float = 30.0) -> Health:
+        """Says whether the writer makes progress, for a liveness probe. Answers at once, from any thread.
+
+        Args:
+            stalled_after: How old the batch under way may be, in seconds.
+        """
+        return self._store.health(stalled_after)
 
     def vacuum(self) -> None:
         """Checks the file, gives free space back and refreshes statistics. Callable from any thread, which it blocks.

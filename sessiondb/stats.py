@@ -51,6 +51,25 @@ class StoreStats(NamedTuple):
     pending_reads: int
 
 
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What a liveness probe wants to know.
+
+    Attributes:
+        healthy: The writer runs, and its batch under way is not older than allowed.
+        writer_alive: Whether the writer runs; it ends with a failed sync, for good.
+        busy_seconds: How long the batch under way has taken so far, 0 if there is none.
+        pending_writes: Writes that the writer has not begun.
+        pending_reads: Reads that no reader has begun.
+    """
+
+    healthy: bool
+    writer_alive: bool
+    busy_seconds: float
+    pending_writes: int
+    pending_reads: int
+
+
 class ServiceStats(TypedDict):
     """The answer of ``get_stats``: sums since the file was opened by this process, unless said otherwise."""
 

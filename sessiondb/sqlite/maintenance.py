@@ -56,15 +56,19 @@ class WalKeeper:
         """Goes on with another connection to the same file."""
         self._connection = connection
 
-    def checkpoint_if_due(self, *, idle: bool) -> None:
-        """Called after each batch (``idle`` False), and when none came for as long as :attr:`patience`."""
-        if idle:
-            self._idle_work = False
+    def note_write(self) -> None:
+        """Called after each batch: there is something to checkpoint when the writer falls idle."""
+        self._idle_work = True
+
+    def checkpoint_if_grown(self) -> None:
+        """Checkpoints a log that has passed its bound. Called between batches, after the answers."""
+        if self.size >= self._due_bytes:
             self.checkpoint()
-        else:
-            self._idle_work = True
-            if self.size >= self._due_bytes:
-                self.checkpoint()
+
+    def checkpoint_when_idle(self) -> None:
+        """Checkpoints whatever there is. Called when no command came for as long as :attr:`patience`."""
+        self._idle_work = False
+        self.checkpoint()
 
     def checkpoint(self) -> None:
         """Moves the log into the database file, as far as readers allow, and empties it. Never raises for SQLite."""

@@ -19,12 +19,13 @@ import anyio.to_thread
 from sessiondb.commands import WriteCommand
 from sessiondb.config import StoreOptions
 from sessiondb.errors import ConfigurationError, ServiceClosedError
+from sessiondb.log import logger
 from sessiondb.queries import Query
 from sessiondb.sqlite import schema, statements
 from sessiondb.sqlite.connection import open_writer, prepare_file, translate
 from sessiondb.sqlite.readers import ReaderPool, reader_timeout
 from sessiondb.sqlite.writer import WriteQueue, WriterThread, WriteTicket, queue_full
-from sessiondb.stats import StoreStats
+from sessiondb.stats import Health, StoreStats
 from sessiondb.waiting import ThreadWaiter, Ticket, waiter_for_task
 
 AnswerT = TypeVar("AnswerT")
@@ -90,6 +91,7 @@ class SqliteStore:
                 with anyio.move_on_after(self.options.busy_timeout):
                     await waiter.wait()
                 if not waiter.settled and queue.unpark(ticket):
+                    logger().warning("write_queue_full", path=str(self.path), limit=self.options.max_queue)
                     ticket.error = queue_full(self.options.max_queue, self.options.busy_timeout)
                     return ticket.result()
             await waiter.wait()
@@ -159,6 +161,10 @@ class SqliteStore:
         engine = self.engine
         return engine.measure()
 
+    def health(self, stalled_after: float) -> Health:
+        """Says whether the writer makes progress; touches no connection and waits for nothing."""
+        return self.engine.health(stalled_after)
+
     async def release(self, *, first: bool) -> None:
         """Gives up one share; the last one closes the file, after committing what is queued. Waits for the end.
 
@@ -226,11 +232,24 @@ class _Engine:
         self.queue.refuse(closed)
         self.writer.join(patience)
         if self.writer.is_alive():
-            self.writer.abandon()
+            self.writer.abandon(
+                ServiceClosedError("the process ended before this write began; nothing of it is stored")
+            )
             return
         # The writer's connection goes last: SQLite lets the last one checkpoint the log and remove it.
         self.readers.close()
         self.writer.close()
+
+    def health(self, stalled_after: float) -> Health:
+        busy = self.writer.busy_seconds
+        alive = self.writer.is_alive()
+        return Health(
+            healthy=alive and busy < stalled_after,
+            writer_alive=alive,
+            busy_seconds=busy,
+            pending_writes=self.queue.depth,
+            pending_reads=self.readers.waiting,
+        )
 
     def measure(self) -> StoreStats:
         sums = self.writer.stats

@@ -11,15 +11,21 @@ from typing import Any, TypeAlias
 
 from sessiondb.commands import AppendEvent, DataCommand, Vacuum, WriteCommand
 from sessiondb.config import StoreOptions
-from sessiondb.errors import QueueFullError, ServiceClosedError, StorageError, WriterStoppedError
+from sessiondb.errors import FileLostError, QueueFullError, ServiceClosedError, StorageError, WriterStoppedError
 from sessiondb.log import logger
 from sessiondb.records import Outcome, Status
 from sessiondb.sqlite import maintenance, statements
-from sessiondb.sqlite.connection import translate
+from sessiondb.sqlite.connection import FileIdentity, translate
 from sessiondb.stats import WriterStats
 from sessiondb.waiting import Ticket, settle
 
 WriteTicket: TypeAlias = Ticket[WriteCommand, Any]
+
+_LOOK_SECONDS = 0.1
+"""How often the writer looks whether the file is still in its place and how long the log is, under load."""
+
+_SLOW_SECONDS = 1.0
+"""A transaction that takes longer is worth a line in the host's log."""
 
 _BATCH_BYTES = 8 * 1024 * 1024
 """A batch takes no further command once its events hold this much JSON: so large events do not pile up in one commit."""
@@ -165,6 +171,9 @@ class WriterThread(threading.Thread):
         self._connect = connect
         self._connection = connect()
         self.wal = maintenance.WalKeeper(self._connection, path)
+        self._identity = FileIdentity(path)
+        self._looked = time.monotonic()
+        self._busy_since: float | None = None
         self._stopping: StorageError | None = None
         # Held while the connection is in use; whoever forks takes it to be alone with the file.
         self._at_rest = threading.Lock()
@@ -178,9 +187,12 @@ class WriterThread(threading.Thread):
                 if batch is None:
                     break
                 with self._at_rest:
+                    self._busy_since = time.monotonic()
                     if batch:
                         self._serve(batch)
-                    self.wal.checkpoint_if_due(idle=not batch)
+                    else:
+                        self.wal.checkpoint_when_idle()
+                    self._busy_since = None
         except _Stop as stop:
             failure = stop.failure
         except BaseException as error:  # noqa: BLE001  # the callers must hear of it, whatever it is
@@ -188,10 +200,7 @@ class WriterThread(threading.Thread):
             failure = WriterStoppedError(f"the writer ended after an internal error ({type(error).__name__})")
         finally:
             # Nothing can be queued after this, and whatever is has an answer: no caller waits for a dead thread.
-            tickets = self._queue.drain(failure)
-            for ticket in tickets:
-                ticket.error = _again(failure)
-            settle(tickets)
+            self.abandon(failure)
 
     def close(self) -> None:
         """Closes the connection of a thread that has ended. SQLite checkpoints the log if nobody else has it open."""
@@ -200,9 +209,8 @@ class WriterThread(threading.Thread):
         except sqlite3.Error as error:
             logger().warning("close_failed", path=str(self._path), error=str(error))
 
-    def abandon(self) -> None:
-        """Answers for a thread that is held up while the process ends: what it has not begun will not be written."""
-        failure = ServiceClosedError("the process ended before this write began; nothing was written")
+    def abandon(self, failure: StorageError) -> None:
+        """Lets nothing more in, and answers all that has not begun with an error."""
         tickets = self._queue.drain(failure)
         for ticket in tickets:
             ticket.error = _again(failure)
@@ -218,12 +226,29 @@ class WriterThread(threading.Thread):
         try:
             self._connection = self._connect()
             self.wal.use(self._connection)
+            self._identity = FileIdentity(self._path)
         except StorageError as error:
             self._queue.refuse(WriterStoppedError(f"the file could not be opened again after a fork: {error}"))
         finally:
             self._at_rest.release()
 
+    @property
+    def busy_seconds(self) -> float:
+        """How long the batch under way has taken so far; 0 if there is none."""
+        since = self._busy_since
+        return 0.0 if since is None else time.monotonic() - since
+
     def _serve(self, batch: list[WriteTicket]) -> None:
+        # Looking at the files takes as long as a small write does, so it is not done for each batch.
+        look = time.monotonic() - self._looked >= _LOOK_SECONDS
+        if look:
+            try:
+                self._identity.check()
+            except FileLostError as error:
+                logger().error("file_lost", path=str(self._path))
+                self._answer(batch, error)
+                return
+            self._looked = time.monotonic()
         # Vacuum cannot run inside a transaction: what stands before and after it is committed by itself.
         together: list[tuple[WriteTicket, DataCommand]] = []
         for ticket in batch:
@@ -235,6 +260,9 @@ class WriterThread(threading.Thread):
             else:
                 together.append((ticket, command))
         self._serve_transaction(together)
+        self.wal.note_write()
+        if look:
+            self.wal.checkpoint_if_grown()
 
     def _serve_transaction(self, batch: list[tuple[WriteTicket, DataCommand]]) -> None:
         if not batch:
@@ -245,14 +273,19 @@ class WriterThread(threading.Thread):
             outcomes = self._commit([command for _, command in batch])
         except sqlite3.Error as error:
             self._roll_back()
-            self._fail(tickets, error)
+            self._answer(tickets, self._failure(error, len(tickets)))
+            return
         except BaseException as error:  # noqa: BLE001  # reaches its callers, and the writer lives on
             self._roll_back()
             logger().error("batch_failed", path=str(self._path), commands=len(batch), error=type(error).__name__)
             for ticket in tickets:
                 ticket.error = error
         else:
-            self.stats.record_batch(len(batch), time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            self.stats.record_batch(len(batch), seconds)
+            if seconds >= _SLOW_SECONDS:
+                # Most often another program held the lock; else the disk is slow.
+                logger().warning("slow_commit", path=str(self._path), seconds=seconds, commands=len(batch))
             for (ticket, command), outcome in zip(batch, outcomes, strict=True):
                 if isinstance(outcome, StorageError):
                     ticket.error = outcome
@@ -261,6 +294,14 @@ class WriterThread(threading.Thread):
                 if outcome.status is Status.DONE and isinstance(command, AppendEvent) and command.handle is not None:
                     command.handle.incarnation = outcome.incarnation
                     command.handle.revision = outcome.revision
+        self._let_go(tickets)
+
+    def _answer(self, tickets: list[WriteTicket], failure: StorageError) -> None:
+        for ticket in tickets:
+            ticket.error = _again(failure)
+        self._let_go(tickets)
+
+    def _let_go(self, tickets: list[WriteTicket]) -> None:
         settle(tickets)
         if self._stopping is not None:
             raise _Stop(self._stopping)
@@ -303,11 +344,6 @@ class WriterThread(threading.Thread):
                 self._connection.execute("ROLLBACK")
             except sqlite3.Error as error:
                 logger().warning("rollback_failed", path=str(self._path), error=str(error))
-
-    def _fail(self, tickets: list[WriteTicket], error: sqlite3.Error) -> None:
-        failure = self._failure(error, len(tickets))
-        for ticket in tickets:
-            ticket.error = _again(failure)
 
     def _failure(self, error: sqlite3.Error, commands: int) -> StorageError:
         """Returns the error for the callers, and notes it; a failed sync is the writer's last."""
