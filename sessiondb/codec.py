@@ -178,10 +178,10 @@ def encode_event(event: Event, delta: EncodedDelta) -> EventRecord:
     except _NO_JSON_FORM as error:
         # pydantic quotes the value it failed on, which is the user's: only the kind of the error goes on.
         raise InvalidInputError(f"the event has no JSON form ({type(error).__name__})") from None
-    if record.size > MAX_EVENT_BYTES:
+    if (size := _size(record.content, record.actions, record.extra)) > MAX_EVENT_BYTES:
         raise InvalidInputError(
-            f"the event is {record.size} bytes of JSON; at most {MAX_EVENT_BYTES} can be stored. Large media belong"
-            " in an artifact service."
+            f"the event is {size} bytes of JSON; at most {MAX_EVENT_BYTES} can be stored. Large media belong in an"
+            " artifact service."
         )
     if doubtful or _may_be_unreadable(record):
         # What reads back is stored, so that it is the same when it is delivered again.
@@ -346,11 +346,19 @@ def _direct_json(value: object) -> str | None:
 
 
 def _fitting(key: str, text: str) -> str:
-    if len(text) > MAX_EVENT_BYTES:
+    if (size := _size(text)) > MAX_EVENT_BYTES:
         raise InvalidInputError(
-            f"the value of state key {key!r} is {len(text)} bytes of JSON; at most {MAX_EVENT_BYTES} can be stored"
+            f"the value of state key {key!r} is {size} bytes of JSON; at most {MAX_EVENT_BYTES} can be stored"
         )
     return text
+
+
+def _size(*texts: str | None) -> int:
+    """Returns the bytes of some texts; characters, where even four bytes for each would be within the limit."""
+    characters = sum(len(text) for text in texts if text is not None)
+    if characters * 4 <= MAX_EVENT_BYTES:
+        return characters
+    return sum(len(text.encode()) for text in texts if text is not None)
 
 
 def _parsed(text: str) -> Any:

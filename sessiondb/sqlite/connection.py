@@ -23,9 +23,14 @@ from sessiondb.errors import (
 # Statements vary only in the number of rows of a batch, in a few steps; all of them stay prepared.
 _CACHED_STATEMENTS = 256
 
+_OLDEST_SQLITE = (3, 38, 0)
+"""The first version with the ``->>`` operator."""
+
+SYNC_FAILED = (sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC)
+"""Extended result codes of a sync that failed."""
+
 # Primary result codes, see https://www.sqlite.org/rescode.html; the low byte of an extended code.
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-_CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def prepare_file(path: Path) -> None:
@@ -109,9 +114,15 @@ def open_writer(path: Path, durability: Durability, busy_timeout: float) -> sqli
     """Opens the connection that writes. Nothing in the file is changed yet.
 
     Raises:
+        ConfigurationError: If Python is linked with an SQLite that is too old.
         DatabaseCorruptError, UnsupportedDatabaseError, DatabaseBusyError, WriteFailedError: If SQLite refuses the
             file.
     """
+    if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+        raise ConfigurationError(
+            f"SQLite {'.'.join(map(str, _OLDEST_SQLITE))} or newer is needed; this Python is linked with"
+            f" {sqlite3.sqlite_version}"
+        )
     connection = _connect(path, "rw")
     try:
         _set_busy_timeout(connection, busy_timeout)
@@ -179,6 +190,11 @@ def translate(error: sqlite3.Error, path: Path, *, reading: bool = False) -> Sto
     if code == sqlite3.SQLITE_CORRUPT:
         return DatabaseCorruptError(
             f"the file is damaged, and was not changed; restore a backup or recover into a new file: {where}"
+        )
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return WriteFailedError(
+            "the file cannot be opened for writing: file and folder, and the file system they are on, must be readable"
+            f" and writable (not read-only) for this process: {where}"
         )
     if reading:
         return StorageError(f"SQLite refused the read: {where}")

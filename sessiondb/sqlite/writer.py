@@ -15,7 +15,7 @@ from sessiondb.errors import FileLostError, QueueFullError, ServiceClosedError, 
 from sessiondb.log import logger
 from sessiondb.records import Outcome, Status
 from sessiondb.sqlite import maintenance, statements
-from sessiondb.sqlite.connection import FileIdentity, translate
+from sessiondb.sqlite.connection import SYNC_FAILED, FileIdentity, translate
 from sessiondb.stats import WriterStats
 from sessiondb.waiting import Ticket, settle
 
@@ -170,7 +170,7 @@ class WriterThread(threading.Thread):
         self._queue = queue
         self._connect = connect
         self._connection = connect()
-        self.wal = maintenance.WalKeeper(self._connection, path)
+        self.wal = maintenance.WalKeeper(self._connection, path, options.durability)
         self._identity = FileIdentity(path)
         self._looked = time.monotonic()
         self._busy_since: float | None = None
@@ -191,7 +191,7 @@ class WriterThread(threading.Thread):
                     if batch:
                         self._serve(batch)
                     else:
-                        self.wal.checkpoint_when_idle()
+                        self._checkpoint(self.wal.checkpoint_when_idle)
                     self._busy_since = None
         except _Stop as stop:
             failure = stop.failure
@@ -262,7 +262,13 @@ class WriterThread(threading.Thread):
         self._serve_transaction(together)
         self.wal.note_write()
         if look:
-            self.wal.checkpoint_if_grown()
+            self._checkpoint(self.wal.checkpoint_if_grown)
+
+    def _checkpoint(self, checkpoint: Callable[[], None]) -> None:
+        try:
+            checkpoint()
+        except sqlite3.Error as error:
+            raise _Stop(self._failure(error, 0)) from error
 
     def _serve_transaction(self, batch: list[tuple[WriteTicket, DataCommand]]) -> None:
         if not batch:
@@ -332,10 +338,10 @@ class WriterThread(threading.Thread):
             maintenance.vacuum(self._connection, self._path)
             self.wal.checkpoint()
         except sqlite3.Error as error:
-            ticket.error = translate(error, self._path)
+            ticket.error = self._failure(error, 1)
         except BaseException as error:  # noqa: BLE001  # reaches its caller, and the writer lives on
             ticket.error = error
-        settle([ticket])
+        self._let_go([ticket])
 
     def _roll_back(self) -> None:
         # After an I/O error SQLite has often rolled back by itself.
@@ -348,7 +354,7 @@ class WriterThread(threading.Thread):
     def _failure(self, error: sqlite3.Error, commands: int) -> StorageError:
         """Returns the error for the callers, and notes it; a failed sync is the writer's last."""
         failure = translate(error, self._path)
-        if getattr(error, "sqlite_errorcode", 0) in _SYNC_FAILED:
+        if getattr(error, "sqlite_errorcode", 0) in SYNC_FAILED:
             # Pages that could not be synced may be gone from the page cache all the same: a second fsync would
             # succeed without them. Only a new look at the file tells what is there.
             failure = WriterStoppedError(f"the disk could not be synced, so the writer has stopped: {failure}")
@@ -366,8 +372,6 @@ class WriterThread(threading.Thread):
 
 # Errors that come from what one command holds, not from the file.
 _BAD_COMMAND = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
-
-_SYNC_FAILED = (sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC)
 
 
 class _Stop(Exception):  # noqa: N818  # ends the thread, never seen outside
