@@ -19,6 +19,7 @@ from sessiondb.records import SessionKey
 # Measured: what a decoded text event takes beside its text, and what each character of JSON takes (docs/performance).
 _EVENT_BYTES = 5_000
 _BYTES_PER_CHARACTER = 2
+_LOG_BYTES = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,5 +97,5 @@ class LogCache:
 
 
 def estimate_bytes(events: int, characters: int) -> int:
-    """Estimates the memory that decoded events take, from how many they are and the length of their JSON."""
-    return events * _EVENT_BYTES + characters * _BYTES_PER_CHARACTER
+    """Estimates the memory of a log, from the number of its events and the length of their JSON."""
+    return _LOG_BYTES + events * _EVENT_BYTES + characters * _BYTES_PER_CHARACTER

@@ -152,7 +152,8 @@ class DatabaseSessionService(BaseSessionService):
             raise AlreadyExistsError(f"Session with id {session_id} already exists.")
         if self._cache is not None:
             # The first read of a new session has an entry to start from.
-            self._cache.put(key, CachedLog(LogPosition(outcome.incarnation, 0, 0), [], complete=True, bytes=0))
+            start = LogPosition(outcome.incarnation, 0, 0)
+            self._cache.put(key, CachedLog(start, [], complete=True, bytes=estimate_bytes(0, 0)))
         return codec.build_session(
             key,
             codec.decode_state(key, outcome.session_state, outcome.user_state, outcome.app_state),
@@ -514,7 +515,7 @@ def _extended(
     position = LogPosition(head.incarnation, head.log_epoch, rows[-1].row_id if rows else 0)
     if known is None:
         return CachedLog(position, decoded, complete, size)
-    return CachedLog(position, [*known.events, *decoded], known.complete, known.bytes + size)
+    return CachedLog(position, [*known.events, *decoded], known.complete, known.bytes + size - estimate_bytes(0, 0))
 
 
 def _listing(summaries: Sequence[SessionSummary]) -> SessionList:
@@ -540,7 +541,8 @@ def _checked_state(state: object) -> Mapping[str, Any]:
 
 
 def _abandoned(store: SqliteStore, name: str) -> None:
+    # First, since the host may have made an error of the warning.
+    store.release_in_background()
     warnings.warn(
         f"{name} was never closed; use `async with` or `await service.close()`", ResourceWarning, stacklevel=2
     )
-    store.release_in_background()

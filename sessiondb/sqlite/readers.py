@@ -104,8 +104,12 @@ class ReaderPool:
         finally:
             self._inline.release()
 
-    def close(self) -> None:
-        """Ends the pool: running jobs finish, waiting jobs get ServiceClosedError. Blocks; idempotent."""
+    def close(self, patience: float | None = None) -> None:
+        """Ends the pool: running jobs finish, waiting jobs get ServiceClosedError. Blocks; idempotent.
+
+        Args:
+            patience: How long to wait for each running job, in seconds; None: until it is done.
+        """
         with self._lock:
             self._closed = True
             refused = list(self._waiting)
@@ -116,7 +120,7 @@ class ReaderPool:
             ticket.error = ServiceClosedError("the session service was closed before this read began")
         settle(refused)
         for thread in threads:
-            thread.join()
+            thread.join(patience)
         with self._inline:
             self._close_inline()
 

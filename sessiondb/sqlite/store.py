@@ -237,7 +237,7 @@ class _Engine:
             )
             return
         # The writer's connection goes last: SQLite lets the last one checkpoint the log and remove it.
-        self.readers.close()
+        self.readers.close(patience)
         self.writer.close()
 
     def health(self, stalled_after: float) -> Health:
