@@ -80,11 +80,13 @@ def _logs(
     logs: dict[str, list[str]] = {}
     for session, last_seq, revision in connection.execute("SELECT session_id, last_seq, revision FROM adk_sessions"):
         rows = connection.execute(
-            "SELECT seq, event_id, revision FROM adk_events WHERE session_id = ? ORDER BY id", (session,)
+            "SELECT seq, event_id, revision, content FROM adk_events WHERE session_id = ? ORDER BY id", (session,)
         ).fetchall()
-        logs[session] = [event for _, event, _ in rows]
-        if [seq for seq, _, _ in rows] != list(range(1, last_seq + 1)):
-            problems.append(f"session {session}: seq is {[seq for seq, _, _ in rows][:50]}, last_seq {last_seq}")
+        logs[session] = [row[1] for row in rows]
+        if [row[0] for row in rows] != list(range(1, last_seq + 1)):
+            problems.append(f"session {session}: seq is {[row[0] for row in rows][:50]}, last_seq {last_seq}")
+        # integrity_check says nothing about values.
+        problems += [f"session {session}: event {row[1]} holds {row[3]}" for row in rows if f'"{row[1]} ' not in row[3]]
         if rows and rows[-1][2] != revision:
             problems.append(f"session {session}: revision {revision}, its last event {rows[-1][2]}")
         if len(set(logs[session])) != len(logs[session]):

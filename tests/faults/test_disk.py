@@ -203,7 +203,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if not done or done.returncode:
         pytest.skip("NOT SHOWN HERE: mounting a small tmpfs needs root and CAP_SYS_ADMIN")
     yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    subprocess.run([UMOUNT, "--lazy", str(folder)], check=True)
 
 
 def test_a_full_disk_refuses_and_goes_on_once_there_is_space(

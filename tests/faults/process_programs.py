@@ -1,0 +1,137 @@
+"""Processes that share one file: targets for :class:`tests.faults.zygote.Zygote`."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import sqlite3
+import threading
+import time
+from pathlib import Path
+
+from google.adk.sessions import Session
+
+from sessiondb import DatabaseSessionService
+from tests.faults.mutants import MUTANTS, checkpoint_at
+from tests.faults.shim import Shim
+from tests.faults.workload import APP, converse, make_event, many_clients
+from tests.faults.zygote import Report
+
+SHARED = "shared"
+
+
+def share(
+    report: Report,
+    *,
+    path: str,
+    name: str,
+    tasks: int,
+    appends: int | None,
+    seconds: float = 0.0,
+    checkpoint_bytes: int = 1 << 24,
+    log: str | None = None,
+    mutant: str = "",
+) -> None:
+    """Tasks converse in sessions of their own and in one that all processes share; some read that one meanwhile.
+
+    Reports ``["own", session, events]`` and ``["shared", task, events]`` for what was acknowledged, and
+    ``["read", events]`` for what reads of the shared session gave.
+
+    Args:
+        appends: How many each task makes; None: as many as there is time for.
+        seconds: How long that is.
+        log: Where the shim records, if it is to.
+    """
+    MUTANTS[mutant]()
+    checkpoint_at(checkpoint_bytes)
+    if log is not None:
+        Shim().watch(Path(path).parent, Path(log))
+    deadline = time.monotonic() + seconds
+
+    async def main() -> None:
+        async with DatabaseSessionService(path, on_stale="append") as service:
+            await asyncio.gather(*(task(service, number) for number in range(tasks)))
+
+    async def task(service: DatabaseSessionService, number: int) -> None:
+        own: list[str] = []
+        shared: list[str] = []
+        last_read: list[str] = []
+        session = await service.create_session(app_name=APP, user_id=f"user{number}", session_id=f"{name}-{number}")
+        everybodys = await service.get_session(app_name=APP, user_id="everybody", session_id=SHARED)
+        assert everybodys is not None
+        for n in itertools.count() if appends is None else range(appends):
+            if appends is None and time.monotonic() >= deadline:
+                break
+            event = make_event(f"{session.id}/{n}", n)
+            await service.append_event(session, event)
+            own.append(event.id)
+            if n % 4 == 0:
+                event = make_event(f"{SHARED}/{session.id}/{n}", n)
+                await service.append_event(everybodys, event)
+                shared.append(event.id)
+            if n % 16 == 0:
+                read = await service.get_session(app_name=APP, user_id="everybody", session_id=SHARED)
+                assert read is not None
+                events = [event.id for event in read.events]
+                assert events[: len(last_read)] == last_read, "a read went back"
+                assert not set(shared) - set(events), "an own write was not read"
+                last_read = events
+        for start in range(0, len(own), 500):
+            report(["own", session.id, own[start : start + 500]])
+        for start in range(0, len(shared), 500):
+            report(["shared", session.id, shared[start : start + 500]])
+        report(["read", len(last_read), last_read[-1:]])
+
+    asyncio.run(main())
+
+
+def hold_lock(report: Report, *, path: str) -> None:
+    """Another program takes the write lock, and keeps it for as long as it lives."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+    report("locked")
+    threading.Event().wait()
+
+
+def fork_workers(report: Report, *, path: str, workers: int, appends: int) -> None:
+    """A server opens the file, is in the middle of writing, and forks its workers; all of them go on.
+
+    Reports ``[session, events]`` for what was acknowledged to anybody.
+    """
+    service = DatabaseSessionService(path)
+    forked = threading.Event()
+
+    def acknowledge_to(acknowledged: dict[str, list[str]], session: str, event: str) -> None:
+        acknowledged.setdefault(session, []).extend([event] if event else [])
+
+    async def serve(names: list[str], *, until_forked: bool) -> None:
+        acknowledged: dict[str, list[str]] = {}
+        await many_clients(service, names, appends, lambda *said: acknowledge_to(acknowledged, *said))
+        if until_forked:
+            session: Session | None = None
+            first = appends
+            while not forked.is_set():
+                session = await service.get_session(app_name=APP, user_id="user0", session_id=names[0])
+                assert session is not None
+                await converse(service, session, 1, lambda *said: acknowledge_to(acknowledged, *said), first=first)
+                first += 1
+        for session_id, events in acknowledged.items():
+            for start in range(0, max(len(events), 1), 50):
+                report([session_id, events[start : start + 50]])
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve(["parent-0", "parent-1"], until_forked=True)))
+    thread.start()
+    children = []
+    for number in range(workers):
+        pid = os.fork()
+        if pid == 0:
+            asyncio.run(serve([f"worker{number}-{client}" for client in range(4)], until_forked=False))
+            asyncio.run(service.close())
+            os._exit(0)
+        children.append(pid)
+    statuses = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
+    forked.set()
+    thread.join()
+    asyncio.run(service.close())
+    assert statuses == [0] * workers

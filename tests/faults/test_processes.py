@@ -1,0 +1,293 @@
+"""Several processes, and other programs, on one file."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import sqlite3
+import threading
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sessiondb import DatabaseSessionService
+from sessiondb.errors import DatabaseBusyError
+from sessiondb.sqlite import maintenance, writer
+from tests.faults.figures import Figures
+from tests.faults.oracle import assert_sound, find_problems, stored_ids
+from tests.faults.process_programs import SHARED
+from tests.faults.shim import LOCK, OPEN, WRITE, Record, read_log
+from tests.faults.sizes import sized
+from tests.faults.workload import APP, make_event, many_clients
+from tests.faults.zygote import Child, Zygote
+
+PROGRAM = "tests.faults.process_programs:"
+
+
+def prepare(path: Path) -> None:
+    async def main() -> None:
+        async with DatabaseSessionService(path) as service:
+            await service.create_session(app_name=APP, user_id="everybody", session_id=SHARED)
+
+    asyncio.run(main())
+
+
+def outcome(path: Path, children: Iterable[Child]) -> dict[str, list[str]]:
+    """Waits for children that ran ``share``; returns what was acknowledged, after comparing the shared session."""
+    acknowledged: dict[str, list[str]] = defaultdict(list)
+    shared: dict[str, list[str]] = defaultdict(list)
+    reads: list[tuple[int, list[str]]] = []
+    for child in children:
+        for kind, *said in child.reports():
+            match kind:
+                case "own":
+                    acknowledged[said[0]] += said[1]
+                case "shared":
+                    shared[said[0]] += said[1]
+                case "read":
+                    reads.append((said[0], said[1]))
+        assert child.wait() == 0
+    log = stored_ids(path)[SHARED]
+    for task, events in shared.items():
+        assert [event for event in log if event.split("/")[1] == task] == events
+    for length, last in reads:
+        assert log[:length][-1:] == last
+    assert len(log) == sum(map(len, shared.values()))
+    acknowledged[SHARED] = log
+    return acknowledged
+
+
+def test_processes_share_a_file(any_zygote: Zygote, tmp_path: Path, figures: Figures) -> None:
+    """No error, nothing lost, each task's order kept, reads of one session agree in all processes.
+
+    Seen failing with ``busy_timeout`` 0 (locked), and with reads that leave out what other processes wrote (the cache
+    taken for the log).
+    """
+    path = tmp_path / "db.sqlite3"
+    prepare(path)
+    processes, tasks, appends = sized((3, 8, 40), (8, 16, 300))
+    children = [
+        any_zygote.start(PROGRAM + "share", path=str(path), name=f"p{number}", tasks=tasks, appends=appends)
+        for number in range(processes)
+    ]
+    acknowledged = outcome(path, children)
+    assert_sound(path, acknowledged)
+    figures(
+        "processes sharing a file",
+        processes=processes,
+        tasks=processes * tasks,
+        acknowledged=sum(map(len, acknowledged.values())),
+        errors=0,
+        lost=0,
+    )
+
+
+def test_checkpoints_of_several_processes_skip_nothing(any_zygote: Zygote, tmp_path: Path, figures: Figures) -> None:
+    """The schedule in which SQLite before 3.51.3 can skip frames (a checkpoint, and a commit that starts the log anew,
+    while another connection is checkpointing), made as likely as it gets: each process checkpoints after each batch.
+    Values are compared, since ``integrity_check`` does not see it.
+    """
+    path = tmp_path / "db.sqlite3"
+    prepare(path)
+    processes, tasks, seconds = sized((3, 2, 2.0), (4, 4, 300.0))
+    children = [
+        any_zygote.start(
+            PROGRAM + "share",
+            path=str(path),
+            name=f"p{number}",
+            tasks=tasks,
+            appends=None,
+            seconds=seconds,
+            checkpoint_bytes=1,
+        )
+        for number in range(processes)
+    ]
+    acknowledged = outcome(path, children)
+    assert_sound(path, acknowledged)
+    figures(
+        "checkpoints against resets of the log",
+        processes=processes,
+        seconds=seconds,
+        values=sum(map(len, acknowledged.values())),
+        mismatches=0,
+    )
+
+
+WRITE_LOCK, CHECKPOINT_LOCK, DATABASE_LOCK = 120, 121, 0x40000002
+"""First bytes of SQLite's locks: of the -shm file, and of the database file."""
+
+
+def unguarded_checkpoints(records: Iterable[Record]) -> tuple[int, int]:
+    """Counts writes to the database file, and those among them that nobody else's commit was locked out of."""
+    files: dict[int, str] = {}
+    held: dict[str, set[int]] = defaultdict(set)
+    writes = unguarded = 0
+    for record in records:
+        if record.operation == OPEN:
+            files[record.descriptor] = record.text
+        elif record.operation == LOCK:
+            kind, first, length = record.lock
+            locks = held[files[record.descriptor][-4:]]
+            covered = {lock for lock in (WRITE_LOCK, CHECKPOINT_LOCK, DATABASE_LOCK) if first <= lock < first + length}
+            if kind == fcntl.F_WRLCK:
+                locks |= covered
+            else:
+                locks -= covered if length else set(locks)
+        elif record.operation == WRITE and files[record.descriptor].endswith(".sqlite3"):
+            writes += 1
+            unguarded += WRITE_LOCK not in held["-shm"] and DATABASE_LOCK not in held["ite3"]
+    return writes, unguarded
+
+
+@pytest.mark.parametrize("mutant", ["", "passive checkpoints"])
+def test_every_checkpoint_locks_commits_out(zygote: Zygote, tmp_path: Path, mutant: str, figures: Figures) -> None:
+    """The schedule needs a commit in the middle of a checkpoint. Each checkpoint of ours holds the write lock (or, at
+    the last close, the whole file) whenever it writes, so that no process can commit meanwhile.
+
+    Seen failing with the break "passive checkpoints".
+    """
+    path = tmp_path / "db.sqlite3"
+    prepare(path)
+    logs = [tmp_path / f"log{number}" for number in range(2)]
+    children = [
+        zygote.start(
+            PROGRAM + "share",
+            path=str(path),
+            name=f"p{number}",
+            tasks=2,
+            appends=sized(20, 200),
+            checkpoint_bytes=1,
+            log=str(log),
+            mutant=mutant,
+        )
+        for number, log in enumerate(logs)
+    ]
+    outcome(path, children)
+    counts = [unguarded_checkpoints(read_log(log)) for log in logs]
+    assert all(writes > 0 for writes, _ in counts)
+    unguarded = sum(unguarded for _, unguarded in counts)
+    if mutant:
+        assert unguarded > 0
+    else:
+        assert unguarded == 0
+        figures("checkpoint writes, by lock", pages=sum(writes for writes, _ in counts), without_the_write_lock=0)
+
+
+def test_a_lock_held_longer_than_the_timeout_is_told_and_got_over(any_zygote: Zygote, tmp_path: Path) -> None:
+    """Seen failing with ``DatabaseBusyError`` taken for a failed sync (the writer stopped)."""
+    path = tmp_path / "db.sqlite3"
+
+    async def main() -> None:
+        async with DatabaseSessionService(path, busy_timeout=0.2) as service:
+            session = await service.create_session(app_name=APP, user_id="u", session_id="s")
+            await service.append_event(session, make_event("before", 1))
+            holder = any_zygote.start(PROGRAM + "hold_lock", path=str(path))
+            assert next(holder.reports()) == "locked"
+            for number in range(3):
+                with pytest.raises(DatabaseBusyError):
+                    await service.append_event(session, make_event(f"locked out {number}", 2))
+            read = await service.get_session(app_name=APP, user_id="u", session_id="s")
+            assert read is not None
+            assert [event.id for event in read.events] == ["before"]
+            holder.kill()
+            assert holder.wait() == -9
+            await service.append_event(session, make_event("after", 3))
+
+    asyncio.run(main())
+    assert stored_ids(path) == {"s": ["before", "after"]}
+
+
+def test_other_connections_of_the_process_cost_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``sqlite3.connect(path)`` ... ``close()``, as people do, beside the writer, while it checkpoints.
+
+    Seen failing with the file opened and closed by ``os.open``, which gives up the locks of the whole process.
+    """
+    path = tmp_path / "db.sqlite3"
+    monkeypatch.setattr(maintenance, "_DUE_BYTES", 1)
+    monkeypatch.setattr(writer, "_LOOK_SECONDS", 0)
+    acknowledged: dict[str, list[str]] = defaultdict(list)
+    done = threading.Event()
+    looks: list[Any] = []
+
+    def look() -> None:
+        while not done.is_set():
+            connection = sqlite3.connect(path)
+            looks.append(connection.execute("SELECT count(*) FROM adk_events").fetchone())
+            connection.close()
+
+    async def main() -> None:
+        async with DatabaseSessionService(path) as service:
+            thread = threading.Thread(target=look)
+            thread.start()
+            try:
+                await many_clients(
+                    service,
+                    [f"s{number}" for number in range(8)],
+                    sized(40, 1000),
+                    lambda session, event: acknowledged[session].extend([event] if event else []),
+                )
+            finally:
+                done.set()
+                thread.join()
+
+    asyncio.run(main())
+    assert looks
+    assert_sound(path, acknowledged)
+
+
+def test_workers_forked_from_a_busy_server(any_zygote: Zygote, tmp_path: Path, figures: Figures) -> None:
+    """Seen failing with the hooks of ``os.register_at_fork`` taken out."""
+    forks = 0
+    for round_ in range(sized(2, 25)):
+        path = tmp_path / f"{round_}.sqlite3"
+        child = any_zygote.start(PROGRAM + "fork_workers", path=str(path), workers=4, appends=10)
+        acknowledged: dict[str, list[str]] = defaultdict(list)
+        for session, events in child.reports():
+            acknowledged[session] += events
+        assert child.wait() == 0
+        assert len(acknowledged) == 2 + 4 * 4
+        assert_sound(path, acknowledged)
+        forks += 4
+    figures("forked workers", forks=forks, lost=0)
+
+
+def test_the_judge_sees_wrong_values(tmp_path: Path) -> None:
+    """What the tests above compare by: a row changed, moved, removed or doubled is seen."""
+    path = tmp_path / "db.sqlite3"
+    acknowledged: dict[str, list[str]] = {}
+
+    async def main() -> None:
+        async with DatabaseSessionService(path) as service:
+            await many_clients(
+                service,
+                ["a", "b"],
+                6,
+                lambda session, event: acknowledged.setdefault(session, []).extend([event] if event else []),
+            )
+
+    asyncio.run(main())
+    assert not find_problems(path, acknowledged)
+    pristine = path.read_bytes()
+    for damage in (
+        "UPDATE adk_events SET content = replace(content, 'a/3', 'a/4') WHERE event_id = 'a/3'",
+        "DELETE FROM adk_events WHERE event_id = 'a/3'",
+        "DELETE FROM adk_events WHERE event_id = 'a/5'",
+        "UPDATE adk_events SET id = id + 100 WHERE event_id = 'a/3'",
+        "UPDATE adk_events SET event_id = 'a/2' WHERE event_id = 'a/3'",
+        "UPDATE adk_events SET seq = 7 WHERE event_id = 'a/5'",
+        "UPDATE adk_state SET state_value = '\"other\"' WHERE state_key = 'last' AND scope = 'SESSION'",
+        "DELETE FROM adk_state WHERE scope = 'APP'",
+        "DELETE FROM adk_sessions WHERE session_id = 'b'",
+        "UPDATE adk_sessions SET last_seq = 7 WHERE session_id = 'b'",
+    ):
+        path.write_bytes(pristine)
+        connection = sqlite3.connect(path)
+        connection.execute(damage)
+        connection.commit()
+        connection.close()
+        assert find_problems(path, acknowledged), damage
+    path.write_bytes(pristine)
+    assert find_problems(path, acknowledged, absent=["a/3"])
