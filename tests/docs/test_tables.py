@@ -7,6 +7,7 @@ import inspect
 import re
 import sqlite3
 import tomllib
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -115,6 +116,35 @@ def test_the_messages_that_are_explained_exist() -> None:
     explained |= {message for message, origin, _ in others if origin == "sessiondb"}
     strings = _strings()
     assert not {message for message in explained if not any(message in text for text in strings)}
+
+
+def _messages() -> Iterator[tuple[str, list[str]]]:
+    """Every message given to an error: where it is given, and its parts between the values in it."""
+    names = {error.__name__ for error in _ERRORS}
+    for path in _PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Call(func=ast.Name(id=name), args=[ast.Constant() | ast.JoinedStr() as message]) if (
+                    name in names
+                ):
+                    parts = [part.value for part in ast.walk(message) if isinstance(part, ast.Constant)]
+                    yield f"{path}:{node.lineno}", [part for part in parts if isinstance(part, str)]
+
+
+def test_every_message_is_explained() -> None:
+    explained = [
+        message
+        for rows in tables_of(_DOCS / "troubleshooting.md", "message")
+        for row in rows
+        for message in row[0].split(", ")
+    ]
+    messages = dict(_messages())
+    assert messages
+    assert not {
+        place: parts
+        for place, parts in messages.items()
+        if not any(message in part for message in explained for part in parts)
+    }
 
 
 def test_the_log_events_that_are_listed_are_all_there_are() -> None:
