@@ -261,17 +261,19 @@ class DatabaseSessionService(BaseSessionService):
         delta = codec.encode_delta(_checked_state(event.actions.state_delta))
         record = codec.encode_event(event, delta)
 
-        def bring_in_line(ticket: Any) -> None:
-            if ticket.error is None and ticket.outcome.status is Status.DONE:
-                _apply(session, event, delta, ticket.outcome)
+        handle = None if self._options.on_stale == "append" else self._handles.take(session)
 
-        if self._options.on_stale == "append":
-            outcome: Outcome = await self._store.write(AppendEvent(key, record, delta.stored, None), bring_in_line)
-        else:
-            handle = self._handles.take(session)
-            try:
-                outcome = await self._store.write(AppendEvent(key, record, delta.stored, handle), bring_in_line)
-            finally:
+        def bring_in_line(ticket: Any) -> None:
+            outcome: Outcome | None = ticket.outcome
+            if outcome is not None and outcome.status is Status.DONE:
+                # A handle knows of all that was committed through it, also of what is brought in line after this.
+                known = outcome if handle is None or handle.incarnation is None else handle
+                _apply(session, event, delta, _marker(known.incarnation, known.revision))
+
+        try:
+            outcome: Outcome = await self._store.write(AppendEvent(key, record, delta.stored, handle), bring_in_line)
+        finally:
+            if handle is not None:
                 self._handles.give_back(session)
         if outcome.status is Status.MISSING:
             raise SessionNotFoundError(f"Session {session.id} not found.")
@@ -477,7 +479,7 @@ class _Handles:
 _MARKER = "sessiondb"
 
 
-def _marker(incarnation: int, revision: int) -> str:
+def _marker(incarnation: int | None, revision: int) -> str:
     return f"{_MARKER}:{incarnation}:{revision}"
 
 
@@ -491,7 +493,7 @@ def _handle_of(session: Session) -> Handle:
     return Handle(None, 0, session.events[-1].id if session.events else "")
 
 
-def _apply(session: Session, event: Event, delta: codec.EncodedDelta, outcome: Outcome) -> None:
+def _apply(session: Session, event: Event, delta: codec.EncodedDelta, marker: str) -> None:
     """Brings a live Session, and the event, in line with what was stored."""
     if event.actions.state_delta:
         event.actions.state_delta = delta.event_delta
@@ -501,7 +503,7 @@ def _apply(session: Session, event: Event, delta: codec.EncodedDelta, outcome: O
             session.state.pop(name, None)
     session.events.append(event)
     session.last_update_time = event.timestamp
-    codec.set_marker(session, _marker(outcome.incarnation, outcome.revision))
+    codec.set_marker(session, marker)
 
 
 def _extended(

@@ -11,7 +11,6 @@ import enum
 import json
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from hashlib import blake2b
 from typing import Any, TypeVar
 
@@ -289,10 +288,15 @@ def write(connection: sqlite3.Connection, commands: Sequence[DataCommand]) -> li
             return outcomes
     connection.execute("BEGIN IMMEDIATE")
     outcomes = []
+    progress: _Progress = {}
     for kind, run in _runs(commands):
-        outcomes += _write_run(connection, kind, run)
+        outcomes += _write_run(connection, kind, run, progress)
     connection.execute("COMMIT")
     return outcomes
+
+
+_Progress = dict[Handle, tuple[int, int]]
+"""Incarnation and revision that a handle has after what was written through it in the open transaction."""
 
 
 class _Kind(enum.Enum):
@@ -323,9 +327,9 @@ def _runs(commands: Sequence[DataCommand]) -> list[tuple[_Kind, list[Any]]]:
     return runs
 
 
-def _write_run(connection: sqlite3.Connection, kind: _Kind, run: list[Any]) -> list[Outcome]:
+def _write_run(connection: sqlite3.Connection, kind: _Kind, run: list[Any], progress: _Progress) -> list[Outcome]:
     if kind is _Kind.LOG:
-        return _write_judged(connection, run)
+        return _write_judged(connection, run, progress)
     if kind is _Kind.CREATE:
         _insert(connection, _CREATES, _create_parameters(run), len(run))
         return _verdicts(connection)
@@ -396,65 +400,51 @@ def _plain_parameters(commands: Sequence[DataCommand]) -> tuple[list[Any], list[
 _UPDATE = (0, None, None)
 
 
-def _write_judged(connection: sqlite3.Connection, run: Sequence[AppendEvent | UpdateKeys]) -> list[Outcome]:
-    outcomes = _judge(connection, run)
+def _write_judged(
+    connection: sqlite3.Connection, run: Sequence[AppendEvent | UpdateKeys], progress: _Progress
+) -> list[Outcome]:
+    outcomes = _judge(connection, run, progress)
     for index, outcome in enumerate(outcomes):
         if outcome.status == _SAME_ID:
             # The JSON of an equal event may differ to the letter, which SQL cannot see past.
             if _is_in_log(connection, run[index]):
                 outcomes[index] = Outcome(Status.DUPLICATE)
             else:
-                _write_after_all(connection, run, outcomes, index)
+                # Written after the others of its run: appends in flight together have no order.
+                (outcomes[index],) = _judge(connection, [run[index]], progress, is_new=True)
     return outcomes
 
 
-def _write_after_all(
-    connection: sqlite3.Connection, run: Sequence[AppendEvent | UpdateKeys], outcomes: list[Outcome], index: int
-) -> None:
-    """Writes a command that was passed over, after the others of its batch; appends in flight together have no order."""
-    command = run[index]
-    handle = command.handle if isinstance(command, AppendEvent) else None
-    through_it = [
-        n
-        for n, other in enumerate(run)
-        if handle is not None and isinstance(other, AppendEvent) and other.handle is handle
-    ]
-    done = [outcomes[n] for n in through_it if outcomes[n].status is Status.DONE]
-    if done and isinstance(command, AppendEvent):
-        latest = max(done, key=_revision)
-        command = replace(command, handle=Handle(latest.incarnation, latest.revision, ""))
-    (outcomes[index],) = _judge(connection, [command], is_new=True)
-    if outcomes[index].status is Status.DONE:
-        # All of them are committed together: each answer carries the revision that the handle has in the end.
-        for n in through_it:
-            if outcomes[n].status is Status.DONE:
-                outcomes[n] = outcomes[n]._replace(revision=outcomes[index].revision)
-
-
-def _revision(outcome: Outcome) -> int:
-    return outcome.revision
-
-
 def _judge(
-    connection: sqlite3.Connection, run: Sequence[AppendEvent | UpdateKeys], *, is_new: bool = False
+    connection: sqlite3.Connection,
+    run: Sequence[AppendEvent | UpdateKeys],
+    progress: _Progress,
+    *,
+    is_new: bool = False,
 ) -> list[Outcome]:
     parameters: list[Any] = []
     last_row: dict[Handle, int] = {}
-    for n, command in enumerate(run):
+    handles = [command.handle if isinstance(command, AppendEvent) else None for command in run]
+    for n, (command, handle) in enumerate(zip(run, handles, strict=True)):
         advance = int(isinstance(command, AppendEvent))
-        handle = command.handle if isinstance(command, AppendEvent) else None
         if handle is None:
             parameters += (n, None, 0, advance, is_new, None, None, None, None)
         else:
             parameters += (n, last_row.get(handle), 1, advance, is_new)
-            if handle.incarnation is None:
-                parameters += (None, None, handle.last_event_id, event_hash(handle.last_event_id))
-            else:
+            if handle in progress:
+                parameters += (*progress[handle], None, None)
+            elif handle.incarnation is not None:
                 parameters += (handle.incarnation, handle.revision, None, None)
+            else:
+                parameters += (None, None, handle.last_event_id, event_hash(handle.last_event_id))
             last_row[handle] = n
         _add_event(parameters, command)
     _insert(connection, _JUDGED_WRITES, parameters, len(run))
-    return _verdicts(connection)
+    outcomes = _verdicts(connection)
+    for handle, outcome in zip(handles, outcomes, strict=True):
+        if handle is not None and outcome.status is Status.DONE:
+            progress[handle] = (outcome.incarnation, outcome.revision)
+    return outcomes
 
 
 def _add_event(parameters: list[Any], command: AppendEvent | UpdateKeys) -> None:

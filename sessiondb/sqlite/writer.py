@@ -15,7 +15,7 @@ from sessiondb.errors import FileLostError, QueueFullError, ServiceClosedError, 
 from sessiondb.log import logger
 from sessiondb.records import Outcome, Status
 from sessiondb.sqlite import maintenance, statements
-from sessiondb.sqlite.connection import SYNC_FAILED, FileIdentity, translate
+from sessiondb.sqlite.connection import SYNC_FAILED, FileIdentity, primary_code, translate
 from sessiondb.stats import WriterStats
 from sessiondb.waiting import Ticket, settle
 
@@ -297,9 +297,7 @@ class WriterThread(threading.Thread):
                     ticket.error = outcome
                     continue
                 ticket.outcome = outcome
-                if outcome.status is Status.DONE and isinstance(command, AppendEvent) and command.handle is not None:
-                    command.handle.incarnation = outcome.incarnation
-                    command.handle.revision = outcome.revision
+                _advance(command, outcome)
         self._let_go(tickets)
 
     def _answer(self, tickets: list[WriteTicket], failure: StorageError) -> None:
@@ -315,8 +313,8 @@ class WriterThread(threading.Thread):
     def _commit(self, commands: Sequence[DataCommand]) -> Sequence[Outcome | StorageError]:
         try:
             return statements.write(self._connection, commands)
-        except _BAD_COMMAND:
-            if len(commands) == 1:
+        except sqlite3.Error as error:
+            if len(commands) == 1 or not _is_of_one_command(error):
                 raise
         # One command is to blame: the others must not pay for it.
         self._roll_back()
@@ -330,6 +328,7 @@ class WriterThread(threading.Thread):
         except sqlite3.Error as error:
             self._roll_back()
             return self._failure(error, 1)
+        _advance(command, outcome)
         return outcome
 
     def _serve_vacuum(self, ticket: WriteTicket) -> None:
@@ -370,8 +369,25 @@ class WriterThread(threading.Thread):
         return failure
 
 
-# Errors that come from what one command holds, not from the file.
-_BAD_COMMAND = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
+def _is_of_one_command(error: sqlite3.Error) -> bool:
+    """Whether an error may come from what one command holds, not from the file or the machine."""
+    return (
+        isinstance(
+            error, sqlite3.IntegrityError | sqlite3.DataError | sqlite3.ProgrammingError | sqlite3.InterfaceError
+        )
+        or primary_code(error) == sqlite3.SQLITE_ERROR
+    )
+
+
+def _advance(command: DataCommand, outcome: Outcome) -> None:
+    """Lets the handle of a committed append know where the session is now; it never goes back."""
+    handle = command.handle if isinstance(command, AppendEvent) else None
+    if handle is None or outcome.status is not Status.DONE:
+        return
+    if handle.incarnation == outcome.incarnation:
+        handle.revision = max(handle.revision, outcome.revision)
+    else:
+        handle.incarnation, handle.revision = outcome.incarnation, outcome.revision
 
 
 class _Stop(Exception):  # noqa: N818  # ends the thread, never seen outside
