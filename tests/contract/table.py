@@ -114,6 +114,20 @@ LOGS = [
         sqlite=(["IntegrityError", "ok"], 1),
         sessiondb=(["ok"], 1),
     ),
+    differs(
+        logs.an_equal_event_whose_keys_come_in_another_order,
+        memory=(["ok", "ok"], 1),
+        sqlite=(["ok", "IntegrityError"], 1),
+        sessiondb=(["ok", "ok"], 1),
+    ),
+    differs(
+        logs.an_equal_event_whose_set_comes_in_another_order,
+        memory=(["ok", "ok"], 1),
+        sqlite=(["ok", "IntegrityError"], 1),
+        sessiondb=(["ok", "ok"], 1),
+    ),
+    # Python's equality: 1, 1.0 and True are one value.
+    everywhere(logs.an_event_that_differs_in_a_type_only, ["1"]),
     everywhere(logs.an_old_event_again_changes_no_state, ({"own": "new"}, {"own": "new"})),
     differs(
         logs.another_event_with_a_used_id,
