@@ -401,6 +401,9 @@ def _record_of(event: Event, delta: EncodedDelta) -> tuple[EventRecord, bool]:
     """Returns an event's record, and whether a field held something of another type than it is declared with."""
     content, content_doubtful = None, False
     if event.content is not None:
+        # Another model would be written without the fields it has beside Content's, and read as an empty Content.
+        if not isinstance(event.content, types.Content):
+            raise InvalidInputError(f"the event's content must be a Content, not {type(event.content).__name__}")
         content, content_doubtful = _dump(_CONTENT, event.content)
     actions, actions_doubtful = _encode_actions(event.actions, delta)
     extra, extra_doubtful = _encode_extra(event)
