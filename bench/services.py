@@ -47,7 +47,9 @@ class Peer:
         return session
 
 
-def _sessiondb(**options: Any) -> Callable[[Path], Opened]:
+def sessiondb(**options: Any) -> Callable[[Path], Opened]:
+    """Opens this service with some options."""
+
     @asynccontextmanager
     async def opened(folder: Path) -> AsyncIterator[BaseSessionService]:
         async with DatabaseSessionService(folder / "sessions.sqlite3", **options) as service:
@@ -111,8 +113,8 @@ RAW = "raw"
 """The yardstick is no session service: only appends are measured on it."""
 
 PEERS: dict[str, Peer] = {
-    SESSIONDB: Peer("sessiondb", _sessiondb()),
-    "share": Peer("sessiondb, log_cache=share", _sessiondb(log_cache="share")),
+    SESSIONDB: Peer("sessiondb", sessiondb()),
+    "share": Peer("sessiondb, log_cache=share", sessiondb(log_cache="share")),
     MEMORY: Peer("ADK in-memory", _memory, durable=False),
     "sql": Peer("ADK SQLite", _adk_sqlite, errors=(sqlite3.OperationalError, StaleSessionError)),
     "db": Peer("ADK database (aiosqlite)", _adk_database, errors=_database_errors()),

@@ -26,6 +26,7 @@ from google.adk.sessions.base_session_service import GetSessionConfig
 from google.genai import types
 
 from bench import workload
+from bench.mutants import MUTANTS
 from bench.services import PEERS, RAW, SESSIONDB, Peer
 from sessiondb import DatabaseSessionService
 from sessiondb.demo.model import OfflineModel
@@ -47,6 +48,7 @@ class Sample(NamedTuple):
 Round = Callable[[], Awaitable[Sample]]
 Work = AbstractAsyncContextManager[Round]
 WORKS: dict[str, Callable[..., Work]] = {}
+SERVICES = PEERS | MUTANTS
 
 
 def work(make: Callable[..., AsyncIterator[Round]]) -> Callable[..., Work]:
@@ -75,8 +77,8 @@ class Stock:
     @asynccontextmanager
     async def opened(self, name: str, sessions: int, events: int) -> AsyncIterator[tuple[BaseSessionService, Path]]:
         """A service holding ``sessions`` sessions of ``events`` events each, opened anew on its file."""
-        peer = PEERS[name]
-        key = (peer.title.partition(",")[0], sessions, events)
+        peer = SERVICES[name]
+        key = (name, sessions, events)
         if not peer.durable:
             if key not in self._in_memory:
                 async with peer.open(Path()) as service:
@@ -116,7 +118,7 @@ def folder(parent: Path | None = None) -> Iterator[Path]:
 @asynccontextmanager
 async def fresh(name: str) -> AsyncIterator[tuple[Peer, BaseSessionService]]:
     """A service on an empty file."""
-    peer = PEERS[name]
+    peer = SERVICES[name]
     with folder() as path:
         async with peer.open(path) as service:
             yield peer, service
@@ -274,7 +276,7 @@ async def append_seeded(
 ) -> AsyncIterator[Round]:
     """As ``append``, in a file of ``sessions`` x ``events`` events; or all on a session of ``long_session``."""
     async with STOCK.opened(name, sessions, events) as (service, _):
-        peer = PEERS[name]
+        peer = SERVICES[name]
         newest = GetSessionConfig(num_recent_events=0)
         if long_session:
             known = await service.get_session(
@@ -494,7 +496,7 @@ async def runner(name: str, *, conversations: int, turns: int, late: int) -> Asy
 async def size(name: str, *, sessions: int, events: int, small: bool) -> AsyncIterator[Round]:
     """Bytes on disk: of sessions without events, then of events in 100 of them."""
     make = workload.small_event if small else workload.event
-    peer = PEERS[name]
+    peer = SERVICES[name]
 
     async def run() -> Sample:
         with folder() as path:
@@ -583,7 +585,7 @@ async def import_time(name: str) -> AsyncIterator[Round]:
 @work
 async def open_file(name: str, *, times: int, new: bool) -> AsyncIterator[Round]:
     """Opening a file, median: one that does not exist yet, or one that holds a session."""
-    peer = PEERS[name]
+    peer = SERVICES[name]
 
     async def run() -> Sample:
         latencies = []

@@ -1,0 +1,179 @@
+"""Latency regression gates: ratios inside one run, held to the bounds in ``gates.toml``.
+
+``tox -e gates`` runs them. ``python -m bench.gates --measure`` writes what is measured now beside each bound.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import statistics
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bench.services import MEMORY, RAW, SESSIONDB, TITLES
+from bench.workers import Task, Workers
+
+BOUNDS = Path(__file__).with_name("gates.toml")
+_ROUNDS = 7
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What a gate holds a ratio to; an entry of ``gates.toml``."""
+
+    name: str
+    ratio: str
+    measured: float
+    mutants: Mapping[str, float]
+    at_least: float | None = None
+    at_most: float | None = None
+
+    def holds(self, ratio: float) -> bool:
+        """Whether a ratio is within the bound."""
+        if self.at_least is not None:
+            return ratio >= self.at_least
+        assert self.at_most is not None
+        return ratio <= self.at_most
+
+    def __str__(self) -> str:
+        return f"at least {self.at_least:g}" if self.at_least is not None else f"at most {self.at_most:g}"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What a gate measures: a figure of one task, divided by the same figure of another."""
+
+    figure: str
+    task: Task
+    base: Task
+
+    def of(self, service: str) -> Gate:
+        """The same gate for another service."""
+        return replace(self, task=replace(self.task, service=service))
+
+    def measure(self, workers: Workers) -> float:
+        """The median over rounds in which both take turns."""
+        samples = workers.measure([self.task, self.base], _ROUNDS)
+        pairs = zip(samples[self.task.name], samples[self.base.name], strict=True)
+        return statistics.median(mine.figures[self.figure] / its.figures[self.figure] for mine, its in pairs)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a service stands at a gate: the ratios measured, of which one within the bound is enough."""
+
+    service: str
+    bound: Bound
+    ratios: Sequence[float]
+
+    @property
+    def breached(self) -> bool:
+        """Whether no measurement was within the bound."""
+        return not any(self.bound.holds(ratio) for ratio in self.ratios)
+
+    def __str__(self) -> str:
+        title = TITLES.get(self.service, self.service)
+        measured = " and again ".join(f"{ratio:.3g}" for ratio in self.ratios)
+        return (
+            f"gate {self.bound.name} {'BREACHED' if self.breached else 'holds'} by {title}: measured {measured}, bound"
+            f" {self.bound}, measured when the bound was set {self.bound.measured:g}\n  ({self.bound.ratio})"
+        )
+
+
+def _gate(figure: str, work: str, sizes: Mapping[str, Any], base: Task | None = None, **base_sizes: Any) -> Gate:
+    return Gate(figure, Task(SESSIONDB, work, sizes), base or Task(MEMORY, work, {**sizes, **base_sizes}))
+
+
+GATES: dict[str, Gate] = {
+    "append_64": _gate("per_second", "append", {"clients": 64, "each": 25}),
+    "append_64_raw": _gate(
+        "per_second", "append", {"clients": 64, "each": 25}, Task(RAW, "append_raw", {"batch": 64, "commits": 25})
+    ),
+    "append_1": _gate(
+        "p50", "append", {"clients": 1, "each": 200}, Task(RAW, "append_raw", {"batch": 1, "commits": 200})
+    ),
+    # The in-memory service needs many appends to meet the busy thread's switch intervals at all.
+    "busy_64": _gate("per_second", "append", {"clients": 64, "each": 8, "busy": True}, each=60),
+    "get_10": _gate("p50", "get", {"events": 10, "times": 200}, times=50),
+    "get_1000": _gate("p50", "get", {"events": 1000, "times": 20}, times=4),
+    "turn_32": _gate("per_second", "turn", {"clients": 32, "each": 6, "rounds": _ROUNDS}, each=3),
+    "list_1000": _gate("p50", "list_sessions", {"sessions": 1000, "times": 6}),
+}
+
+
+def load_bounds(path: Path = BOUNDS) -> dict[str, Bound]:
+    """Reads the bounds.
+
+    Raises:
+        ValueError: If a gate has not exactly one bound, or there is none for a bound.
+    """
+    with path.open("rb") as file:
+        bounds = {name: Bound(name, **fields) for name, fields in tomllib.load(file).items()}
+    if bounds.keys() != GATES.keys():
+        raise ValueError(f"{path.name} and gates.py differ in: {', '.join(sorted(bounds.keys() ^ GATES.keys()))}")
+    for bound in bounds.values():
+        if (bound.at_least is None) == (bound.at_most is None):
+            raise ValueError(f"{path.name}: {bound.name} needs one of at_least and at_most")
+    return bounds
+
+
+def check(name: str, workers: Workers, service: str = SESSIONDB) -> Verdict:
+    """Holds a service to a gate. What is out of bounds is measured once more: a machine has hiccups."""
+    bound = load_bounds()[name]
+    gate = GATES[name].of(service)
+    ratios = [gate.measure(workers)]
+    if not bound.holds(ratios[0]):
+        ratios.append(gate.measure(workers))
+    return Verdict(service, bound, ratios)
+
+
+def statements_wait(workers: Workers) -> bool:
+    """Whether, beside a busy thread, a statement has to wait for the GIL here, as it has where a core is free.
+
+    SQLite gives the GIL up for microseconds. A busy thread takes it in that time, and keeps it for a switch interval,
+    only if it is run at once; where other programs take all the cores it is not, and statements cost little.
+    """
+    task = Task(RAW, "append_raw", {"batch": 64, "commits": 2, "busy": True})
+    samples = workers.measure([task], 3)[task.name]
+    statements = 4 * 64
+    return statistics.median(sample.figures["p50"] for sample in samples) > statements / 4 * sys.getswitchinterval()
+
+
+def refresh(text: str, name: str, measured: float, mutants: Mapping[str, float]) -> str:
+    """Returns the text of ``gates.toml`` with what was measured for one gate put in."""
+    head, header, rest = text.partition(f"[{name}]\n")
+    if not header:
+        raise ValueError(f"no gate {name}")
+    inline = ", ".join(f"{mutant} = {value:.3g}" for mutant, value in mutants.items())
+    rest = re.sub(r"^measured = .*$", f"measured = {measured:.3g}", rest, count=1, flags=re.MULTILINE)
+    rest = re.sub(
+        r"^mutants = .*$", f"mutants = {{ {inline} }}" if inline else "mutants = {}", rest, count=1, flags=re.MULTILINE
+    )
+    return head + header + rest
+
+
+def main() -> None:
+    """Measures every gate and mutant once, and says how each stands; with ``--measure`` writes that into the file."""
+    parser = argparse.ArgumentParser(prog="python -m bench.gates", description=__doc__)
+    parser.add_argument("--measure", action="store_true", help="write what is measured into gates.toml")
+    arguments = parser.parse_args()
+    text = BOUNDS.read_text()
+    with Workers() as workers:
+        for name, bound in load_bounds().items():
+            measured = GATES[name].measure(workers)
+            print(Verdict(SESSIONDB, bound, [measured]))
+            mutants = {mutant: GATES[name].of(mutant).measure(workers) for mutant in bound.mutants}
+            for mutant, ratio in mutants.items():
+                print(f"  {mutant}: {ratio:.3g}, {'not noticed' if bound.holds(ratio) else 'noticed'}")
+            text = refresh(text, name, measured, mutants)
+    if arguments.measure:
+        BOUNDS.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

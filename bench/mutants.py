@@ -1,0 +1,62 @@
+"""sessiondb with one thing broken, to show that the gates notice."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from google.adk.sessions import BaseSessionService
+
+from bench.services import Peer, sessiondb
+from sessiondb.commands import DataCommand
+from sessiondb.records import Outcome
+from sessiondb.sqlite import statements
+
+_Write = Callable[[sqlite3.Connection, Sequence[DataCommand]], list[Outcome]]
+
+
+class _InOneTransaction:
+    """A connection on which BEGIN and COMMIT are somebody else's."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def execute(self, statement: str, parameters: Any = ()) -> sqlite3.Cursor | None:
+        if statement in ("BEGIN IMMEDIATE", "COMMIT"):
+            return None
+        return self._connection.execute(statement, parameters)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+def _row_by_row(write: _Write) -> _Write:
+    """One transaction a batch, as ever, but statements for each command of it instead of one for all."""
+
+    def write_each(connection: sqlite3.Connection, commands: Sequence[DataCommand]) -> list[Outcome]:
+        joined = cast("sqlite3.Connection", _InOneTransaction(connection))
+        connection.execute("BEGIN IMMEDIATE")
+        outcomes = [write(joined, [command])[0] for command in commands]
+        connection.execute("COMMIT")
+        return outcomes
+
+    return write_each
+
+
+@asynccontextmanager
+async def _statement_per_row(folder: Path) -> AsyncIterator[BaseSessionService]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(statements, "write", _row_by_row(statements.write))
+        async with sessiondb()(folder) as service:
+            yield service
+
+
+MUTANTS: dict[str, Peer] = {
+    "commit_per_append": Peer("a commit per append", sessiondb(max_batch=1)),
+    "cache_off": Peer("no cache of decoded logs", sessiondb(log_cache="off")),
+    "statement_per_row": Peer("a statement per row", _statement_per_row),
+}

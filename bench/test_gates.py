@@ -1,0 +1,38 @@
+"""The gates hold, and they bite. Run by ``tox -e gates``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from bench.gates import GATES, check, load_bounds, statements_wait
+from bench.workers import Workers
+
+_MUTANTS = [(mutant, name) for name, bound in load_bounds().items() for mutant in bound.mutants]
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[Workers]:
+    with Workers() as all_workers:
+        yield all_workers
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_gate_holds(name: str, workers: Workers) -> None:
+    verdict = check(name, workers)
+    print(verdict)
+    assert not verdict.breached, str(verdict)
+
+
+@pytest.mark.parametrize(("mutant", "name"), _MUTANTS, ids=[f"{mutant}-{name}" for mutant, name in _MUTANTS])
+def test_gate_bites(mutant: str, name: str, workers: Workers) -> None:
+    verdict = check(name, workers, mutant)
+    print(verdict)
+    if mutant == "statement_per_row" and not verdict.breached and not statements_wait(workers):
+        pytest.skip("other programs take every core: a statement does not wait for the GIL, many cost no more than one")
+    assert verdict.breached, f"goes unnoticed: {verdict}"
+
+
+def test_each_mutant_is_led_to_a_gate() -> None:
+    assert {mutant for mutant, _ in _MUTANTS} == {"commit_per_append", "cache_off", "statement_per_row"}
