@@ -22,6 +22,7 @@ from sessiondb.commands import AppendEvent, CreateSession, DeleteSession, Flush,
 from sessiondb.config import CacheMode, Durability, OnStale, ServiceOptions, StoreOptions
 from sessiondb.errors import (
     AlreadyExistsError,
+    ConfigurationError,
     InvalidInputError,
     ServiceClosedError,
     SessionNotFoundError,
@@ -32,6 +33,7 @@ from sessiondb.log import logger
 from sessiondb.log_cache import CachedLog, LogCache, estimate_bytes
 from sessiondb.queries import CountEvents, GetSession, GetUserState, ListSessions, LogPosition, MeasureStore
 from sessiondb.records import EventRow, Outcome, SessionHead, SessionKey, SessionSnapshot, SessionSummary, Status
+from sessiondb.sqlite.backup import BackupReport
 from sessiondb.sqlite.store import SqliteStore, open_store
 from sessiondb.stats import Health, ServiceStats
 
@@ -377,6 +379,38 @@ class DatabaseSessionService(BaseSessionService):
         """
         self._store.write_from_thread(Vacuum())
 
+    async def backup(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> BackupReport:
+        """Copies the database to another file, while reads and writes go on.
+
+        The copy is of one moment, holds every write that was answered before the call, has been checked, and stands
+        alone: no ``-wal`` file belongs to it. It appears at its path complete, or not at all, readable for its owner
+        only. While it is made the write-ahead log cannot be emptied. If the process forks meanwhile, the copy starts
+        over.
+
+        A cancelled call stops copying and leaves nothing behind, unless the copy was in place already.
+
+        Args:
+            path: Where to put the copy, as the constructor takes it. Its folder must exist.
+            overwrite: Whether a file that is there may be replaced. A database in use never is.
+            progress: Called after each step with the pages copied and the pages in all; on a thread of the backup's
+                own, so it must not touch an event loop directly. What it raises ends the backup and is raised here.
+
+        Raises:
+            ConfigurationError: If the path cannot be used, is that of a database in use, or exists.
+            DatabaseCorruptError: If the copy is damaged, as the file must be then; it was not kept.
+            StorageError: If the copy cannot be made.
+        """
+        target = config.resolve_path(path, None)
+        if target is None:
+            raise ConfigurationError("a backup in memory would end with the process; give the path of a file")
+        return await self._store.backup(target, overwrite=overwrite, progress=progress)
+
     def _assembler(
         self, query: GetSession, cached: CachedLog | None, wanted: _Wanted
     ) -> Callable[[SessionSnapshot | None], Session | None]:
@@ -458,22 +492,33 @@ class _Handles:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._in_flight: dict[int, tuple[Handle, int]] = {}
+        self._in_flight: dict[int, _InFlight] = {}
 
     def take(self, session: Session) -> Handle:
         """Returns the handle of a Session, the same one for all appends that overlap."""
         with self._lock:
             # An entry's Session is held by the append in flight, so no other can have the same identity.
-            handle, users = self._in_flight.get(id(session)) or (_handle_of(session), 0)
-            self._in_flight[id(session)] = (handle, users + 1)
-            return handle
+            entry = self._in_flight.get(id(session))
+            if entry is None:
+                entry = self._in_flight[id(session)] = _InFlight(_handle_of(session))
+            entry.appends += 1
+            return entry.handle
 
     def give_back(self, session: Session) -> None:
         """Ends one use of a handle."""
         with self._lock:
-            handle, users = self._in_flight.pop(id(session))
-            if users > 1:
-                self._in_flight[id(session)] = (handle, users - 1)
+            entry = self._in_flight[id(session)]
+            entry.appends -= 1
+            if not entry.appends:
+                del self._in_flight[id(session)]
+
+
+class _InFlight:
+    __slots__ = ("appends", "handle")
+
+    def __init__(self, handle: Handle) -> None:
+        self.handle = handle
+        self.appends = 0
 
 
 _MARKER = "sessiondb"

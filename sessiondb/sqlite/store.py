@@ -22,6 +22,7 @@ from sessiondb.errors import ConfigurationError, ServiceClosedError
 from sessiondb.log import logger
 from sessiondb.queries import Query
 from sessiondb.sqlite import schema, statements
+from sessiondb.sqlite.backup import BackupReport, Backups, Progress
 from sessiondb.sqlite.connection import open_writer, prepare_file, translate
 from sessiondb.sqlite.readers import ReaderPool, reader_timeout
 from sessiondb.sqlite.writer import WriteQueue, WriterThread, WriteTicket, queue_full
@@ -156,6 +157,17 @@ class SqliteStore:
         waiter.wait()
         return ticket.result()
 
+    async def backup(self, target: Path, *, overwrite: bool, progress: Progress | None) -> BackupReport:
+        """Copies what is committed at this moment to ``target``, beside the writer.
+
+        A cancelled call waits until the copy has stopped and its traces are gone.
+
+        Raises:
+            ConfigurationError: If ``target`` is a database in use, or exists and may not be replaced.
+            StorageError: If the copy cannot be made, or is damaged as the file is.
+        """
+        return await self.engine.backups.make(target, overwrite=overwrite, progress=progress)
+
     def measure(self) -> StoreStats:
         """Returns figures of the running machinery; touches no connection."""
         engine = self.engine
@@ -225,6 +237,7 @@ class _Engine:
         self.queue = WriteQueue(options.max_queue)
         self.writer = WriterThread(path, options, self.queue, self._connect)
         self.readers = ReaderPool(path, options.readers, options.busy_timeout)
+        self.backups = Backups(path, options.busy_timeout)
         self.writer.start()
 
     def close(self, patience: float | None) -> None:
@@ -237,6 +250,7 @@ class _Engine:
             )
             return
         # The writer's connection goes last: SQLite lets the last one checkpoint the log and remove it.
+        self.backups.close()
         self.readers.close(patience)
         self.writer.close()
 
@@ -273,12 +287,14 @@ class _Engine:
         )
 
     def suspend(self) -> None:
+        self.backups.suspend()
         self.readers.suspend()
         self.writer.suspend()
 
     def resume(self) -> None:
         self.writer.resume()
         self.readers.resume()
+        self.backups.resume()
 
     def _connect(self) -> sqlite3.Connection:
         connection = open_writer(self._path, self._options.durability, self._options.busy_timeout)
