@@ -130,39 +130,32 @@ def encode_delta(delta: Mapping[str, Any]) -> EncodedDelta:
     """
     if not delta:
         return _EMPTY_DELTA
-    assigned: dict[scopes.Scope, list[str]] = {}
-    removed: dict[scopes.Scope, list[str]] = {}
+    columns: dict[str, list[str]] = {}
     members: list[str] = []
     live: dict[str, Any] = {}
     deleted: list[str] = []
     temp: dict[str, Any] = {}
     event_delta: dict[str, Any] = {}
     for key, value in delta.items():
-        scope, quoted_key, quoted_name = _key_parts(key)
-        if scope is scopes.Scope.TEMP:
+        parts = _key_parts(key)
+        if parts is None:
             temp[key] = value
             continue
         text, kept = _encode_value(key, value)
-        members.append(f"{quoted_key}:{text}")
+        members.append(f"{parts.quoted_key}:{text}")
         if text == "null":
             # None, or what JSON makes null, such as NaN: in a log that people read, null has one meaning.
             deleted.append(key)
             event_delta[key] = None
-            removed.setdefault(scope, []).append(quoted_name)
+            columns.setdefault(parts.removed_column, []).append(parts.quoted_name)
         else:
             live[key] = event_delta[key] = kept
-            assigned.setdefault(scope, []).append(f"{quoted_name}:{encode_basestring(text)}")
-    return EncodedDelta(
-        StateDelta(
-            *("{" + ",".join(assigned[scope]) + "}" if scope in assigned else None for scope in scopes.STORED),
-            *("[" + ",".join(removed[scope]) + "]" if scope in removed else None for scope in scopes.STORED),
-        ),
-        "{" + ",".join(members) + "}",
-        live,
-        tuple(deleted),
-        temp,
-        event_delta,
-    )
+            columns.setdefault(parts.set_column, []).append(f"{parts.quoted_name}:{encode_basestring(text)}")
+    stored = {
+        column: f"{{{','.join(entries)}}}" if column.endswith("_set") else f"[{','.join(entries)}]"
+        for column, entries in columns.items()
+    }
+    return EncodedDelta(StateDelta(**stored), "{" + ",".join(members) + "}", live, tuple(deleted), temp, event_delta)
 
 
 def encode_event(event: Event, delta: EncodedDelta) -> EventRecord:
@@ -285,12 +278,15 @@ def build_session(
 
 def marker_of(session: Session) -> str | None:
     """Returns the revision marker of a Session; None if it was built by hand or came from JSON."""
-    return session._storage_update_marker  # noqa: SLF001  # the field that ADK gives storage for this purpose
+    # The field that ADK gives storage for this purpose. Read where pydantic keeps it: twice an append, its own way there
+    # costs as much as encoding the event's actions.
+    marker: str | None = (session.__pydantic_private__ or {}).get("_storage_update_marker")
+    return marker
 
 
 def set_marker(session: Session, marker: str) -> None:
     """Sets the revision marker of a Session."""
-    session._storage_update_marker = marker  # noqa: SLF001  # as above
+    session._storage_update_marker = marker  # noqa: SLF001  # as above, with what pydantic does for a first write
 
 
 _SESSION_FIELDS = frozenset({"id", "app_name", "user_id", "state", "events", "last_update_time"})
@@ -301,14 +297,26 @@ _SESSION_DEFAULTS = {
 }
 
 
+class _KeyParts(NamedTuple):
+    """What becomes of a state key: the key and its name within its scope as JSON, and the columns of its scope."""
+
+    quoted_key: str
+    quoted_name: str
+    set_column: str
+    removed_column: str
+
+
 @functools.lru_cache(maxsize=4096)
-def _parts_of_text(key: str) -> tuple[scopes.Scope, str, str]:
+def _parts_of_text(key: str) -> _KeyParts | None:
     scope, name = scopes.parse(check_text("state key", key))
-    return scope, encode_basestring(key), encode_basestring(name)
+    if scope is scopes.Scope.TEMP:
+        return None
+    prefix = scope.lower()
+    return _KeyParts(encode_basestring(key), encode_basestring(name), f"{prefix}_set", f"{prefix}_removed")
 
 
-def _key_parts(key: object) -> tuple[scopes.Scope, str, str]:
-    """Returns a key's scope, the key as JSON, and its name within the scope as JSON."""
+def _key_parts(key: object) -> _KeyParts | None:
+    """Returns the parts of a key; None for one that is not stored."""
     # Agents write the same few keys over and over. Only strings can be looked up: 1 and True are one key to a cache.
     return _parts_of_text(key if type(key) is str else check_text("state key", key))
 

@@ -21,10 +21,6 @@ class Scope(enum.StrEnum):
     """On the Session object only, never stored."""
 
 
-STORED = (Scope.SESSION, Scope.USER, Scope.APP)
-"""The scopes that storage knows, in the order of the columns of a delta."""
-
-
 def parse(key: str) -> tuple[Scope, str]:
     """Splits a key into its scope and its name there; a temp key keeps its prefix.
 

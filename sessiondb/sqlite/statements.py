@@ -580,7 +580,7 @@ def _list_sessions(connection: sqlite3.Connection, query: ListSessions) -> list[
     try:
         sessions = connection.execute(
             "SELECT app_name, user_id, session_id, created_at, updated_at, incarnation, revision, last_seq, log_epoch,"
-            f" update_time, {own_state} FROM adk_sessions AS s {where} ORDER BY update_time, user_id, session_id",
+            f" update_time, {own_state} FROM adk_sessions AS s {where} ORDER BY update_time, user_id, session_id, app_name",
             parameters,
         ).fetchall()
         users = {
