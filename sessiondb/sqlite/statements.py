@@ -1,4 +1,4 @@
-"""SQL, nothing else: what each command and query does to the tables.
+"""SQL of the write path: what each command does to the tables.
 
 A batch of appends is *one* statement however many events it holds: an INSERT into a view whose trigger does the work
 of each row. ``sqlite3`` gives up the GIL at every statement and has to get it back, which takes up to a switch
@@ -10,25 +10,13 @@ from __future__ import annotations
 import enum
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Any, TypeVar
+from typing import Any
 
 from sessiondb.commands import AppendEvent, CreateSession, DataCommand, DeleteSession, Flush, Handle, UpdateKeys
-from sessiondb.errors import CorruptRowError
-from sessiondb.queries import CountEvents, GetSession, GetUserState, ListSessions, MeasureStore, Query
-from sessiondb.records import (
-    EventRow,
-    Outcome,
-    SessionHead,
-    SessionKey,
-    SessionSnapshot,
-    SessionSummary,
-    Status,
-    StoreSize,
-)
-
-ResultT = TypeVar("ResultT")
+from sessiondb.records import Outcome, Status
+from sessiondb.sqlite.fragments import object_of
 
 # The rows of a batch are padded to one of these counts, so that as few statements are ever prepared.
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
@@ -126,14 +114,6 @@ _APPLY_DELTA = f"""
      WHERE NEW.app_removed IS NOT NULL AND app_name = NEW.app_name AND scope = 'APP'
        AND state_key IN (SELECT value FROM json_each(NEW.app_removed));
 """
-
-
-# State rows as one JSON object; values are kept to the letter.
-_OBJECT = "'{' || coalesce(group_concat(json_quote(state_key) || ':' || state_value), '') || '}'"
-
-
-def _object_of(condition: str) -> str:
-    return f"(SELECT {_OBJECT} FROM adk_state WHERE {condition})"
 
 
 _BATCH_OBJECTS = (
@@ -247,9 +227,9 @@ _BATCH_OBJECTS = (
               FROM verdicts WHERE n = NEW.n;
         {_APPLY_DELTA}
         UPDATE verdicts SET
-            session_state = {_object_of(f"{_THIS_SESSION} AND scope = 'SESSION'")},
-            user_state = {_object_of("app_name = NEW.app_name AND user_id = NEW.user_id AND scope = 'USER'")},
-            app_state = {_object_of("app_name = NEW.app_name AND scope = 'APP'")}
+            session_state = {object_of(f"{_THIS_SESSION} AND scope = 'SESSION'")},
+            user_state = {object_of("app_name = NEW.app_name AND user_id = NEW.user_id AND scope = 'USER'")},
+            app_state = {object_of("app_name = NEW.app_name AND scope = 'APP'")}
          WHERE n = NEW.n;
     END
     """,
@@ -498,148 +478,3 @@ def _create_parameters(run: Sequence[CreateSession]) -> list[Any]:
 def event_hash(event_id: str) -> int:
     """The value of ``adk_events.event_hash`` for an event id: 64 bits of BLAKE2b, signed."""
     return int.from_bytes(blake2b(event_id.encode(), digest_size=8).digest(), "big", signed=True)
-
-
-_SESSION_KEY = "app_name = :app_name AND user_id = :user_id AND session_id = :session_id"
-_HEAD = f"""
-    WITH head AS MATERIALIZED (
-        SELECT incarnation, revision, last_seq, log_epoch, update_time FROM adk_sessions WHERE {_SESSION_KEY}
-    )
-    SELECT incarnation, revision, last_seq, log_epoch, update_time,
-           {_object_of(f"{_SESSION_KEY} AND scope = 'SESSION'")},
-           {_object_of("app_name = :app_name AND user_id = :user_id AND scope = 'USER'")},
-           {_object_of("app_name = :app_name AND scope = 'APP'")},
-           NULL
-      FROM head
-"""
-_ROWS = f"""
-    SELECT id, seq, event_id, invocation_id, author, event_time, content, actions, extra FROM adk_events
-     WHERE {_SESSION_KEY}
-"""
-# Both parts are one statement, so they see one snapshot.
-_KNOWN = "iif(incarnation = :incarnation AND log_epoch = :log_epoch, :row_id, 0)"
-_GET_HEAD = _HEAD
-_GET_TAIL = f"{_HEAD} UNION ALL SELECT * FROM ({_ROWS} AND id > (SELECT {_KNOWN} FROM head) ORDER BY id LIMIT :oldest)"
-_GET_NEWEST = f"{_HEAD} UNION ALL SELECT * FROM ({_ROWS} ORDER BY id DESC LIMIT :newest)"
-_GET_SINCE = f"{_HEAD} UNION ALL SELECT * FROM ({_ROWS} AND event_time >= :since ORDER BY id)"
-
-
-def read(connection: sqlite3.Connection, query: Query[ResultT]) -> ResultT:
-    """Answers a query from one snapshot."""
-    answer: ResultT = _READS[type(query)](connection, query)
-    return answer
-
-
-def _get_session(connection: sqlite3.Connection, query: GetSession) -> SessionSnapshot | None:
-    app_name, user_id, session_id = query.key
-    parameters: dict[str, Any] = {"app_name": app_name, "user_id": user_id, "session_id": session_id}
-    if query.newest == 0:
-        statement = _GET_HEAD
-    elif query.newest is not None:
-        statement = _GET_NEWEST
-        parameters["newest"] = query.newest
-    elif query.since is not None:
-        statement = _GET_SINCE
-        parameters["since"] = query.since
-    else:
-        statement = _GET_TAIL
-        parameters["incarnation"], parameters["log_epoch"], parameters["row_id"] = query.known
-        parameters["oldest"] = -1 if query.oldest is None else query.oldest
-    try:
-        found = connection.execute(statement, parameters).fetchall()
-    except sqlite3.OperationalError as error:
-        if "decode to UTF-8" in str(error):
-            raise CorruptRowError(
-                f"session {session_id!r} of user {user_id!r}, app {app_name!r} holds a text that is not UTF-8; it was"
-                " changed by hand"
-            ) from None
-        raise
-    if not found:
-        return None
-    # SQLite runs the parts of a UNION ALL in the order they are written in: the head comes first.
-    rows = [EventRow._make(row) for row in found[1:]]
-    rows.sort(key=_row_id)
-    return SessionSnapshot(SessionHead._make(found[0][:8]), rows)
-
-
-def _row_id(row: EventRow) -> int:
-    return row.row_id
-
-
-def _list_sessions(connection: sqlite3.Connection, query: ListSessions) -> list[SessionSummary]:
-    parameters = {"app_name": query.app_name, "user_id": query.user_id}
-    wanted = " AND ".join(f"{column} = :{column}" for column, value in parameters.items() if value is not None)
-    where = f"WHERE {wanted}" if wanted else ""
-    also = f"AND {wanted}" if wanted else ""
-    app_only = "AND app_name = :app_name" if query.app_name is not None else ""
-    own_state = _object_of(
-        "app_name = s.app_name AND user_id = s.user_id AND session_id = s.session_id AND scope = 'SESSION'"
-    )
-    # Three statements, one snapshot.
-    connection.execute("BEGIN")
-    try:
-        sessions = connection.execute(
-            "SELECT app_name, user_id, session_id, created_at, updated_at, incarnation, revision, last_seq, log_epoch,"
-            f" update_time, {own_state} FROM adk_sessions AS s {where} ORDER BY update_time, user_id, session_id, app_name",
-            parameters,
-        ).fetchall()
-        users = {
-            (app_name, user_id): state
-            for app_name, user_id, state in connection.execute(
-                f"SELECT app_name, user_id, {_OBJECT} FROM adk_state WHERE scope = 'USER' {also}"
-                " GROUP BY app_name, user_id",
-                parameters,
-            )
-        }
-        apps = dict(
-            connection.execute(
-                f"SELECT app_name, {_OBJECT} FROM adk_state WHERE scope = 'APP' {app_only} GROUP BY app_name",
-                parameters,
-            ).fetchall()
-        )
-    finally:
-        connection.execute("COMMIT")
-    return [
-        SessionSummary(
-            SessionKey(app_name, user_id, session_id),
-            created_at,
-            updated_at,
-            SessionHead._make((*head, users.get((app_name, user_id), "{}"), apps.get(app_name, "{}"))),
-        )
-        for app_name, user_id, session_id, created_at, updated_at, *head in sessions
-    ]
-
-
-def _get_user_state(connection: sqlite3.Connection, query: GetUserState) -> str:
-    state: str
-    (state,) = connection.execute(
-        f"SELECT {_OBJECT} FROM adk_state WHERE app_name = ? AND user_id = ? AND scope = 'USER'",
-        (query.app_name, query.user_id),
-    ).fetchone()
-    return state
-
-
-def _count_events(connection: sqlite3.Connection, query: CountEvents) -> int:
-    count: int
-    (count,) = connection.execute(
-        "SELECT count(*) FROM adk_events WHERE app_name = ? AND user_id = ? AND session_id = ?", query.key
-    ).fetchone()
-    return count
-
-
-def _measure(connection: sqlite3.Connection, _query: MeasureStore) -> StoreSize:
-    return StoreSize._make(
-        connection.execute(
-            "SELECT (SELECT count(*) FROM adk_sessions), (SELECT count(*) FROM adk_events),"
-            " (SELECT count(*) FROM adk_state), (SELECT page_count * page_size FROM pragma_page_count, pragma_page_size)"
-        ).fetchone()
-    )
-
-
-_READS: dict[type[Any], Callable[[sqlite3.Connection, Any], Any]] = {
-    GetSession: _get_session,
-    ListSessions: _list_sessions,
-    GetUserState: _get_user_state,
-    CountEvents: _count_events,
-    MeasureStore: _measure,
-}

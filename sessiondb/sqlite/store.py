@@ -21,7 +21,7 @@ from sessiondb.config import StoreOptions
 from sessiondb.errors import ConfigurationError, ServiceClosedError
 from sessiondb.log import logger
 from sessiondb.queries import Query
-from sessiondb.sqlite import schema, statements
+from sessiondb.sqlite import reads, schema, statements
 from sessiondb.sqlite.backup import BackupReport, Backups, Progress
 from sessiondb.sqlite.connection import open_writer, prepare_file, translate
 from sessiondb.sqlite.readers import ReaderPool, reader_timeout
@@ -369,7 +369,7 @@ def _give_up(store: SqliteStore) -> bool:
 
 
 def _job(query: Query[AnswerT], then: Callable[[AnswerT], ResultT]) -> Callable[[sqlite3.Connection], ResultT]:
-    return lambda connection: then(statements.read(connection, query))
+    return lambda connection: then(reads.read(connection, query))
 
 
 def _as_it_is(answer: AnswerT) -> AnswerT:
