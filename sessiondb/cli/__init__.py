@@ -11,15 +11,19 @@ from __future__ import annotations
 import click
 from typing_extensions import override
 
-from sessiondb.errors import SessionDBError
-
-from . import demo, stats, vacuum
+from . import demo, history, listing, prune, show, stats, tail, vacuum
+from .output import safe_line
 
 _EPILOG = """\b
 Examples:
   sessiondb demo
-  sessiondb stats
-  sessiondb vacuum path/to/sessions.sqlite3
+  sessiondb list --limit 20
+  sessiondb show SESSION path/to/sessions.sqlite3
+  sessiondb tail --follow
+
+\b
+Shell completion (bash; zsh and fish likewise):
+  eval "$(_SESSIONDB_COMPLETE=bash_source sessiondb)"
 
 \b
 Exit codes:
@@ -36,9 +40,15 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
-        except SessionDBError as error:
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            from sessiondb.errors import SessionDBError
+
+            if not isinstance(error, SessionDBError):
+                raise
             # An integrity report has many lines; on standard error an error is one.
-            raise click.ClickException("; ".join(str(error).splitlines())) from error
+            raise click.ClickException(safe_line("; ".join(str(error).splitlines()))) from error
 
 
 @click.group(cls=_Group, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
@@ -47,5 +57,5 @@ def main() -> None:
     """Durable sessions for Google ADK, in one SQLite file."""
 
 
-for _module in (demo, stats, vacuum):
+for _module in (demo, history, listing, prune, show, stats, tail, vacuum):
     main.add_command(_module.command)

@@ -1,21 +1,23 @@
-"""How the commands are told which database they work on."""
+"""How the commands are told which database they work on, and what in it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
-from sessiondb.config import resolve_path
-from sessiondb.errors import ConfigurationError
-
 
 def to_path(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Path:
-    """Find the file that ``value`` names as the service does; None stands for the default.
+    """Finds the file that ``value`` names as the service does; None stands for the default.
 
     Raises:
         click.BadParameter: If it cannot be the path of a file.
     """
+    from sessiondb.config import resolve_path
+    from sessiondb.errors import ConfigurationError
+
     try:
         path = resolve_path(value, None)
     except ConfigurationError as error:
@@ -27,7 +29,8 @@ def to_path(_context: click.Context, _parameter: click.Parameter, value: str | N
     return path
 
 
-def _to_existing_path(context: click.Context, parameter: click.Parameter, value: str | None) -> Path:
+def to_existing_path(context: click.Context, parameter: click.Parameter, value: str | None) -> Path:
+    """As :func:`to_path`, for a file that is to be there."""
     path = to_path(context, parameter, value)
     if not path.exists():
         # Opening it would create it: an empty database in answer to a mistyped name.
@@ -35,5 +38,15 @@ def _to_existing_path(context: click.Context, parameter: click.Parameter, value:
     return path
 
 
-file_argument = click.argument("file", required=False, callback=_to_existing_path)
+file_argument = click.argument("file", required=False, callback=to_existing_path)
 """A database that exists: a path or URL, by default the one that the service would open."""
+
+
+def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds ``--app`` and ``--user``."""
+    app_option = click.option("--app", "app_name", metavar="NAME", help="Only this app.")
+    user_option = click.option("--user", "user_id", metavar="ID", help="Only this user.")
+    return app_option(user_option(command))
+
+
+session_option = click.option("--session", "session_id", metavar="ID", help="Only this session.")

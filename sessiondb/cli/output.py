@@ -1,29 +1,81 @@
-"""How the commands print."""
+"""How the commands print: data on standard output, and nothing in it that a terminal would obey."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, islice
 from typing import Any
 
 import click
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+json_lines_option = click.option("--json", "as_json", is_flag=True, help="Print JSON Lines instead of text.")
+
+_MEASURED_ROWS = 200
+"""Rows that decide how wide the columns of a table are; the rest may be endless."""
+
+# What moves the cursor, starts an escape sequence, or turns the direction of what follows around.
+_CONTROLS = [*range(0x20), *range(0x7F, 0xA0), *range(0x2028, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000)]
+_SHOWN = {code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in _CONTROLS}
+_SHOWN_IN_TEXT = {code: shown for code, shown in _SHOWN.items() if code not in (0x09, 0x0A)}
+
+
+def safe_line(text: str) -> str:
+    """Returns ``text`` as one line, its control characters written out."""
+    return text.translate(_SHOWN)
+
+
+def safe_text(text: str) -> str:
+    """As :func:`safe_line`, with line breaks and tabs left as they are."""
+    return text.replace("\r\n", "\n").translate(_SHOWN_IN_TEXT)
+
+
+def compact_json(value: Any) -> str:
+    """Returns ``value`` as readable JSON on one line, safe to print."""
+    return safe_line(json.dumps(value, ensure_ascii=False))
 
 
 def print_json(value: Any) -> None:
-    """Print ``value`` as indented JSON on standard output."""
+    """Prints ``value`` as indented JSON."""
     click.echo(json.dumps(value, indent=2))
 
 
-def print_pairs(pairs: Mapping[str, Any]) -> None:
-    """Print names and values as a table on standard output."""
-    from rich.console import Console
-    from rich.table import Table
+def print_json_line(value: Any) -> None:
+    """Prints ``value`` as one line of JSON; pure ASCII, so that every control character is escaped."""
+    click.echo(json.dumps(value))
 
-    table = Table.grid(padding=(0, 2))
-    table.add_column()
-    table.add_column(justify="right")
-    for name, value in pairs.items():
-        table.add_row(name, f"{value:,.3f}" if isinstance(value, float) else f"{value:,}")
-    Console(markup=False, emoji=False, highlight=False).print(table)
+
+def print_pairs(pairs: Mapping[str, Any]) -> None:
+    """Prints names and values as a table."""
+    for line in _pair_lines(pairs):
+        click.echo(line)
+
+
+def print_rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Prints rows in aligned columns as they come; nothing if there are none."""
+    from rich.cells import cell_len
+
+    remaining = ([safe_line(cell) for cell in row] for row in rows)
+    first = list(islice(remaining, _MEASURED_ROWS))
+    if not first:
+        return
+    measured = [list(header), *first]
+    widths = [max(map(cell_len, column)) for column in zip(*measured, strict=True)]
+    for row in chain(measured, remaining):
+        cells = (cell + " " * max(0, width - cell_len(cell)) for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
+
+
+def note(text: str) -> None:
+    """Tells a person something that is not data: on standard error, if that is a terminal."""
+    if sys.stderr.isatty():
+        click.echo(safe_line(text), err=True)
+
+
+def _pair_lines(pairs: Mapping[str, Any]) -> list[str]:
+    shown = {name: f"{value:,.3f}" if isinstance(value, float) else f"{value:,}" for name, value in pairs.items()}
+    name_width = max(map(len, shown))
+    value_width = max(map(len, shown.values()))
+    return [f"{name:<{name_width}}  {value:>{value_width}}" for name, value in shown.items()]

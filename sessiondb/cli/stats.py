@@ -2,44 +2,63 @@
 
 from __future__ import annotations
 
-import asyncio
+from itertools import count, islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from .database import file_argument
-from .output import json_option, print_json, print_pairs
+from .output import json_option, print_json, print_json_line, print_pairs
+from .watching import interval_option, until_interrupted, wait
+
+if TYPE_CHECKING:
+    from sessiondb.sqlite.browsing import Browser
 
 _EPILOG = """\b
 Examples:
   sessiondb stats
-  sessiondb stats path/to/sessions.sqlite3
+  sessiondb stats path/to/sessions.sqlite3 --watch
   sessiondb stats --json | jq .events
 """
-
-_FILE_FIGURES = ("sessions", "events", "state_keys", "db_size_mb", "wal_bytes")
-"""What is true of the file, whoever asks; the other figures are of the asking process."""
 
 
 @click.command("stats", epilog=_EPILOG)
 @file_argument
+@click.option("--watch", is_flag=True, help="Go on, until Ctrl-C; with --json, one line each time.")
+@interval_option
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="With --watch: end after N times.")
 @json_option
-def command(file: Path, as_json: bool) -> None:
+def command(*, file: Path, watch: bool, interval: float, limit: int | None, as_json: bool) -> None:
     """Show how much FILE holds: sessions, events, state keys; and its size.
 
-    Without FILE: $SESSIONDB_PATH, else .adk/adk.sqlite3, as the service itself.
+    The file is only read. Without FILE: $SESSIONDB_PATH, else .adk/adk.sqlite3, as the service itself.
     """
-    stats = asyncio.run(_read_stats(file))
-    if as_json:
-        print_json(stats)
-    else:
-        print_pairs(stats)
+    from sessiondb.sqlite.browsing import Browser
+
+    with until_interrupted(), Browser(file) as browser:
+        for turn in islice(count(), limit if watch else 1):
+            if turn:
+                wait(interval)
+                browser.has_changed()
+            stats = _measure(browser)
+            if not as_json:
+                if turn:
+                    click.echo()
+                print_pairs(stats)
+            elif watch:
+                print_json_line(stats)
+            else:
+                print_json(stats)
 
 
-async def _read_stats(file: Path) -> dict[str, Any]:
-    from sessiondb import DatabaseSessionService
-
-    async with DatabaseSessionService(file) as service:
-        stats: dict[str, Any] = {**service.get_stats()}
-    return {name: stats[name] for name in _FILE_FIGURES}
+def _measure(browser: Browser) -> dict[str, float]:
+    with browser.snapshot():
+        size = browser.measure()
+    return {
+        "sessions": size.sessions,
+        "events": size.events,
+        "state_keys": size.state_keys,
+        "db_size_mb": size.file_bytes / 2**20,
+        "wal_bytes": browser.wal_bytes,
+    }

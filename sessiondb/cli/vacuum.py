@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import click
@@ -26,6 +25,8 @@ def command(file: Path, as_json: bool) -> None:
     A damaged file is reported and left as it is (exit code 1). Without FILE: $SESSIONDB_PATH,
     else .adk/adk.sqlite3, as the service itself.
     """
+    import asyncio
+
     sizes = asyncio.run(_vacuum(file))
     if as_json:
         print_json(sizes)
@@ -34,6 +35,8 @@ def command(file: Path, as_json: bool) -> None:
 
 
 async def _vacuum(file: Path) -> dict[str, float]:
+    import asyncio
+
     from sessiondb import DatabaseSessionService
 
     async with DatabaseSessionService(file) as service:

@@ -1,0 +1,77 @@
+"""``sessiondb history``: how a key of state came to its value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .database import file_argument, selection_options, session_option
+from .output import compact_json, json_lines_option, note, print_json_line, print_rows
+
+if TYPE_CHECKING:
+    from sessiondb.sqlite.browsing import LoggedEvent
+
+_EPILOG = """\b
+Examples:
+  sessiondb history progress --session sess_abc
+  sessiondb history user:theme --app my_app --user user_123
+  sessiondb history app:version path/to/sessions.sqlite3 --json
+"""
+
+
+@click.command("history", epilog=_EPILOG)
+@click.argument("state_key", metavar="KEY")
+@file_argument
+@selection_options
+@session_option
+@json_lines_option
+def command(
+    *, state_key: str, file: Path, app_name: str | None, user_id: str | None, session_id: str | None, as_json: bool
+) -> None:
+    """Show who set KEY to what, and when: every change in the log of FILE, the oldest first.
+
+    KEY has its prefix: app:name, user:name, or none for a session's own. What a session was created with
+    is not in the log. The file is only read. Without FILE: $SESSIONDB_PATH, else .adk/adk.sqlite3.
+    """
+    from sessiondb.sqlite.browsing import Browser, Selection
+
+    with Browser(file) as browser, browser.snapshot():
+        changes = _changes(browser.changes(state_key, Selection(app_name, user_id, session_id)), state_key)
+        if as_json:
+            for change in changes:
+                print_json_line(change)
+        else:
+            print_rows(("TIME", "APP", "USER", "SESSION", "SEQ", "AUTHOR", "VALUE"), map(_cells, changes))
+    note("What a session was created with is not in the log.")
+
+
+def _changes(events: Iterable[LoggedEvent], state_key: str) -> Iterator[dict[str, Any]]:
+    for event in events:
+        value = event.as_dict()["actions"]["state_delta"][state_key]
+        yield {
+            **event.key._asdict(),
+            "seq": event.seq,
+            "time": event.time,
+            "timestamp": event.timestamp,
+            "author": event.author,
+            "invocation_id": event.invocation_id,
+            "event_id": event.event_id,
+            "key": state_key,
+            "value": value,
+            "deleted": value is None,
+        }
+
+
+def _cells(change: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        change["timestamp"],
+        change["app_name"],
+        change["user_id"],
+        change["session_id"],
+        str(change["seq"]),
+        change["author"],
+        "deleted" if change["deleted"] else compact_json(change["value"]),
+    )

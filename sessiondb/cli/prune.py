@@ -1,0 +1,97 @@
+"""``sessiondb prune``: delete what nobody has used for a while."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .database import file_argument, selection_options
+from .listing import print_sessions
+from .output import json_lines_option, note
+
+if TYPE_CHECKING:
+    from sessiondb.sqlite.browsing import Selection, SessionRow
+
+_EPILOG = """\b
+Examples:
+  sessiondb prune --older-than 90d --dry-run
+  sessiondb prune path/to/sessions.sqlite3 --older-than 12h --app my_app
+  sessiondb prune --older-than 4w --json | wc -l
+"""
+
+_BATCH = 200
+"""Sessions deleted at once: few enough that a running server hardly notices."""
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def _to_seconds(_context: click.Context, _parameter: click.Parameter, value: str) -> int:
+    found = re.fullmatch(r"(\d{1,6})([smhdw])", value)
+    if found is None:
+        raise click.BadParameter(f"{value!r} is not a duration: write 30d, or another number with s, m, h, d or w")
+    return int(found[1]) * _SECONDS[found[2]]
+
+
+@click.command("prune", epilog=_EPILOG)
+@file_argument
+@click.option(
+    "--older-than",
+    "age",
+    callback=_to_seconds,
+    required=True,
+    metavar="AGE",
+    help="Delete sessions that were not updated for so long: 90m, 12h, 30d, 8w.",
+)
+@selection_options
+@click.option("--dry-run", is_flag=True, help="Only show what would be deleted.")
+@json_lines_option
+def command(*, file: Path, age: int, app_name: str | None, user_id: str | None, dry_run: bool, as_json: bool) -> None:
+    """Delete the sessions in FILE that have not been updated for some time, and print them.
+
+    Their events and own state go with them; the state of users and apps stays. A running server goes on
+    meanwhile. Without FILE: $SESSIONDB_PATH, else .adk/adk.sqlite3, as the service itself.
+    """
+    from sessiondb.sqlite.browsing import Browser, Selection
+
+    selection = Selection(app_name, user_id)
+    before = time.time() - age
+    if dry_run:
+        with Browser(file) as browser, browser.snapshot():
+            print_sessions(browser.sessions(selection, updated_before=before), as_json=as_json)
+        return
+    print_sessions(_deleted(file, selection, before), as_json=as_json)
+    note("`sessiondb vacuum` gives the space back to the file system.")
+
+
+def _deleted(file: Path, selection: Selection, before: float) -> Iterator[SessionRow]:
+    """Deletes sessions, batch by batch; yields those that are gone."""
+    import asyncio
+
+    from sessiondb import DatabaseSessionService
+    from sessiondb.sqlite.browsing import Browser
+
+    async def delete(service: DatabaseSessionService, batch: list[SessionRow]) -> None:
+        await asyncio.gather(*(service.delete_session(*row.key) for row in batch))
+
+    with asyncio.Runner() as loop:
+        service = DatabaseSessionService(file)
+        try:
+            previous: list[SessionRow] = []
+            while True:
+                # Looked up just before: a session that is taken up again meanwhile is not deleted.
+                with Browser(file) as browser, browser.snapshot():
+                    batch = list(browser.sessions(selection, updated_before=before, limit=_BATCH))
+                if not batch:
+                    return
+                if batch == previous:
+                    raise click.ClickException(f"session {batch[0].key.session_id!r} cannot be deleted")
+                loop.run(delete(service, batch))
+                yield from batch
+                previous = batch
+        finally:
+            loop.run(service.close())

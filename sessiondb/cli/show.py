@@ -1,0 +1,61 @@
+"""``sessiondb show``: one conversation, from its first event to its last."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+import click
+
+from .database import file_argument, selection_options
+from .output import json_lines_option, safe_line
+from .timeline import full_option, print_event
+
+_EPILOG = """\b
+Examples:
+  sessiondb show sess_abc
+  sessiondb show sess_abc path/to/sessions.sqlite3 --app my_app --user user_123
+  sessiondb show sess_abc --json | jq .event.content
+"""
+
+_NAMED = 3
+"""How many of the sessions of one id are named."""
+
+
+@click.command("show", epilog=_EPILOG)
+@click.argument("session_id", metavar="SESSION")
+@file_argument
+@selection_options
+@full_option
+@json_lines_option
+def command(
+    *, session_id: str, file: Path, app_name: str | None, user_id: str | None, full: bool, as_json: bool
+) -> None:
+    """Show the conversation SESSION in FILE: who said what, calls and responses, changes of state.
+
+    Users and apps may have sessions of the same id; --app and --user tell them apart. The file is only
+    read. Without FILE: $SESSIONDB_PATH, else .adk/adk.sqlite3, as the service itself.
+    """
+    from sessiondb.sqlite.browsing import Browser, Selection
+
+    with Browser(file) as browser, browser.snapshot():
+        found = list(islice(browser.keys(Selection(app_name, user_id, session_id)), _NAMED + 1))
+        if not found:
+            raise click.ClickException(f"there is no session {session_id!r} in {file}")
+        if len(found) > 1:
+            named = ", ".join(f"--app {key.app_name!r} --user {key.user_id!r}" for key in found[:_NAMED])
+            raise click.UsageError(
+                f"several sessions have the id {session_id!r}; say which one is meant:"
+                f" {named}{', ...' if len(found) > _NAMED else ''}"
+            )
+        selection = Selection(*found[0])
+        if not as_json:
+            (row,) = browser.sessions(selection)
+            click.echo(
+                safe_line(
+                    f"session {row.key.session_id}  user {row.key.user_id}  app {row.key.app_name}"
+                    f"  created {row.created_at}  updated {row.updated_at}"
+                )
+            )
+        for event in browser.events(selection):
+            print_event(event, as_json=as_json, full=full, with_session=False)

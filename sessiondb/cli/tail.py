@@ -1,0 +1,86 @@
+"""``sessiondb tail``: the newest events, and those to come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .database import file_argument, selection_options, session_option
+from .output import json_lines_option
+from .timeline import full_option, print_event
+from .watching import interval_option, until_interrupted, wait
+
+if TYPE_CHECKING:
+    from sessiondb.sqlite.browsing import Browser, LoggedEvent, Selection
+
+_EPILOG = """\b
+Examples:
+  sessiondb tail
+  sessiondb tail -n 0 --follow --app my_app
+  sessiondb tail -f path/to/sessions.sqlite3 --json | jq .event.author
+"""
+
+_BATCH = 200
+"""Events that are fetched at once."""
+
+
+@click.command("tail", epilog=_EPILOG)
+@file_argument
+@selection_options
+@session_option
+@click.option(
+    "-n",
+    "--lines",
+    "count",
+    type=click.IntRange(min=0),
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="Begin with the newest N events.",
+)
+@click.option("-f", "--follow", is_flag=True, help="Go on with new events as they come, until Ctrl-C.")
+@interval_option
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="End after N events.")
+@full_option
+@json_lines_option
+def command(
+    *,
+    file: Path,
+    app_name: str | None,
+    user_id: str | None,
+    session_id: str | None,
+    count: int,
+    follow: bool,
+    interval: float,
+    limit: int | None,
+    full: bool,
+    as_json: bool,
+) -> None:
+    """Show the newest events in FILE, of all sessions or some; with --follow, also those to come.
+
+    The file is only read. Without FILE: $SESSIONDB_PATH, else .adk/adk.sqlite3, as the service itself.
+    """
+    from sessiondb.sqlite.browsing import Browser, Selection
+
+    selection = Selection(app_name, user_id, session_id)
+    with until_interrupted(), Browser(file) as browser:
+        with browser.snapshot():
+            newest = list(browser.newest_events(count, selection))
+            last = newest[-1].row_id if newest else browser.last_row_id()
+        coming = _coming(browser, selection, last, interval) if follow else ()
+        for event in islice(chain(newest, coming), limit):
+            print_event(event, as_json=as_json, full=full, with_session=True)
+
+
+def _coming(browser: Browser, selection: Selection, last: int, interval: float) -> Iterator[LoggedEvent]:
+    while True:
+        wait(interval)
+        if browser.has_changed():
+            # Fetched before they are printed: a slow terminal must not keep a snapshot open.
+            while batch := list(islice(browser.events(selection, after=last), _BATCH)):
+                last = batch[-1].row_id
+                yield from batch
