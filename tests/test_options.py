@@ -1,0 +1,403 @@
+"""Where the file is, what it may be, and how it is to be kept."""
+
+from __future__ import annotations
+
+import glob
+import inspect
+import json
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sessiondb import DatabaseSessionService, errors
+from sessiondb.config import ServiceOptions, StoreOptions, resolve_path
+
+pytestmark = pytest.mark.anyio
+
+APP, USER, SESSION = "my_app", "user_123", "sess_abc"
+
+# Per option: values that are taken, values that are not, and what the error says about those.
+OPTIONS: dict[str, tuple[list[Any], list[Any], str]] = {
+    "durability": (["full", "normal"], ["off", "FULL", "", None, 1, ["full"]], "must be one of 'full', 'normal'"),
+    "readers": ([1, 64], [0, -1, 65], "must be from 1 to 64"),
+    "max_queue": ([1, 10_000_000], [0, 10_000_001], "must be from 1 to 10,000,000"),
+    "max_batch": ([1, 1_024], [0, 1_025], "must be from 1 to 1,024"),
+    "busy_timeout": ([0.001, 1, 2_000_000], [0, -1, 0.0, 2_000_001], "must be above 0"),
+    "on_stale": (["reject", "append"], ["ignore", None, True], "must be one of 'reject', 'append'"),
+    "log_cache": (["copy", "share", "off"], ["on", None, False], "must be one of 'copy', 'share', 'off'"),
+    "log_cache_bytes": ([0, 2**62], [-1, 2**62 + 1], "must be from 0 to"),
+}
+NO_NUMBERS = ["4", None, True, [4]]
+
+
+def test_every_option_is_tried() -> None:
+    taken = {field.name for options in (StoreOptions, ServiceOptions) for field in fields(options)}
+    parameters = set(inspect.signature(DatabaseSessionService).parameters)
+    assert taken == set(OPTIONS) == parameters - {"path", "uri", "agents_dir"}
+
+
+def test_defaults_are_the_same_wherever_they_are_written() -> None:
+    parameters = inspect.signature(DatabaseSessionService).parameters
+    for options in (StoreOptions(), ServiceOptions()):
+        for field in fields(options):
+            assert parameters[field.name].default == getattr(options, field.name)
+            assert parameters[field.name].kind is inspect.Parameter.KEYWORD_ONLY
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [(option, value) for option, (taken, _, _) in OPTIONS.items() for value in taken]
+)
+async def test_a_value_that_is_taken(database_path: Path, option: str, value: Any) -> None:
+    async with DatabaseSessionService(database_path, **{option: value}) as service:
+        created = await service.create_session(APP, USER, SESSION, {"own": 1})
+        assert await service.get_session(APP, USER, SESSION) == created
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [(option, value) for option, (_, refused, _) in OPTIONS.items() for value in refused]
+    + [
+        (option, value)
+        for option in ("readers", "max_queue", "max_batch", "log_cache_bytes")
+        for value in (*NO_NUMBERS, 1.0)
+    ]
+    + [("busy_timeout", value) for value in (*NO_NUMBERS, float("nan"), float("inf"))],
+)
+def test_a_value_that_is_refused(database_path: Path, option: str, value: Any) -> None:
+    with pytest.raises(errors.ConfigurationError, match=option) as refusal:
+        DatabaseSessionService(database_path, **{option: value})
+    assert repr(value) in str(refusal.value)
+    _, refused, says = OPTIONS[option]
+    if value in refused and value is not True:
+        assert says in str(refusal.value)
+    assert isinstance(refusal.value, ValueError)
+    # Nothing was begun.
+    assert not database_path.exists()
+
+
+def test_options_go_by_keyword_only(database_path: Path) -> None:
+    with pytest.raises(TypeError):
+        DatabaseSessionService(database_path, "full")  # type: ignore[call-arg]  # that is the point
+    with pytest.raises(TypeError, match="durable"):
+        DatabaseSessionService(database_path, durable=True)  # type: ignore[call-arg]  # that is the point
+
+
+# --- Paths ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, without a path in the environment."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SESSIONDB_PATH", raising=False)
+    return tmp_path
+
+
+def _entries(folder: Path, pattern: str = "*") -> list[Path]:
+    return list(folder.glob(glob.escape(pattern) if pattern != "*" else pattern)) if folder.exists() else []
+
+
+async def _stores_at(place: Path, make: Callable[[], DatabaseSessionService]) -> None:
+    assert not _entries(place.parent, place.name)
+    async with make() as service:
+        await service.create_session(APP, USER, SESSION)
+        assert str(place) in repr(service)
+    assert _entries(place.parent, place.name) == [place]
+    with closing(sqlite3.connect(place)) as connection:
+        assert connection.execute("SELECT session_id FROM adk_sessions").fetchall() == [(SESSION,)]
+
+
+class Where(os.PathLike[str]):
+    """A path-like object that is no pathlib path."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __fspath__(self) -> str:
+        return self._path
+
+
+async def test_without_a_path(workplace: Path) -> None:
+    await _stores_at(workplace / ".adk" / "adk.sqlite3", DatabaseSessionService)
+
+
+async def test_the_path_of_the_environment(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SESSIONDB_PATH", "from/environment.db")
+    await _stores_at(workplace / "from" / "environment.db", DatabaseSessionService)
+    await _stores_at(workplace / "given.db", lambda: DatabaseSessionService("given.db"))
+    monkeypatch.setenv("SESSIONDB_PATH", f"sqlite:///{workplace}/url.db")
+    await _stores_at(workplace / "url.db", DatabaseSessionService)
+    monkeypatch.setenv("SESSIONDB_PATH", "")
+    await _stores_at(workplace / ".adk" / "adk.sqlite3", DatabaseSessionService)
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "sessiondb"])
+async def test_urls(workplace: Path, scheme: str) -> None:
+    await _stores_at(workplace / "a" / "b.db", lambda: DatabaseSessionService(f"{scheme}:///a/b.db"))
+    await _stores_at(workplace / "c.db", lambda: DatabaseSessionService(f"{scheme}:///{workplace}/c.db"))
+    await _stores_at(workplace / "d.db", lambda: DatabaseSessionService(uri=f"{scheme}:///d.db", agents_dir="agents"))
+    await _stores_at(workplace / "a ?#%.db", lambda: DatabaseSessionService(f"{scheme}:///a%20%3F%23%25.db"))
+
+
+@pytest.mark.parametrize(
+    "name", ["plain.db", "with space.db", "grün.db", "50%.db", "a?b.db", "a#b.db", "a%20b.db", "a'b.db", "a:b.db"]
+)
+async def test_plain_paths_are_taken_as_they_are(workplace: Path, name: str) -> None:
+    await _stores_at(workplace / "text" / name, lambda: DatabaseSessionService(f"text/{name}"))
+    await _stores_at(workplace / "absolute" / name, lambda: DatabaseSessionService(str(workplace / "absolute" / name)))
+    await _stores_at(workplace / "path" / name, lambda: DatabaseSessionService(Path("path") / name))
+    await _stores_at(workplace / "like" / name, lambda: DatabaseSessionService(Where(f"like/{name}")))
+
+
+async def test_a_path_object_is_never_a_url(workplace: Path) -> None:
+    await _stores_at(workplace / "sqlite:" / "x.db", lambda: DatabaseSessionService(Path("sqlite:///x.db")))
+
+
+async def test_a_path_stays_where_it_was_when_the_directory_changes(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (workplace / "elsewhere").mkdir()
+    async with DatabaseSessionService("here.db") as service:
+        monkeypatch.chdir(workplace / "elsewhere")
+        await service.create_session(APP, USER, SESSION)
+        assert await service.get_session(APP, USER, SESSION) is not None
+    assert _entries(workplace / "elsewhere") == []
+
+
+@pytest.mark.parametrize("memory", [":memory:", "sqlite:///:memory:", "sessiondb:///:memory:", Path(":memory:")])
+async def test_in_memory(workplace: Path, memory: str | Path) -> None:
+    async with DatabaseSessionService(memory) as one, DatabaseSessionService(memory) as other:
+        created = await one.create_session(APP, USER, SESSION, {"own": 1})
+        assert await one.get_session(APP, USER, SESSION) == created
+        assert await other.get_session(APP, USER, SESSION) is None
+        assert one.get_stats()["sessions"] == 1
+        one.vacuum()
+        held = [Path(repr(service).split("'")[1]) for service in (one, other)]
+        assert all(path.exists() for path in held)
+    assert not any(path.parent.exists() for path in held)
+    assert _entries(workplace) == []
+
+
+REFUSED_PATHS: dict[str, tuple[Any, str]] = {
+    "an empty text": ("", "cannot be a path"),
+    "a NUL": ("a\0b", "cannot be a path"),
+    "a number": (5, "not int"),
+    "bytes": (b"x.db", "bytes paths are not supported"),
+    "another database": ("postgresql://user:secret@host/db", "scheme 'postgresql'"),
+    "a dialect": ("sqlite+aiosqlite:///x.db", "scheme 'sqlite\\+aiosqlite'"),
+    "a host": ("sqlite://user:secret@host/x.db", "three slashes"),
+    "two slashes": ("sqlite://x.db", "three slashes"),
+    "a query": ("sqlite:///x.db?mode=ro&password=secret", "query"),
+    "a fragment": ("sqlite:///x.db#secret", "fragment"),
+    "no path": ("sqlite:///", "holds no path"),
+    "a scheme alone": ("sqlite:", "holds no path"),
+    "a NUL in a URL": ("sqlite:///a%00b", "cannot be a path"),
+    "a malformed URL": ("sqlite://[secret/x", "malformed"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_PATHS)
+def test_what_cannot_be_a_path(workplace: Path, case: str) -> None:
+    given, says = REFUSED_PATHS[case]
+    with pytest.raises(errors.ConfigurationError, match=says) as refusal:
+        DatabaseSessionService(given)
+    assert "secret" not in str(refusal.value)
+    assert refusal.value.__cause__ is None
+    assert list(workplace.iterdir()) == []
+
+
+def test_a_path_and_a_url_together(workplace: Path) -> None:
+    with pytest.raises(errors.ConfigurationError, match="not both"):
+        DatabaseSessionService("x.db", uri="sqlite:///x.db")
+    with pytest.raises(errors.ConfigurationError, match="not both"):
+        resolve_path(":memory:", "sqlite:///x.db")
+
+
+# --- Files that are there already -------------------------------------------------------------------------------------
+
+
+def _refused(path: Path, error: type[Exception], says: str) -> None:
+    """Opening fails, and neither the file nor what is beside it has changed."""
+    before = _content(path.parent)
+    with pytest.raises(error, match=says) as refusal:
+        DatabaseSessionService(path)
+    assert str(path) in str(refusal.value)
+    assert _content(path.parent) == before
+
+
+def _content(folder: Path) -> dict[str, bytes | None]:
+    return {found.name: found.read_bytes() if found.is_file() else None for found in sorted(folder.iterdir())}
+
+
+def test_a_database_of_another_program(database_path: Path) -> None:
+    for statement in ("CREATE TABLE t (x)", "PRAGMA application_id=7", "PRAGMA user_version=3"):
+        database_path.unlink(missing_ok=True)
+        with closing(sqlite3.connect(database_path)) as connection, connection:
+            connection.execute(statement)
+        _refused(database_path, errors.UnsupportedDatabaseError, "of another program; it was not changed")
+
+
+async def test_a_database_of_adks_own_service(database_path: Path) -> None:
+    from google.adk.sessions.sqlite_session_service import SqliteSessionService
+
+    other = SqliteSessionService(str(database_path))
+    await other.create_session(app_name=APP, user_id=USER)
+    await other.close()
+    _refused(database_path, errors.UnsupportedDatabaseError, "of another program")
+
+
+@pytest.mark.parametrize("journal", ["wal", "delete"])
+async def test_a_database_of_a_newer_version(database_path: Path, journal: str) -> None:
+    async with DatabaseSessionService(database_path) as service:
+        await service.create_session(APP, USER)
+    with closing(sqlite3.connect(database_path)) as connection, connection:
+        connection.execute("PRAGMA user_version=99")
+        connection.execute(f"PRAGMA journal_mode={journal}")
+    _refused(database_path, errors.UnsupportedDatabaseError, "schema version 99.*install a newer sessiondb")
+
+
+def test_a_file_that_is_no_database(database_path: Path) -> None:
+    database_path.write_bytes(b"These are the voyages. " * 500)
+    _refused(database_path, errors.UnsupportedDatabaseError, "not an SQLite database; it was not changed")
+
+
+def _damage_schema(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    # Page 1 but for the header of the file.
+    content[100:4096] = b"\xde" * (4096 - 100)
+    path.write_bytes(content)
+
+
+async def test_a_damaged_file(database_path: Path) -> None:
+    async with DatabaseSessionService(database_path) as service:
+        await service.create_session(APP, USER, SESSION, {"own": "x" * 100_000})
+    _damage_schema(database_path)
+    _refused(database_path, errors.DatabaseCorruptError, "damaged.*restore a backup")
+
+
+async def test_an_empty_file_becomes_a_database(tmp_path: Path) -> None:
+    descriptor, path = tempfile.mkstemp(dir=tmp_path)
+    os.close(descriptor)
+    async with DatabaseSessionService(path) as service:
+        await service.create_session(APP, USER)
+        assert service.get_stats()["sessions"] == 1
+
+
+def test_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(errors.ConfigurationError, match="not a regular file"):
+        DatabaseSessionService(tmp_path)
+
+
+def test_a_pipe(database_path: Path) -> None:
+    os.mkfifo(database_path)
+    with pytest.raises(errors.ConfigurationError, match="not a regular file"):
+        DatabaseSessionService(database_path)
+
+
+@pytest.mark.parametrize("exists", [True, False], ids=["to a file", "to nothing"])
+def test_a_symbolic_link(tmp_path: Path, exists: bool) -> None:
+    target, link = tmp_path / "target.db", tmp_path / "link.db"
+    if exists:
+        target.touch()
+    link.symlink_to(target)
+    _refused(link, errors.ConfigurationError, "symbolic link")
+    assert target.exists() == exists
+
+
+async def test_a_symbolic_link_to_the_folder_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    async with DatabaseSessionService(tmp_path / "link" / "x.db") as service:
+        await service.create_session(APP, USER)
+    assert (tmp_path / "real" / "x.db").exists()
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(errors.StorageError, match="cannot create") as refusal:
+        DatabaseSessionService(tmp_path / "file" / "x.db")
+    assert not isinstance(refusal.value, errors.ConfigurationError)
+
+
+# --- Modes, and services that share -----------------------------------------------------------------------------------
+
+_OPEN_AND_LOOK = """
+import asyncio, json, os, sys
+from pathlib import Path
+from sessiondb import DatabaseSessionService
+
+async def main():
+    path = Path(sys.argv[1])
+    async with DatabaseSessionService(path) as service:
+        await service.create_session("my_app", "user_123", "s", {"own": 1})
+        await service.get_session("my_app", "user_123", "s")
+        found = [path.parent.parent, *sorted(path.parent.parent.rglob("*"))]
+        print(json.dumps({str(each.relative_to(path.parent.parent)): oct(each.stat().st_mode & 0o7777) for each in found}))
+
+os.umask(int(sys.argv[2], 8))
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("umask", ["000", "022", "077"])
+def test_files_and_folders_are_the_users_own(tmp_path: Path, umask: str) -> None:
+    command = [sys.executable, "-c", _OPEN_AND_LOOK, str(tmp_path / "new" / "folder" / "x.db"), umask]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert json.loads(done.stdout) == {
+        ".": "0o700",
+        "folder": "0o700",
+        "folder/x.db": "0o600",
+        "folder/x.db-shm": "0o600",
+        "folder/x.db-wal": "0o600",
+    }
+
+
+async def test_folders_and_files_that_exist_keep_their_mode(tmp_path: Path) -> None:
+    folder = tmp_path / "shared"
+    folder.mkdir(mode=0o755)
+    path = folder / "x.db"
+    path.touch(mode=0o640)
+    path.chmod(0o640)
+    async with DatabaseSessionService(path) as service:
+        await service.create_session(APP, USER)
+        modes = {found.name: stat.S_IMODE(found.stat().st_mode) for found in folder.iterdir()}
+    assert modes == {"x.db": 0o640, "x.db-wal": 0o640, "x.db-shm": 0o640}
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o755
+
+
+async def test_services_that_share_a_file_share_its_writer(workplace: Path) -> None:
+    (workplace / "sub").mkdir()
+    async with (
+        DatabaseSessionService("x.db") as one,
+        DatabaseSessionService(workplace / "sub" / ".." / "x.db", log_cache="off", on_stale="append") as other,
+    ):
+        await one.create_session(APP, USER, SESSION)
+        assert await other.get_session(APP, USER, SESSION) is not None
+        await other.create_session(APP, USER)
+        assert one.get_stats()["writes"] == other.get_stats()["writes"] == 2
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("durability", "normal"), ("readers", 1), ("max_queue", 7), ("max_batch", 7), ("busy_timeout", 7.5)],
+)
+async def test_services_that_share_a_file_agree_on_how_it_is_kept(database_path: Path, option: str, value: Any) -> None:
+    async with DatabaseSessionService(database_path, **{option: value}) as service:
+        with pytest.raises(errors.ConfigurationError, match=f"{option}={value!r}"):
+            DatabaseSessionService(database_path)
+        async with DatabaseSessionService(database_path, **{option: value}):
+            pass
+        await service.create_session(APP, USER)
+    # Once it is closed, it can be kept in another way.
+    async with DatabaseSessionService(database_path) as renewed:
+        assert renewed.get_stats()["sessions"] == 1
