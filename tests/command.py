@@ -9,7 +9,7 @@ from pathlib import Path
 
 import sessiondb
 
-_PACKAGE_PARENT = Path(sessiondb.__file__).parents[1]
+PACKAGE_PARENT = Path(sessiondb.__file__).parents[1]
 
 
 def run(command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
@@ -17,7 +17,7 @@ def run(command: list[str], **environment: str) -> subprocess.CompletedProcess[s
     return subprocess.run(
         command,
         # "-m" and "-c" look here first, so that the process runs the package under test.
-        cwd=_PACKAGE_PARENT,
+        cwd=PACKAGE_PARENT,
         env={**os.environ, **environment},
         capture_output=True,
         encoding="utf-8",

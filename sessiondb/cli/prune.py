@@ -24,7 +24,7 @@ Examples:
   sessiondb prune --older-than 4w --json | wc -l
 """
 
-_BATCH = 200
+BATCH = 200
 """Sessions deleted at once: few enough that a running server hardly notices."""
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -85,7 +85,7 @@ def _deleted(file: Path, selection: Selection, before: float) -> Iterator[Sessio
             while True:
                 # Looked up just before: a session that is taken up again meanwhile is not deleted.
                 with Browser(file) as browser, browser.snapshot():
-                    batch = list(browser.sessions(selection, updated_before=before, limit=_BATCH))
+                    batch = list(browser.sessions(selection, updated_before=before, limit=BATCH))
                 if not batch:
                     return
                 if batch == previous:

@@ -1,0 +1,67 @@
+"""What holds for every command."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from sessiondb.cli import main
+from tests.command import run, run_sessiondb
+
+COMMANDS = sorted(main.commands)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_has_examples_of_the_command_itself(name: str) -> None:
+    done = run_sessiondb(name, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    _, _, examples = done.stdout.partition("Examples:\n")
+    assert all(line.split()[:2] == ["sessiondb", name] for line in examples.splitlines() if line.strip())
+    assert examples.strip()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_knows_json(name: str) -> None:
+    options = [option for parameter in main.commands[name].params for option in parameter.opts]
+    assert "--json" in options
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_unknown_option_is_a_wrong_call(name: str) -> None:
+    done = run_sessiondb(name, "--no-such-option")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Traceback" not in done.stderr
+
+
+def as_sessiondb(**environment: str) -> str:
+    """The command under the name that its script has."""
+    script = "from sessiondb.cli import main; main(prog_name='sessiondb')"
+    done = run([sys.executable, "-c", script], **environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_shells_complete_commands_and_options() -> None:
+    assert "complete" in as_sessiondb(_SESSIONDB_COMPLETE="bash_source")
+    completed = as_sessiondb(_SESSIONDB_COMPLETE="bash_complete", COMP_WORDS="sessiondb sh", COMP_CWORD="1")
+    assert completed.split() == ["plain,show"]
+    completed = as_sessiondb(_SESSIONDB_COMPLETE="bash_complete", COMP_WORDS="sessiondb tail --fo", COMP_CWORD="2")
+    assert completed.split() == ["plain,--follow"]
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in COMMANDS if any(p.name == "file" for p in main.commands[name].params)]
+)
+def test_a_file_that_is_not_there_is_a_wrong_call_and_stays_so(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "nothing"
+    words = [
+        "word"
+        for parameter in main.commands[name].params
+        if isinstance(parameter, click.Argument) and parameter.name in ("session_id", "state_key")
+    ]
+    done = run_sessiondb(name, *words, file)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert list(tmp_path.iterdir()) == []

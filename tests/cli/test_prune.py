@@ -1,0 +1,115 @@
+"""``sessiondb prune``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+
+import pytest
+from google.adk.events import Event, EventActions
+
+from sessiondb import DatabaseSessionService
+from sessiondb.cli import prune
+from tests.cli.conftest import APP, SESSION, USER, Look
+from tests.command import run_sessiondb
+
+DAY = 86400
+
+
+async def use(service: DatabaseSessionService, user_id: str, session_id: str, days_ago: float) -> None:
+    session = await service.create_session(APP, user_id, session_id)
+    actions = EventActions(state_delta={"user:seen": session_id})
+    await service.append_event(
+        session, Event(invocation_id="i", author="user", timestamp=time.time() - days_ago * DAY, actions=actions)
+    )
+
+
+@pytest.fixture
+def used(tmp_path: Path) -> Path:
+    """Sessions used 100, 50 and 10 days ago, each by two users."""
+    path = tmp_path / "used.sqlite3"
+
+    async def fill() -> None:
+        async with DatabaseSessionService(path) as service:
+            for days in (100, 50, 10):
+                for user_id in ("ada", "bob"):
+                    await use(service, user_id, f"{days}", days)
+
+    asyncio.run(fill())
+    return path
+
+
+def left(path: Path) -> list[tuple[str, str]]:
+    done = run_sessiondb("list", path, "--json")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    return sorted((row["user_id"], row["session_id"]) for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("options", "gone"),
+    [
+        (["--older-than", "30d"], [("ada", "100"), ("ada", "50"), ("bob", "100"), ("bob", "50")]),
+        (["--older-than", "8w", "--user", "ada"], [("ada", "100")]),
+        (["--older-than", "20d", "--app", "another"], []),
+        (["--older-than", "2400h"], [("ada", "100"), ("bob", "100")]),
+        (["--older-than", "525600m"], []),
+    ],
+)
+def test_what_was_not_used_for_so_long_is_deleted(options: list[str], gone: list[tuple[str, str]], used: Path) -> None:
+    all_of_them = left(used)
+    planned = run_sessiondb("prune", used, *options, "--dry-run", "--json")
+    assert left(used) == all_of_them
+    done = run_sessiondb("prune", used, *options, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == planned.stdout
+    printed = [json.loads(line) for line in done.stdout.splitlines()]
+    assert sorted((row["user_id"], row["session_id"]) for row in printed) == gone
+    assert left(used) == sorted(set(all_of_them) - set(gone))
+
+
+def test_events_go_with_their_session_and_users_keep_their_state(used: Path) -> None:
+    assert run_sessiondb("prune", used, "--older-than", "1d").returncode == 0
+
+    async def check() -> None:
+        async with DatabaseSessionService(used) as service:
+            stats = service.get_stats()
+            assert (stats["sessions"], stats["events"]) == (0, 0)
+            assert await service.get_user_state(APP, "ada") == {"seen": "10"}
+
+    asyncio.run(check())
+
+
+def test_a_dry_run_touches_nothing(database: Path, fingerprint: Look) -> None:
+    before = fingerprint(database.parent)
+    done = run_sessiondb("prune", database, "--older-than", "30d", "--dry-run")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.split()[1:4] for line in done.stdout.splitlines()[1:]] == [[APP, USER, SESSION]]
+    assert fingerprint(database.parent) == before
+
+
+def test_many_are_deleted_batch_by_batch_beside_a_service_that_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "many.sqlite3"
+    count = prune.BATCH * 2 + 1
+
+    async def beside_a_service() -> None:
+        async with DatabaseSessionService(path) as service:
+            await asyncio.gather(*(use(service, "ada", f"s{number}", 2) for number in range(count)))
+            session = await service.create_session(APP, "ada", "live")
+            done = await asyncio.to_thread(run_sessiondb, "prune", path, "--older-than", "1d", "--json")
+            assert (done.returncode, len(done.stdout.splitlines())) == (0, count)
+            await service.append_event(session, Event(invocation_id="i", author="user"))
+            assert [row["session_id"] for row in await service.list_sessions()] == ["live"]
+
+    asyncio.run(beside_a_service())
+
+
+@pytest.mark.parametrize("age", ["30", "d", "-1d", "1.5d", "30 days", ""])
+def test_an_age_without_a_unit_is_a_wrong_call(age: str, database: Path, fingerprint: Look) -> None:
+    before = fingerprint(database.parent)
+    done = run_sessiondb("prune", database, f"--older-than={age}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "30d" in done.stderr
+    assert run_sessiondb("prune", database).returncode == 2
+    assert fingerprint(database.parent) == before

@@ -1,0 +1,396 @@
+"""The commands that only look: list, show, history, stats, tail."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.adk.events import Event, EventActions
+
+from sessiondb import DatabaseSessionService
+from sessiondb.errors import CorruptRowError, DatabaseBusyError, FileLostError
+from sessiondb.sqlite.browsing import Browser, Selection
+from tests.cli.conftest import APP, SESSION, USER, Look
+from tests.command import PACKAGE_PARENT, run_sessiondb
+
+READING = [
+    ["list"],
+    ["show", SESSION, "--app", APP, "--user", USER],
+    ["history", "progress"],
+    ["stats"],
+    ["tail"],
+]
+
+
+def reading(arguments: list[str], file: Path, *more: str) -> list[str]:
+    """The command with its file, which comes after what it looks for."""
+    words = 2 if arguments[0] in ("show", "history") else 1
+    return [*arguments[:words], str(file), *arguments[words:], *more]
+
+
+def lines_of(*arguments: str | Path) -> list[dict[str, Any]]:
+    done = run_sessiondb(*arguments, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("arguments", READING, ids=lambda arguments: arguments[0])
+@pytest.mark.parametrize("more", [[], ["--json"]], ids=["text", "json"])
+def test_a_file_at_rest_is_left_to_the_byte_and_nothing_is_created(
+    arguments: list[str], more: list[str], database: Path, fingerprint: Look
+) -> None:
+    before = fingerprint(database.parent)
+    done = run_sessiondb(*reading(arguments, database, *more))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
+    assert fingerprint(database.parent) == before
+    assert list(before) == ["adk.sqlite3"]
+
+
+@pytest.mark.parametrize("arguments", READING, ids=lambda arguments: arguments[0])
+def test_what_a_running_service_has_only_in_its_log_is_seen_and_the_service_goes_on(
+    arguments: list[str], database: Path
+) -> None:
+    async def beside_a_service() -> None:
+        async with DatabaseSessionService(database) as service:
+            await service.update_keys(APP, USER, SESSION, {"progress": "fresh"})
+            done = await asyncio.to_thread(run_sessiondb, *reading(arguments, database, "--json"))
+            assert (done.returncode, done.stderr) == (0, "")
+            last = json.loads(done.stdout) if arguments == ["stats"] else json.loads(done.stdout.splitlines()[-1])
+            match arguments[0]:
+                case "list":
+                    assert len(done.stdout.splitlines()) == 3
+                case "show":
+                    assert last["event"]["actions"]["state_delta"] == {"progress": "fresh"}
+                case "history":
+                    assert last["value"] == "fresh"
+                case "stats":
+                    assert last["events"] == 5
+                case _:
+                    assert last["seq"] == 5
+            await service.update_keys(APP, USER, SESSION, {"progress": "later"})
+            await asyncio.to_thread(service.vacuum)
+
+    asyncio.run(beside_a_service())
+
+
+def test_list_has_the_session_updated_last_first(database: Path) -> None:
+    rows = lines_of("list", database)
+    assert [(row["app_name"], row["user_id"], row["session_id"], row["events"]) for row in rows] == [
+        ("zoo", USER, "lonely", 0),
+        (APP, "other", SESSION, 0),
+        (APP, USER, SESSION, 4),
+    ]
+    assert rows[-1]["update_time"] == 1_700_000_021.1
+    assert rows[-1]["updated_at"] == "2023-11-14T22:13:41.100000Z"
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [(["--app", APP], 2), (["--user", USER], 2), (["--app", APP, "--user", USER], 1), (["--app", "x' OR 1=1--"], 0)],
+)
+def test_list_takes_only_what_is_asked_for(options: list[str], found: int, database: Path) -> None:
+    assert len(lines_of("list", database, *options)) == found
+    assert len(lines_of("list", database, *options, "--limit", "1")) == min(found, 1)
+
+
+def test_list_prints_aligned_columns_and_nothing_where_nothing_is(database: Path) -> None:
+    table = run_sessiondb("list", database).stdout.splitlines()
+    assert table[0].split() == ["UPDATED", "APP", "USER", "SESSION", "EVENTS"]
+    assert [line.split()[1:] for line in table[1:]] == [
+        ["zoo", USER, "lonely", "0"],
+        [APP, "other", SESSION, "0"],
+        [APP, USER, SESSION, "4"],
+    ]
+    column = table[0].index("SESSION")
+    assert [line[column : column + 6].strip() for line in table[1:]] == ["lonely", "sess_a", "sess_a"]
+    nothing = run_sessiondb("list", database, "--app", "nobody")
+    assert (nothing.returncode, nothing.stdout, nothing.stderr) == (0, "", "")
+
+
+def test_show_tells_the_conversation(database: Path) -> None:
+    done = run_sessiondb("show", SESSION, database, "--app", APP, "--user", USER)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith(f"session {SESSION}  user {USER}  app {APP}  created 20")
+    assert lines[1:9] == [
+        "#1  2023-11-14T22:13:20.100000Z  user",
+        "    Weather in Paris?",
+        "    state progress = 1",
+        "#2  2023-11-14T22:13:27.100000Z  agent",
+        '    call weather {"city": "Paris"}',
+        "    state progress = 2",
+        "#3  2023-11-14T22:13:34.100000Z  agent",
+        '    response weather {"sky": "blue"}',
+    ]
+    assert lines[9] == "    state progress deleted"
+    assert '    state user:theme = "light"' in lines
+    assert all(line.startswith(("#", "    ")) for line in lines[1:])
+
+
+def test_show_as_json_is_what_adk_reads(database: Path) -> None:
+    shown = lines_of("show", SESSION, database, "--app", APP, "--user", USER)
+
+    async def stored() -> list[Event]:
+        async with DatabaseSessionService(database) as service:
+            session = await service.get_session(APP, USER, SESSION)
+            assert session is not None
+            return session.events
+
+    assert [Event.model_validate_json(json.dumps(line["event"])) for line in shown] == asyncio.run(stored())
+    assert [line["seq"] for line in shown] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("arguments", READING, ids=lambda arguments: arguments[0])
+@pytest.mark.parametrize("more", [[], ["--json"]], ids=["text", "json"])
+def test_nothing_that_a_terminal_obeys_is_printed(arguments: list[str], more: list[str], database: Path) -> None:
+    hostile = "\x1b[2J\x07\x9b\u202e\r\x7f"
+
+    async def attack() -> None:
+        async with DatabaseSessionService(database) as service:
+            session = await service.create_session(f"app{hostile}", f"user{hostile}", f"s{hostile}s")
+            delta = {"progress": hostile, f"key{hostile}": 1}
+            event = Event(invocation_id="i", author=f"me{hostile}", actions=EventActions(state_delta=delta))
+            await service.append_event(session, event)
+
+    asyncio.run(attack())
+    if arguments[0] == "show":
+        arguments = ["show", f"s{hostile}s"]
+    done = run_sessiondb(*reading(arguments, database, *more))
+    assert done.returncode == 0, done.stderr
+    assert re.findall(r"[^\n\x20-\x7e]", done.stdout.replace("…", "")) == []
+
+
+def test_a_wrong_session_is_named_without_its_control_characters(database: Path) -> None:
+    done = run_sessiondb("show", "no\x1b[2Jone", database)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"Error: there is no session 'no\\x1b[2Jone' in {database}\n"
+
+
+def test_an_id_of_several_sessions_is_a_wrong_call_that_names_them(database: Path) -> None:
+    done = run_sessiondb("show", SESSION, database)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"--app '{APP}' --user 'other'" in done.stderr
+    assert f"--app '{APP}' --user '{USER}'" in done.stderr
+    assert run_sessiondb("show", SESSION, database, "--user", "other").returncode == 0
+
+
+def test_long_values_are_shortened_unless_all_is_asked_for(database: Path) -> None:
+    async def grow() -> None:
+        async with DatabaseSessionService(database) as service:
+            await service.update_keys("zoo", USER, "lonely", {"long": "x" * 5000})
+
+    asyncio.run(grow())
+    short = run_sessiondb("show", "lonely", database).stdout
+    assert len(short) < 1000
+    assert "--full shows all" in short
+    assert "x" * 5000 in run_sessiondb("show", "lonely", database, "--full").stdout
+
+
+@pytest.mark.parametrize(
+    ("key", "values"), [("progress", [1, 2, None]), ("user:theme", ["light"]), ("app:version", [2]), ("theme", [])]
+)
+def test_history_has_every_change_of_a_key(key: str, values: list[object], database: Path) -> None:
+    changes = lines_of("history", key, database)
+    assert [change["value"] for change in changes] == values
+    assert [change["deleted"] for change in changes] == [value is None for value in values]
+    assert all((change["session_id"], change["key"]) == (SESSION, key) for change in changes)
+    text = run_sessiondb("history", key, database).stdout.splitlines()
+    assert len(text) == len(values) + bool(values)
+
+
+def test_history_takes_only_what_is_asked_for(database: Path) -> None:
+    assert lines_of("history", "progress", database, "--user", "other") == []
+    assert len(lines_of("history", "progress", database, "--app", APP, "--user", USER, "--session", SESSION)) == 3
+    keys = ['we"ird', "$.a[0]", "a.b", "ключ"]
+
+    async def odd_keys() -> None:
+        async with DatabaseSessionService(database) as service:
+            await service.update_keys("zoo", USER, "lonely", dict.fromkeys(keys, 2**70))
+
+    asyncio.run(odd_keys())
+    for key in keys:
+        assert [change["value"] for change in lines_of("history", key, database)] == [2**70]
+
+
+def test_stats_watches_as_often_as_is_said(database: Path) -> None:
+    done = run_sessiondb("stats", database, "--watch", "--interval", "0.01", "--limit", "3", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [json.loads(line)["events"] for line in done.stdout.splitlines()] == [4, 4, 4]
+    text = run_sessiondb("stats", database, "--watch", "--interval", "0.01", "--limit", "2").stdout
+    assert text.count("state_keys") == 2
+
+
+def test_tail_shows_the_newest(database: Path) -> None:
+    assert [line["seq"] for line in lines_of("tail", database)] == [1, 2, 3, 4]
+    assert [line["seq"] for line in lines_of("tail", "-n", "2", database)] == [3, 4]
+    assert lines_of("tail", "-n", "0", database) == []
+    assert lines_of("tail", "--user", "other", database) == []
+    heads = [line for line in run_sessiondb("tail", database).stdout.splitlines() if line.startswith("#")]
+    assert len(heads) == 4
+    assert heads[-1].endswith(f"agent  {APP}/{USER}/{SESSION}")
+
+
+def following(database: Path, *options: str) -> subprocess.Popen[str]:
+    """``tail --follow`` in a process of its own, looking often."""
+    command = [sys.executable, "-m", "sessiondb", "tail", str(database), "--follow", "--interval", "0.01", "--json"]
+    return subprocess.Popen(
+        [*command, *options], cwd=PACKAGE_PARENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
+    )
+
+
+def test_tail_follows_what_is_written_and_ends_at_ctrl_c_with_0(database: Path) -> None:
+    with following(database, "-n", "1") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            assert json.loads(process.stdout.readline())["seq"] == 4
+
+            async def write() -> None:
+                for number in range(3):
+                    # Each turn is another service: opened, and closed with its log removed or left as may be.
+                    async with DatabaseSessionService(database) as service:
+                        await service.update_keys("zoo", USER, "lonely", {"number": number})
+
+            asyncio.run(write())
+            deltas = [json.loads(process.stdout.readline())["event"]["actions"]["state_delta"] for _ in range(3)]
+            assert deltas == [{"number": 0}, {"number": 1}, {"number": 2}]
+            process.send_signal(signal.SIGINT)
+            assert process.stdout.read() == ""
+            assert process.stderr.read() == ""
+            assert process.wait() == 0
+        finally:
+            process.kill()
+
+
+def test_tail_follows_one_session_and_ends_after_its_limit(database: Path) -> None:
+    with following(database, "-n", "1", "--limit", "3", "--session", SESSION) as process:
+        assert process.stdout is not None
+        try:
+            assert json.loads(process.stdout.readline())["seq"] == 4
+
+            async def write() -> None:
+                async with DatabaseSessionService(database) as service:
+                    await service.update_keys("zoo", USER, "lonely", {"number": 0})
+                    await service.update_keys(APP, USER, SESSION, {"number": 1})
+                    await service.update_keys(APP, USER, SESSION, {"number": 2})
+
+            asyncio.run(write())
+            assert [json.loads(line)["seq"] for line in process.stdout] == [5, 6]
+            assert process.wait() == 0
+        finally:
+            process.kill()
+
+
+def test_a_reader_that_leaves_is_no_traceback(database: Path) -> None:
+    with following(database) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            process.stdout.readline()
+            process.stdout.close()
+
+            async def write() -> None:
+                async with DatabaseSessionService(database) as service:
+                    await service.update_keys("zoo", USER, "lonely", {"number": 0})
+
+            asyncio.run(write())
+            assert process.stderr.read() == ""
+            assert process.wait() == 1
+        finally:
+            process.kill()
+
+
+def test_a_writer_that_begins_while_a_file_at_rest_is_read_is_noticed(database: Path) -> None:
+    async def write() -> None:
+        async with DatabaseSessionService(database) as service:
+            await service.update_keys("zoo", USER, "lonely", {"number": 0})
+
+    def read_meanwhile(browser: Browser) -> None:
+        with browser.snapshot():
+            assert len(list(browser.events())) == 4
+            # Closing the service moves its log into the file that is being read.
+            asyncio.run(write())
+
+    with Browser(database) as browser:
+        with pytest.raises(DatabaseBusyError, match="began to write"):
+            read_meanwhile(browser)
+        assert browser.has_changed()
+        assert not browser.has_changed()
+        with browser.snapshot():
+            assert len(list(browser.events())) == 5
+
+
+def test_a_file_that_is_taken_away_is_noticed(database: Path) -> None:
+    with Browser(database) as browser:
+        shutil.copy(database, database.with_name("copy"))
+        database.unlink()
+        with pytest.raises(FileLostError):
+            browser.has_changed()
+
+
+def test_a_snapshot_of_a_file_in_use_is_of_one_moment(database: Path) -> None:
+    async def write(service: DatabaseSessionService) -> None:
+        await service.update_keys("zoo", USER, "lonely", {"number": 0})
+
+    async def both() -> None:
+        async with DatabaseSessionService(database) as service:
+            await write(service)
+            with Browser(database) as browser:
+                with browser.snapshot():
+                    assert browser.last_row_id() == 5
+                    await write(service)
+                    assert browser.last_row_id() == 5
+                assert browser.has_changed()
+                assert browser.last_row_id() == 6
+
+    asyncio.run(both())
+
+
+def test_a_row_changed_by_hand_is_named_in_one_line(database: Path) -> None:
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("UPDATE adk_events SET content = '[1]' WHERE seq = 2")
+        connection.commit()
+    done = run_sessiondb("show", SESSION, database, "--user", USER)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: row 2 of adk_events (event 2 of session 'sess_abc'")
+    assert len(done.stderr.splitlines()) == 1
+    with Browser(database) as browser, pytest.raises(CorruptRowError):
+        [event.as_dict() for event in browser.events(Selection(APP))]
+
+
+@pytest.mark.parametrize("arguments", READING, ids=lambda arguments: arguments[0])
+@pytest.mark.parametrize("content", [b"", b"not a database at all, but long enough to look at" * 100, None])
+def test_what_is_no_database_of_sessiondb_is_refused_in_one_line(
+    arguments: list[str], content: bytes | None, tmp_path: Path, fingerprint: Look
+) -> None:
+    file = tmp_path / "notes"
+    if content is None:
+        with closing(sqlite3.connect(file)) as connection:
+            connection.execute("CREATE TABLE mine (x)")
+    else:
+        file.write_bytes(content)
+    before = fingerprint(tmp_path)
+    done = run_sessiondb(*reading(arguments, file))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert fingerprint(tmp_path) == before
+
+
+def test_a_newer_schema_is_refused(database: Path) -> None:
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA user_version=1000")
+    done = run_sessiondb("list", database)
+    assert done.returncode == 1
+    assert "schema version 1000" in done.stderr
