@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
-import threading
 import warnings
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -18,8 +17,9 @@ from google.adk.sessions import BaseSessionService, Session
 from google.adk.sessions.base_session_service import GetSessionConfig
 
 from sessiondb import codec, config
-from sessiondb.commands import AppendEvent, CreateSession, DeleteSession, Flush, Handle, UpdateKeys, Vacuum
+from sessiondb.commands import AppendEvent, CreateSession, DeleteSession, Flush, UpdateKeys, Vacuum
 from sessiondb.config import CacheMode, Durability, OnStale, ServiceOptions, StoreOptions
+from sessiondb.delta import EncodedDelta, encode_delta
 from sessiondb.errors import (
     AlreadyExistsError,
     ConfigurationError,
@@ -28,17 +28,16 @@ from sessiondb.errors import (
     SessionNotFoundError,
     StaleSessionError,
 )
+from sessiondb.handles import Handles, marker_of_revision
+from sessiondb.limits import check_key, check_text
 from sessiondb.listing import SessionList
 from sessiondb.log import logger
-from sessiondb.log_cache import CachedLog, LogCache, estimate_bytes
-from sessiondb.queries import CountEvents, GetSession, GetUserState, ListSessions, LogPosition, MeasureStore
-from sessiondb.records import EventRow, Outcome, SessionHead, SessionKey, SessionSnapshot, SessionSummary, Status
+from sessiondb.queries import CountEvents, GetUserState, ListSessions, MeasureStore
+from sessiondb.reading import LogHasGrownError, SessionReader, list_of
+from sessiondb.records import Outcome, SessionKey, Status
 from sessiondb.sqlite.backup import BackupReport
 from sessiondb.sqlite.store import SqliteStore, open_store
 from sessiondb.stats import Health, ServiceStats
-
-_INLINE_ROWS = 32
-"""A read of a cached log that turns out to find more new events than this goes to a reader's thread instead."""
 
 
 class DatabaseSessionService(BaseSessionService):
@@ -98,8 +97,8 @@ class DatabaseSessionService(BaseSessionService):
         self._options = ServiceOptions(on_stale, log_cache, log_cache_bytes)
         self._opened = open_store(config.resolve_path(path, uri), store_options)
         self._closed = False
-        self._cache = None if log_cache == "off" else LogCache(log_cache_bytes)
-        self._handles = _Handles()
+        self._reader = SessionReader(self._options)
+        self._handles = Handles()
         # A service that is dropped without close() gives up its file all the same.
         self._finalizer = weakref.finalize(self, _abandoned, self._opened, repr(self))
         self._finalizer.atexit = False
@@ -145,23 +144,20 @@ class DatabaseSessionService(BaseSessionService):
             InvalidInputError: If an id, key or value cannot be stored.
         """
         session_id = (_stripped(session_id) if session_id else "") or platform_uuid.new_uuid()
-        key = codec.check_key(app_name, user_id, session_id)
-        delta = codec.encode_delta(_checked_state(state))
+        key = check_key(app_name, user_id, session_id)
+        delta = encode_delta(_checked_state(state))
         time = platform_time.get_time()
         command = CreateSession(key, time, codec.timestamp_text(time), delta.stored)
         outcome: Outcome = await self._store.write(command)
         if outcome.status is Status.EXISTS:
             raise AlreadyExistsError(f"Session with id {session_id} already exists.")
-        if self._cache is not None:
-            # The first read of a new session has an entry to start from.
-            start = LogPosition(outcome.incarnation, 0, 0)
-            self._cache.put(key, CachedLog(start, [], complete=True, bytes=estimate_bytes(0, 0)))
+        self._reader.note_created(key, outcome.incarnation)
         return codec.build_session(
             key,
             codec.decode_state(key, outcome.session_state, outcome.user_state, outcome.app_state),
             [],
             time,
-            _marker(outcome.incarnation, outcome.revision),
+            marker_of_revision(outcome.incarnation, outcome.revision),
         )
 
     async def get_session(
@@ -188,29 +184,17 @@ class DatabaseSessionService(BaseSessionService):
         Raises:
             CorruptRowError: If a row of this session cannot be read.
         """
-        key = codec.check_key(app_name, user_id, _stripped(session_id))
-        wanted = _Wanted.of(config)
-        cached = None if self._cache is None else self._cache.get(key)
-        if wanted.newest == 0:
-            cached = None
-            query = GetSession(key, newest=0)
-            tiny = True
-        elif cached is not None and wanted.is_within(cached):
-            query = GetSession(key, known=cached.position, oldest=_INLINE_ROWS)
-            tiny = True
-        else:
-            cached = None
-            query = GetSession(key, newest=wanted.newest, since=wanted.since if wanted.newest is None else None)
-            tiny = False
-        if tiny:
+        key = check_key(app_name, user_id, _stripped(session_id))
+        plan = self._reader.plan(key, config)
+        if plan.tiny:
             try:
-                found = self._store.read_inline(query, self._assembler(query, cached, wanted))
-            except _LogHasGrownError:
+                found = self._store.read_inline(plan.query, functools.partial(self._reader.assemble, plan))
+            except LogHasGrownError:
                 found = None
             if found is not None:
                 return found[0]
-            query = replace(query, oldest=None)
-        return await self._store.read(query, self._assembler(query, cached, wanted))
+            plan = plan.for_a_thread()
+        return await self._store.read(plan.query, functools.partial(self._reader.assemble, plan))
 
     async def list_sessions(self, app_name: str | None = None, user_id: str | None = None) -> SessionList:
         """Lists sessions, the one updated last at the end.
@@ -223,20 +207,19 @@ class DatabaseSessionService(BaseSessionService):
             ADK's response, which is also a sequence of dicts, see :class:`~sessiondb.listing.SessionList`.
         """
         query = ListSessions(
-            None if app_name is None else codec.check_text("app_name", app_name),
-            None if user_id is None else codec.check_text("user_id", user_id),
+            None if app_name is None else check_text("app_name", app_name),
+            None if user_id is None else check_text("user_id", user_id),
         )
-        return await self._store.read(query, _listing)
+        return await self._store.read(query, list_of)
 
     async def delete_session(self, app_name: str, user_id: str, session_id: str) -> None:
         """Deletes a session with its events and its own state; does nothing if there is none.
 
         The state of its app and user stays.
         """
-        key = codec.check_key(app_name, user_id, _stripped(session_id))
+        key = check_key(app_name, user_id, _stripped(session_id))
         await self._store.write(DeleteSession(key))
-        if self._cache is not None:
-            self._cache.discard(key)
+        self._reader.note_deleted(key)
 
     async def append_event(self, session: Session, event: Event) -> Event:
         """Appends an event to a conversation, and applies its state delta.
@@ -259,8 +242,8 @@ class DatabaseSessionService(BaseSessionService):
             raise InvalidInputError(f"event must be an ADK Event, not {type(event).__name__}")
         if event.partial:
             return event
-        key = codec.check_key(session.app_name, session.user_id, session.id)
-        delta = codec.encode_delta(_checked_state(event.actions.state_delta))
+        key = check_key(session.app_name, session.user_id, session.id)
+        delta = encode_delta(_checked_state(event.actions.state_delta))
         record = codec.encode_event(event, delta)
 
         handle = None if self._options.on_stale == "append" else self._handles.take(session)
@@ -270,7 +253,7 @@ class DatabaseSessionService(BaseSessionService):
             if outcome is not None and outcome.status is Status.DONE:
                 # A handle knows of all that was committed through it, also of what is brought in line after this.
                 known = outcome if handle is None or handle.incarnation is None else handle
-                _apply(session, event, delta, _marker(known.incarnation, known.revision))
+                _apply(session, event, delta, marker_of_revision(known.incarnation, known.revision))
 
         try:
             outcome: Outcome = await self._store.write(AppendEvent(key, record, delta.stored, handle), bring_in_line)
@@ -297,8 +280,8 @@ class DatabaseSessionService(BaseSessionService):
             SessionNotFoundError: If the session does not exist.
             InvalidInputError: If a key or value cannot be stored.
         """
-        key = codec.check_key(app_name, user_id, _stripped(session_id))
-        encoded = codec.encode_delta(_checked_state(delta))
+        key = check_key(app_name, user_id, _stripped(session_id))
+        encoded = encode_delta(_checked_state(delta))
         event = Event(
             # ADK's own state updates from outside a run carry the user as author: any other name is taken for an
             # agent that has left.
@@ -313,7 +296,7 @@ class DatabaseSessionService(BaseSessionService):
 
     async def get_user_state(self, app_name: str, user_id: str) -> dict[str, Any]:
         """Returns what is stored for a user of an app, keys without ``user:``; ``{}`` if nothing is."""
-        query = GetUserState(codec.check_text("app_name", app_name), codec.check_text("user_id", user_id))
+        query = GetUserState(check_text("app_name", app_name), check_text("user_id", user_id))
         owner = SessionKey(app_name, user_id, "")
 
         def decode(state: str) -> dict[str, Any]:
@@ -337,7 +320,7 @@ class DatabaseSessionService(BaseSessionService):
 
     def get_event_count(self, app_name: str, user_id: str, session_id: str) -> int:
         """Counts the events of a session, 0 if there is none. Callable from any thread, which it blocks."""
-        return self._store.read_from_thread(CountEvents(codec.check_key(app_name, user_id, _stripped(session_id))))
+        return self._store.read_from_thread(CountEvents(check_key(app_name, user_id, _stripped(session_id))))
 
     def get_stats(self) -> ServiceStats:
         """Measures the database and the running service. Callable from any thread, which it blocks.
@@ -348,7 +331,7 @@ class DatabaseSessionService(BaseSessionService):
         store = self._store
         size = store.read_from_thread(MeasureStore())
         running = store.measure()
-        cache = self._cache
+        cache = self._reader.cache
         stats: dict[str, Any] = {
             "sessions": size.sessions,
             "events": size.events,
@@ -411,134 +394,8 @@ class DatabaseSessionService(BaseSessionService):
             raise ConfigurationError("a backup in memory would end with the process; give the path of a file")
         return await self._store.backup(target, overwrite=overwrite, progress=progress)
 
-    def _assembler(
-        self, query: GetSession, cached: CachedLog | None, wanted: _Wanted
-    ) -> Callable[[SessionSnapshot | None], Session | None]:
-        """Returns what makes a Session of the answer to ``query``, and keeps what it decoded for later reads."""
-        key = query.key
-        cache = self._cache
 
-        def assemble(snapshot: SessionSnapshot | None) -> Session | None:
-            if snapshot is None:
-                if cache is not None:
-                    cache.discard(key)
-                return None
-            head, rows = snapshot
-            if query.oldest is not None and len(rows) >= query.oldest:
-                raise _LogHasGrownError
-            known: CachedLog | None = None
-            if cached is not None and cached.position[:2] == (head.incarnation, head.log_epoch):
-                known = cached
-            log = _extended(known, rows, head, key, complete=wanted.has_first(rows) if cached is None else True)
-            if cache is not None and log is not known and query.newest != 0 and query.since is None:
-                cache.put(key, log)
-            events = wanted.of_log(log.events)
-            return codec.build_session(
-                key,
-                codec.decode_state(key, head.session_state, head.user_state, head.app_state),
-                [codec.copy_event(event) for event in events] if self._options.log_cache == "copy" else list(events),
-                head.update_time,
-                _marker(head.incarnation, head.revision),
-            )
-
-        return assemble
-
-
-class _LogHasGrownError(Exception):
-    """A log holds too much that is new to be read in the caller's thread; never leaves this module."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """Which events of a log a caller wants."""
-
-    newest: int | None
-    since: float | None
-
-    @classmethod
-    def of(cls, config: GetSessionConfig | None) -> _Wanted:
-        if config is None:
-            return _ALL
-        newest = config.num_recent_events
-        return cls(None if newest is None else min(newest, _MOST_ROWS), config.after_timestamp)
-
-    def is_within(self, cached: CachedLog) -> bool:
-        """Whether a cached log, and what came since, hold all of them."""
-        return cached.complete or (self.newest is not None and len(cached.events) >= self.newest)
-
-    def has_first(self, rows: Sequence[EventRow]) -> bool:
-        """Whether rows that were read for this hold the log from its first event on."""
-        if self.newest is None:
-            return self.since is None
-        return len(rows) < self.newest
-
-    def of_log(self, events: Sequence[Event]) -> Sequence[Event]:
-        """Picks them."""
-        if self.newest is not None:
-            events = events[-self.newest :] if self.newest else ()
-        if self.since is not None:
-            events = [event for event in events if event.timestamp >= self.since]
-        return events
-
-
-_ALL = _Wanted(None, None)
-
-_MOST_ROWS = 2**63 - 1
-"""The largest LIMIT that SQL can state."""
-
-
-class _Handles:
-    """The handles of Sessions with appends in flight, by the Session's identity."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._in_flight: dict[int, _InFlight] = {}
-
-    def take(self, session: Session) -> Handle:
-        """Returns the handle of a Session, the same one for all appends that overlap."""
-        with self._lock:
-            # An entry's Session is held by the append in flight, so no other can have the same identity.
-            entry = self._in_flight.get(id(session))
-            if entry is None:
-                entry = self._in_flight[id(session)] = _InFlight(_handle_of(session))
-            entry.appends += 1
-            return entry.handle
-
-    def give_back(self, session: Session) -> None:
-        """Ends one use of a handle."""
-        with self._lock:
-            entry = self._in_flight[id(session)]
-            entry.appends -= 1
-            if not entry.appends:
-                del self._in_flight[id(session)]
-
-
-class _InFlight:
-    __slots__ = ("appends", "handle")
-
-    def __init__(self, handle: Handle) -> None:
-        self.handle = handle
-        self.appends = 0
-
-
-_MARKER = "sessiondb"
-
-
-def _marker(incarnation: int | None, revision: int) -> str:
-    return f"{_MARKER}:{incarnation}:{revision}"
-
-
-def _handle_of(session: Session) -> Handle:
-    marker = codec.marker_of(session)
-    if marker is not None:
-        kind, _, numbers = marker.partition(":")
-        if kind == _MARKER:
-            incarnation, _, revision = numbers.partition(":")
-            return Handle(int(incarnation), int(revision), "")
-    return Handle(None, 0, session.events[-1].id if session.events else "")
-
-
-def _apply(session: Session, event: Event, delta: codec.EncodedDelta, marker: str) -> None:
+def _apply(session: Session, event: Event, delta: EncodedDelta, marker: str) -> None:
     """Brings a live Session, and the event, in line with what was stored."""
     if event.actions.state_delta:
         event.actions.state_delta = delta.event_delta
@@ -549,30 +406,6 @@ def _apply(session: Session, event: Event, delta: codec.EncodedDelta, marker: st
     session.events.append(event)
     session.last_update_time = event.timestamp
     codec.set_marker(session, marker)
-
-
-def _extended(
-    known: CachedLog | None, rows: Sequence[EventRow], head: SessionHead, key: SessionKey, *, complete: bool
-) -> CachedLog:
-    """Returns a cached log with the rows that came since, decoded."""
-    if known is not None and not rows:
-        return known
-    decoded = [codec.decode_event(row, key) for row in rows]
-    size = estimate_bytes(len(rows), sum(map(codec.row_characters, rows)))
-    position = LogPosition(head.incarnation, head.log_epoch, rows[-1].row_id if rows else 0)
-    if known is None:
-        return CachedLog(position, decoded, complete, size)
-    return CachedLog(position, [*known.events, *decoded], known.complete, known.bytes + size - estimate_bytes(0, 0))
-
-
-def _listing(summaries: Sequence[SessionSummary]) -> SessionList:
-    sessions = []
-    rows = []
-    for key, created_at, updated_at, head in summaries:
-        state = codec.decode_state(key, head.session_state, head.user_state, head.app_state)
-        sessions.append(codec.build_session(key, state, [], head.update_time, _marker(head.incarnation, head.revision)))
-        rows.append({**key._asdict(), "created_at": created_at, "updated_at": updated_at})
-    return SessionList.of(sessions, rows)
 
 
 def _stripped(session_id: str) -> str:
