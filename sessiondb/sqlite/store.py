@@ -27,7 +27,7 @@ from sessiondb.sqlite.connection import open_writer, prepare_file, translate
 from sessiondb.sqlite.readers import ReaderPool, reader_timeout
 from sessiondb.sqlite.writer import WriteQueue, WriterThread, WriteTicket, queue_full
 from sessiondb.stats import Health, StoreStats
-from sessiondb.waiting import ThreadWaiter, Ticket, waiter_for_task
+from sessiondb.waiting import ThreadWaiter, Ticket, settle, waiter_for_task
 
 AnswerT = TypeVar("AnswerT")
 ResultT = TypeVar("ResultT")
@@ -54,6 +54,8 @@ class SqliteStore:
         self._lock = threading.Lock()
         self._closing = threading.Lock()
         self._closed = False
+        # Set once nobody shares the store any more: it is closing, or closed.
+        self.ending = False
         self._engine: _Engine | None = _Engine(path, options)
 
     @property
@@ -183,13 +185,32 @@ class SqliteStore:
         Args:
             first: Whether this share is given up by this call; False only waits, if the store is closing.
         """
-        if (first and _give_up(self)) or self._closed:
-            # A limiter of its own: the loop's shared one may be used up by the host's own work.
-            await anyio.to_thread.run_sync(self.close, limiter=anyio.CapacityLimiter(1))
+        if first:
+            _give_up(self)
+        if not self.ending:
+            return
+        waiter = waiter_for_task()
+        ticket: Ticket[None, None] = Ticket(None, waiter)
+        # A thread of its own: the loop's shared ones may be used up by the host's own work.
+        threading.Thread(target=self._close_for, args=(ticket,), name="sessiondb-close", daemon=True).start()
+        try:
+            await waiter.wait()
+        except waiter.cancelled:
+            await waiter.wait_through_cancellation()
+            raise
+        ticket.result()
+
+    def _close_for(self, ticket: Ticket[None, None]) -> None:
+        try:
+            self.close()
+        except BaseException as error:  # noqa: BLE001  # reaches who waits
+            ticket.error = error
+        settle([ticket])
 
     def release_in_background(self) -> None:
         """As :meth:`release`, without waiting."""
-        if _give_up(self):
+        _give_up(self)
+        if self.ending:
             threading.Thread(target=self.close, name="sessiondb-close", daemon=True).start()
 
     def close(self, patience: float | None = None) -> None:
@@ -355,17 +376,17 @@ def open_store(path: Path | None, options: StoreOptions) -> SqliteStore:
         return store
 
 
-def _give_up(store: SqliteStore) -> bool:
-    """Gives up one share of a store; says whether it was the last."""
+def _give_up(store: SqliteStore) -> None:
+    """Gives up one share of a store; the last one ends it."""
     with _registry_lock:
         _shares[store] -= 1
         if _shares[store]:
-            return False
+            return
+        store.ending = True
         del _shares[store]
         for key, candidate in list(_stores.items()):
             if candidate is store:
                 del _stores[key]
-        return True
 
 
 def _job(query: Query[AnswerT], then: Callable[[AnswerT], ResultT]) -> Callable[[sqlite3.Connection], ResultT]:
