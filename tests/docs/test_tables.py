@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 import sessiondb
-from sessiondb import DatabaseSessionService, ServiceStats, codec, errors
+from sessiondb import DatabaseSessionService, ServiceStats, errors, limits
+from sessiondb.cli import main
 from sessiondb.sqlite import schema
 from tests.docs.markdown import README, ROOT, headings_of, tables_of
 
@@ -169,12 +170,17 @@ def test_the_figures_to_watch_exist() -> None:
 
 
 def test_the_limits_are_those_of_the_code() -> None:
-    assert codec.MAX_ID_BYTES == 4096
-    assert codec.MAX_EVENT_BYTES == 64 * 2**20
+    assert limits.MAX_ID_BYTES == 4096
+    assert limits.MAX_EVENT_BYTES == 64 * 2**20
     for page in (README, _DOCS / "concepts.md"):
         text = page.read_text(encoding="utf-8")
         assert "4,096 bytes" in text
         assert "64 MiB" in text
+
+
+def test_every_command_is_listed() -> None:
+    (rows,) = tables_of(_DOCS / "commands.md", "command")
+    assert sorted(name for name, _ in rows) == sorted(main.commands)
 
 
 def test_every_dependency_has_a_reason() -> None:
