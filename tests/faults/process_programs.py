@@ -101,6 +101,15 @@ def fork_workers(report: Report, *, path: str, workers: int, appends: int) -> No
     """
     service = DatabaseSessionService(path)
     forked = threading.Event()
+    writing = threading.Event()
+
+    async def warm_up() -> None:
+        # Libraries import and build what they need when it is first used, under locks that a fork would copy.
+        async with DatabaseSessionService(path + ".warm") as other:
+            await many_clients(other, ["warm"], 1, lambda *_: None)
+            await other.get_session(app_name=APP, user_id="user0", session_id="warm")
+
+    asyncio.run(warm_up())
 
     def acknowledge_to(acknowledged: dict[str, list[str]], session: str, event: str) -> None:
         acknowledged.setdefault(session, []).extend([event] if event else [])
@@ -109,6 +118,7 @@ def fork_workers(report: Report, *, path: str, workers: int, appends: int) -> No
         acknowledged: dict[str, list[str]] = {}
         await many_clients(service, names, appends, lambda *said: acknowledge_to(acknowledged, *said))
         if until_forked:
+            writing.set()
             session: Session | None = None
             first = appends
             while not forked.is_set():
@@ -122,6 +132,7 @@ def fork_workers(report: Report, *, path: str, workers: int, appends: int) -> No
 
     thread = threading.Thread(target=lambda: asyncio.run(serve(["parent-0", "parent-1"], until_forked=True)))
     thread.start()
+    writing.wait()
     children = []
     for number in range(workers):
         pid = os.fork()
