@@ -100,13 +100,13 @@ class ServiceStats(TypedDict):
     longest_commit_seconds: float
     """The same for the longest one."""
     checkpoints: int
-    """Times that the write-ahead log was moved into the database file and emptied."""
+    """Times that the whole write-ahead log was moved into the database file, so that it starts anew."""
     blocked_checkpoints: int
-    """Times that a reader or another program kept the log from being emptied."""
+    """Times that a reader or another program kept a checkpoint from finishing."""
     failed_checkpoints: int
     """Times that SQLite refused to checkpoint; no write fails by that."""
     wal_bytes: int
-    """Size of the write-ahead log, now."""
+    """Size of the write-ahead log's file, now. It keeps its length when it starts anew."""
     readers_in_use: int
     """Readers at work, now."""
     pending_reads: int

@@ -335,7 +335,7 @@ class WriterThread(threading.Thread):
         try:
             self.wal.checkpoint()
             maintenance.vacuum(self._connection, self._path)
-            self.wal.checkpoint()
+            self.wal.checkpoint(cut=True)
         except sqlite3.Error as error:
             ticket.error = self._failure(error, 1)
         except BaseException as error:  # noqa: BLE001  # reaches its caller, and the writer lives on
