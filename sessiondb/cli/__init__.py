@@ -11,7 +11,7 @@ from __future__ import annotations
 import click
 from typing_extensions import override
 
-from . import demo, history, listing, prune, show, stats, tail, vacuum
+from . import backup, check, demo, history, listing, prune, recover, show, stats, tail, vacuum
 from .output import safe_line
 
 _EPILOG = """\b
@@ -57,5 +57,5 @@ def main() -> None:
     """Durable sessions for Google ADK, in one SQLite file."""
 
 
-for _module in (demo, history, listing, prune, show, stats, tail, vacuum):
+for _module in (backup, check, demo, history, listing, prune, recover, show, stats, tail, vacuum):
     main.add_command(_module.command)

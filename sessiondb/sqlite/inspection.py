@@ -251,9 +251,19 @@ class _Inspection:
                 self._found.add("schema", f"{name} is not defined as it should be")
 
     def _check_pages(self) -> None:
-        for (problem,) in self._connection.execute(f"PRAGMA integrity_check({self._most:d})"):
-            if problem != "ok":
-                self._found.add("pages", problem)
+        try:
+            problems = self._connection.execute("SELECT * FROM pragma_integrity_check(?)", (self._most,)).fetchall()
+        except sqlite3.DatabaseError as error:
+            # It has stopped at a page that it cannot read, and sqlite3 drops what it had said until then. The first
+            # row, which tells of all pages, can be had without going on from there.
+            problems = self._connection.execute(
+                "SELECT * FROM pragma_integrity_check(?) LIMIT 1", (self._most,)
+            ).fetchall()
+            self._found.add("pages", f"not all rows can be compared with their indexes: {error}")
+        for (lines,) in problems:
+            for problem in lines.splitlines():
+                if problem != "ok" and not problem.startswith("*** "):
+                    self._found.add("pages", problem)
 
     def _check_references(self) -> None:
         for table, row_id, parent, _ in self._connection.execute("PRAGMA foreign_key_check"):

@@ -1,0 +1,63 @@
+"""``sessiondb backup``: a copy of a database that is in use."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .database import to_existing_path, to_path
+from .output import json_option, print_json, print_pairs
+
+if TYPE_CHECKING:
+    from sessiondb.sqlite.backup import BackupReport
+
+_EPILOG = """\b
+Examples:
+  sessiondb backup sessions.sqlite3 backups/monday.sqlite3
+  sessiondb backup sessions.sqlite3 latest.sqlite3 --overwrite
+"""
+
+
+@click.command("backup", epilog=_EPILOG)
+@click.argument("file", callback=to_existing_path)
+@click.argument("target", callback=to_path)
+@click.option("--overwrite", is_flag=True, help="Replace TARGET if it exists.")
+@json_option
+def command(file: Path, target: Path, overwrite: bool, as_json: bool) -> None:
+    """Copy FILE to TARGET, while services go on using it.
+
+    The copy is of one moment, is checked, and stands alone. TARGET appears when it is complete; if the command fails or
+    is interrupted, nothing is left.
+    """
+    report = asyncio.run(_back_up(file, target, overwrite=overwrite))
+    figures = {
+        "sessions": report.sessions,
+        "events": report.events,
+        "state_keys": report.state_keys,
+        "file_bytes": report.file_bytes,
+        "seconds": report.seconds,
+    }
+    if as_json:
+        print_json({"path": str(report.path), **figures})
+    else:
+        print_pairs(figures)
+
+
+async def _back_up(file: Path, target: Path, *, overwrite: bool) -> BackupReport:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from sessiondb import DatabaseSessionService
+
+    console = Console(stderr=True)
+    async with DatabaseSessionService(file) as service:
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+            copying = bar.add_task("copying", total=None)
+            return await service.backup(
+                target,
+                overwrite=overwrite,
+                progress=lambda done, total: bar.update(copying, completed=done, total=total),
+            )
