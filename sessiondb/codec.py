@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import operator
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from json.encoder import encode_basestring
 from typing import Any
@@ -114,15 +115,19 @@ def _where(row: EventRow, key: SessionKey) -> str:
     )
 
 
-def copy_event(event: Event) -> Event:
-    """Copies a decoded event: its own fields are the copy's, what they hold is shared."""
+def copy_events(events: Iterable[Event]) -> list[Event]:
+    """Copies decoded events: their own fields are the copies', what they hold is shared."""
     # model_copy() with less to find out: a decoded event is exactly an Event, without extras or private attributes.
-    clone = Event.__new__(Event)
-    object.__setattr__(clone, "__dict__", event.__dict__.copy())
-    object.__setattr__(clone, "__pydantic_fields_set__", event.__pydantic_fields_set__.copy())
-    object.__setattr__(clone, "__pydantic_extra__", None)
-    object.__setattr__(clone, "__pydantic_private__", None)
-    return clone
+    new, put = Event.__new__, object.__setattr__
+    copies = []
+    for event in events:
+        copy = new(Event)
+        put(copy, "__dict__", event.__dict__.copy())
+        put(copy, "__pydantic_fields_set__", event.__pydantic_fields_set__.copy())
+        put(copy, "__pydantic_extra__", None)
+        put(copy, "__pydantic_private__", None)
+        copies.append(copy)
+    return copies
 
 
 def row_characters(row: EventRow) -> int:

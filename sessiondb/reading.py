@@ -134,7 +134,7 @@ class SessionReader:
         return codec.build_session(
             key,
             codec.decode_state(key, head.session_state, head.user_state, head.app_state),
-            [codec.copy_event(event) for event in events] if self._copies else list(events),
+            codec.copy_events(events) if self._copies else list(events),
             head.update_time,
             marker_of_revision(head.incarnation, head.revision),
         )
