@@ -29,6 +29,7 @@ CALLS: dict[str, Call] = {
     "get_stats": lambda service: service.get_stats(),
     "health": lambda service: service.health(),
     "vacuum": lambda service: service.vacuum(),
+    "backup": lambda service: service.backup("never.sqlite3"),
 }
 
 
