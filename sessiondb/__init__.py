@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from sessiondb import errors
     from sessiondb.listing import SessionList
     from sessiondb.service import DatabaseSessionService
+    from sessiondb.sqlite.backup import BackupReport
     from sessiondb.stats import Health, ServiceStats
 
-__all__ = ["DatabaseSessionService", "Health", "ServiceStats", "SessionList", "errors"]
+__all__ = ["BackupReport", "DatabaseSessionService", "Health", "ServiceStats", "SessionList", "errors"]
 
 # ADK is slow to import, and parts of this package (the command line's help) do without it.
 _HOMES = {
+    "BackupReport": "sessiondb.sqlite.backup",
     "DatabaseSessionService": "sessiondb.service",
     "Health": "sessiondb.stats",
     "ServiceStats": "sessiondb.stats",

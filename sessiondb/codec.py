@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import operator
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from json.encoder import encode_basestring
@@ -28,6 +29,10 @@ from sessiondb.records import EventRecord, EventRow, SessionKey
 # JSON nested deeper than pydantic's parser allows (about 200 levels) could be written but never read again. Counting
 # brackets is far cheaper than parsing; only what has this many of them is parsed before it is accepted.
 _MAY_BE_TOO_DEEP = 100
+
+# The parser's limit is that of int() on text, sys.set_int_max_str_digits.
+_MOST_DIGITS = 4300
+_LONG_NUMBER = re.compile(rf"\d{{{_MOST_DIGITS}}}")
 
 _EVENT = TypeAdapter(Event)
 _CONTENT = TypeAdapter(types.Content)
@@ -282,8 +287,8 @@ def _may_be_unreadable(record: EventRecord) -> bool:
     for text in (record.content, record.actions, record.extra):
         if text is not None:
             brackets += text.count("[") + text.count("{")
-            # A null may stand for a NaN where a number is required.
-            if "null" in text:
+            # A null may stand for a NaN where a number is required, and numbers have a greatest length.
+            if "null" in text or (len(text) > _MOST_DIGITS and _LONG_NUMBER.search(text)):
                 return True
     return brackets >= _MAY_BE_TOO_DEEP
 
