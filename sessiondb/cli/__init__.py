@@ -11,7 +11,21 @@ from __future__ import annotations
 import click
 from typing_extensions import override
 
-from . import backup, check, demo, history, listing, prune, recover, show, stats, tail, vacuum
+from . import (
+    backup,
+    check,
+    demo,
+    exporting,
+    history,
+    importing,
+    listing,
+    prune,
+    recover,
+    show,
+    stats,
+    tail,
+    vacuum,
+)
 from .output import safe_line
 
 _EPILOG = """\b
@@ -57,5 +71,19 @@ def main() -> None:
     """Durable sessions for Google ADK, in one SQLite file."""
 
 
-for _module in (backup, check, demo, history, listing, prune, recover, show, stats, tail, vacuum):
+for _module in (
+    backup,
+    check,
+    demo,
+    exporting,
+    history,
+    importing,
+    listing,
+    prune,
+    recover,
+    show,
+    stats,
+    tail,
+    vacuum,
+):
     main.add_command(_module.command)

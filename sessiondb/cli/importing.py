@@ -1,0 +1,58 @@
+"""``sessiondb import``: sessions from JSON Lines."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+import click
+
+from .database import to_path
+from .output import json_option, print_json, print_pairs
+from .progress import progress
+
+_EPILOG = """\b
+Examples:
+  sessiondb import sessions.jsonl path/to/sessions.sqlite3
+  sessiondb import sessions.jsonl path/to/sessions.sqlite3 --skip-existing
+  sessiondb import - path/to/sessions.sqlite3 --json < sessions.jsonl
+"""
+
+
+@click.command("import", epilog=_EPILOG)
+@click.argument("source", metavar="IN", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@click.argument("target", metavar="DEST", callback=to_path)
+@click.option("--skip-existing", is_flag=True, help="Leave sessions alone that are in DEST; resumes an import.")
+@json_option
+def command(*, source: str, target: Path, skip_existing: bool, as_json: bool) -> None:
+    """Put the sessions that `sessiondb export` wrote to IN ("-": standard input) into DEST.
+
+    DEST is created if it is missing. A session comes with all its events or not at all; one that DEST
+    has ends the import, unless such are skipped. State of users and apps that DEST has stays.
+    """
+    from dataclasses import asdict
+
+    from sessiondb.sqlite.loading import Loader
+    from sessiondb.transfer import import_lines
+
+    with _lines(source) as lines, Loader(target) as loader, progress("imported lines") as advance:
+        try:
+            done = asdict(import_lines(lines, loader, skip_existing=skip_existing, advance=advance))
+        except UnicodeDecodeError as error:
+            raise click.ClickException(f"{source} is not UTF-8") from error
+    if as_json:
+        print_json(done)
+    else:
+        print_pairs(done)
+
+
+@contextmanager
+def _lines(source: str) -> Iterator[TextIO]:
+    if source == "-":
+        yield sys.stdin
+        return
+    with Path(source).open(encoding="utf-8") as opened:
+        yield opened
