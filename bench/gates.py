@@ -97,8 +97,13 @@ GATES: dict[str, Gate] = {
     "append_1": _gate(
         "p50", "append", {"clients": 1, "each": 200}, Task(RAW, "append_raw", {"batch": 1, "commits": 200})
     ),
-    # The in-memory service needs many appends to meet the busy thread's switch intervals at all.
-    "busy_64": _gate("per_second", "append", {"clients": 64, "each": 8, "busy": True}, each=60),
+    # The in-memory service runs alone: beside a busy thread its pace is a matter of luck in so short a time.
+    "busy_64": _gate(
+        "per_second",
+        "append",
+        {"clients": 64, "each": 8, "busy": True},
+        Task(MEMORY, "append", {"clients": 64, "each": 25}),
+    ),
     "get_10": _gate("p50", "get", {"events": 10, "times": 200}, times=50),
     "get_1000": _gate("p50", "get", {"events": 1000, "times": 20}, times=4),
     "turn_32": _gate("per_second", "turn", {"clients": 32, "each": 6, "rounds": _ROUNDS}, each=3),
@@ -170,7 +175,8 @@ def main() -> None:
             mutants = {mutant: GATES[name].of(mutant).measure(workers) for mutant in bound.mutants}
             for mutant, ratio in mutants.items():
                 print(f"  {mutant}: {ratio:.3g}, {'not noticed' if bound.holds(ratio) else 'noticed'}")
-            if "statement_per_row" in mutants and not statements_wait(workers):
+            unnoticed = mutants.get("statement_per_row")
+            if unnoticed is not None and bound.holds(unnoticed) and not statements_wait(workers):
                 print("  statement_per_row cannot be told here: other programs take every core; what it was is kept")
                 mutants["statement_per_row"] = bound.mutants["statement_per_row"]
             text = refresh(text, name, measured, mutants)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import math
 import os
+import random
 import shutil
 import statistics
 import subprocess
@@ -393,6 +395,69 @@ async def list_sessions(name: str, *, sessions: int, times: int) -> AsyncIterato
             return Sample(statistics.median(latencies), {"p50": statistics.median(latencies)})
 
         yield run
+
+
+# --- Size ------------------------------------------------------------------------------------------------------------
+
+
+@work
+async def fill(name: str, *, clients: int, chunk: int, per_session: int, reads: int) -> AsyncIterator[Round]:
+    """Fills a file: each round appends ``chunk`` events and reads ``reads`` sessions that are full already.
+
+    Conversations live as conversations do: ``clients`` are under way, and one that has ``per_session`` events makes
+    place for a new one.
+    """
+    with folder() as path:
+        async with SERVICES[name].open(path) as service:
+            peer = SERVICES[name]
+            numbers = itertools.count()
+            full: list[str] = []
+            open_sessions: list[tuple[Session, int]] = []
+            choice = random.Random(1)
+
+            async def append_some(lane: int, count: int, latencies: list[float], errors: list[Exception]) -> None:
+                handle, done = open_sessions[lane]
+                for _ in range(count):
+                    if done >= per_session:
+                        # The first of each lane began in its middle.
+                        if int(handle.id.removeprefix("s")) >= clients:
+                            full.append(handle.id)
+                        handle = await peer.create(service, workload.APP, workload.USER, f"s{next(numbers)}")
+                        done = 0
+                    event = workload.event()
+                    started = time.perf_counter()
+                    try:
+                        await service.append_event(handle, event)
+                    except peer.errors as error:
+                        errors.append(error)
+                    else:
+                        latencies.append(time.perf_counter() - started)
+                    done += 1
+                open_sessions[lane] = handle, done
+
+            async def run() -> Sample:
+                latencies: list[float] = []
+                errors: list[Exception] = []
+                started = time.perf_counter()
+                await asyncio.gather(
+                    *(append_some(lane, chunk // clients, latencies, errors) for lane in range(clients))
+                )
+                seconds = time.perf_counter() - started
+                sample = append_sample(latencies, seconds, len(errors), alone=False)
+                waits = []
+                for session_id in choice.sample(full, min(reads, len(full))):
+                    started = time.perf_counter()
+                    await read(service, session_id)
+                    waits.append(time.perf_counter() - started)
+                sample.figures["get"] = statistics.median(waits) if waits else math.nan
+                sample.figures["bytes"] = _file_bytes(path)
+                return sample
+
+            for lane in range(clients):
+                handle = await peer.create(service, workload.APP, workload.USER, f"s{next(numbers)}")
+                # They are at different points of their conversations, so that not all end at once.
+                open_sessions.append((handle, lane * per_session // clients))
+            yield run
 
 
 # --- Conversations ---------------------------------------------------------------------------------------------------
