@@ -129,6 +129,9 @@ def import_lines(
                 done.state_kept += _put_state(loader, line, scopes.Scope.USER)
             case "session":
                 key = check_key(*map(line.text, SessionKey._fields))
+                if key.session_id != key.session_id.strip():
+                    # The service strips ids, and would never find it.
+                    raise line.error("has a session id with spaces around it")
                 count = line.number("events")
                 remaining = source.take_events(count)
                 # Asked first, since reading what is to be skipped is far cheaper than turning it into events.
@@ -267,11 +270,12 @@ class _Source:
         self._lines = enumerate(lines, 1)
         self._advance = advance
 
+        self._next: _Line | None = None
+
     def take(self) -> _Line:
-        for number, text in self._lines:
-            self._advance(1)
-            return _Line(number, text)
-        raise TransferFormatError("the export ends early: its last line is missing")
+        line = self._next or self._read()
+        self._next = None
+        return line
 
     def take_events(self, count: int) -> Iterator[_Line]:
         for _ in range(count):
@@ -279,6 +283,16 @@ class _Source:
             if line.kind != "event":
                 raise line.error(f"is of type {line.kind!r} where an event belongs")
             yield line
+        # Looked at before the session is complete for whoever stores it.
+        self._next = self._read()
+        if self._next.kind == "event":
+            raise self._next.error("is one event more than its session is said to have")
+
+    def _read(self) -> _Line:
+        for number, text in self._lines:
+            self._advance(1)
+            return _Line(number, text)
+        raise TransferFormatError("the export ends early: its last line is missing")
 
 
 def _put_state(loader: Loader, line: _Line, scope: scopes.Scope) -> int:
