@@ -113,13 +113,7 @@ def import_lines(
         StorageError: If the database refuses.
     """
     source = _Source(lines, advance)
-    header = source.take()
-    if (header.kind, header.get("format")) != ("header", FORMAT):
-        raise TransferFormatError("line 1 is not the header of an export of sessiondb")
-    if header.get("version") != VERSION:
-        raise TransferFormatError(
-            f"the export has version {header.get('version')!r} of the format; this version of sessiondb knows {VERSION}"
-        )
+    _check_header(source.take())
     done = Imported()
     while (line := source.take()).kind != "end":
         match line.kind:
@@ -293,6 +287,15 @@ class _Source:
             self._advance(1)
             return _Line(number, text)
         raise TransferFormatError("the export ends early: its last line is missing")
+
+
+def _check_header(header: _Line) -> None:
+    if (header.kind, header.get("format")) != ("header", FORMAT):
+        raise TransferFormatError("line 1 is not the header of an export of sessiondb")
+    if header.get("version") != VERSION:
+        raise TransferFormatError(
+            f"the export has version {header.get('version')!r} of the format; this version of sessiondb knows {VERSION}"
+        )
 
 
 def _put_state(loader: Loader, line: _Line, scope: scopes.Scope) -> int:
