@@ -119,7 +119,11 @@ def fail_each_call(
         injected = shim.injected
         shim.disarm()
         agreed = clients.live == clients.acknowledged
-        stopped = bool(clients.unknown)
+        stopped = False
+        try:
+            await service.flush()
+        except WriterStoppedError:
+            stopped = True
         if stopped:
             await service.close()
             service = DatabaseSessionService(path, durability=durability)

@@ -123,7 +123,7 @@ def synchronous(mode: str) -> None:
 def passive_checkpoints() -> None:
     """Checkpoints do not take the write lock."""
 
-    def checkpoint(self: maintenance.WalKeeper) -> None:
+    def checkpoint(self: maintenance.WalKeeper, **_: Any) -> None:
         self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
         self.checkpoints += 1
 
