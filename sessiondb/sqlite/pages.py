@@ -1,8 +1,8 @@
 """Reads the rows of a damaged database from its pages, without SQLite, which stops at the first page it cannot follow.
 
-The file format is documented and fixed, see https://www.sqlite.org/fileformat2.html. No tree is walked: every leaf page
-of a table is read for itself, so that damage anywhere costs the rows of the damaged pages and no others. The
-write-ahead log is taken into account, frame by frame. Files are only read.
+The file format is documented and fixed, see https://www.sqlite.org/fileformat2.html. Every leaf page of a table is read for
+itself, whether or not a tree leads to it, so that damage anywhere costs the rows of the damaged pages and no others.
+The write-ahead log is taken into account, frame by frame. Files are only read.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ _WAL_MAGIC = 0x377F0682
 """The lowest bit says whether checksums are of big-endian words."""
 
 _TABLE_LEAF = 13
+_TABLE_INNER = 5
 _TREE_KINDS = {2: 12, 5: 12, 10: 8, 13: 8}
 """Kinds of pages of a tree, and the length of their header."""
 
@@ -56,7 +57,8 @@ class PageFile:
     Attributes:
         page_count: How many pages there are to look at.
         header_is_readable: Whether the file begins with the header of an SQLite database.
-        free_list_is_readable: Whether the free pages are known. If not, rows that were deleted may be found.
+        free: The free pages, which hold rows that were deleted; empty if their list is damaged.
+        deleted_may_return: Whether free pages cannot be told from others, neither by their list nor by the trees.
         skipped_frames: Frames of the log that are damaged; their pages are read as they were before.
     """
 
@@ -83,12 +85,15 @@ class PageFile:
             self.page_count = (
                 committed_pages or self._pages_by_header(first) or -(-self._database_size // self._page_size)
             )
-            self.free, self.free_list_is_readable = self._read_free_list(first)
+            self._overflow: set[int] = set()
+            self._suspects: set[int] = set()
+            known = self._read_free_list(first)
+            self.free = known or set()
+            self._leaves = self._walk_tables() if known is None else None
+            self.deleted_may_return = known is None and self._leaves is None
         except BaseException:
             self._files.close()
             raise
-        self._overflow: set[int] = set()
-        self._suspects: set[int] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -104,11 +109,11 @@ class PageFile:
             if number in self.free or (number - 1) * self._page_size == _LOCK_BYTE:
                 continue
             page = self._page(number)
-            start = 100 if number == 1 else 0
+            start = _start_of(number)
             kind = page[start] if page else None
             if page is None or not _is_sane(page, start, self._usable):
                 self._suspects.add(number)
-            elif kind == _TABLE_LEAF:
+            elif kind == _TABLE_LEAF and (self._leaves is None or number in self._leaves):
                 yield from self._rows_of(number, page, start)
 
     def unreadable_pages(self) -> list[int]:
@@ -178,10 +183,10 @@ class PageFile:
             offset += length
         return committed_pages
 
-    def _read_free_list(self, first: bytes) -> tuple[set[int], bool]:
-        """Returns the free pages, and whether they are known; none are, if the list is damaged anywhere."""
+    def _read_free_list(self, first: bytes) -> set[int] | None:
+        """Returns the free pages; None if their list is damaged anywhere."""
         if not self.header_is_readable:
-            return set(), False
+            return None
         free: list[int] = []
         trunk, count = struct.unpack_from(">2I", first, 32)
         while trunk != _NO_PAGE and len(free) < count:
@@ -195,8 +200,50 @@ class PageFile:
             free += struct.unpack_from(f">{leaves}I", page, 8)
         known = set(free)
         if len(free) != count or len(known) != count or not all(1 < number <= self.page_count for number in known):
-            return set(), False
-        return known, True
+            return None
+        return known
+
+    def _walk_tables(self) -> set[int] | None:
+        """Returns the leaf pages of all tables; None if a page that leads to some of them is damaged."""
+        leaves = self._walk(1) if self.header_is_readable else None
+        if leaves is None:
+            return None
+        for number in list(leaves):
+            page = self._page(number)
+            if page is None or not _is_sane(page, _start_of(number), self._usable):
+                return None
+            for row in self._rows_of(number, page, _start_of(number)):
+                if row.values[:1] == ("table",):
+                    found = self._walk(row.values[3])
+                    if found is None:
+                        return None
+                    leaves |= found
+        return leaves
+
+    def _walk(self, root: Value) -> set[int] | None:
+        """Returns the leaf pages of one table; all of them are on one level."""
+        level = [root] if isinstance(root, int) else []
+        while level:
+            children: list[int] = []
+            damaged = False
+            for number in level:
+                start = _start_of(number)
+                page = self._page(number) if 0 < number <= self.page_count else None
+                if page is None or not _is_sane(page, start, self._usable):
+                    damaged = True
+                elif page[start] == _TABLE_LEAF:
+                    return set(level)
+                elif page[start] == _TABLE_INNER:
+                    children += _children_of(page, start)
+                elif level == [root] and page[start]:
+                    # A table WITHOUT ROWID, which is kept as an index.
+                    return set()
+                else:
+                    damaged = True
+            if damaged:
+                return None
+            level = children
+        return None
 
     def _rows_of(self, number: int, page: bytes, start: int) -> Iterator[Row]:
         cells = struct.unpack_from(">H", page, start + 3)[0]
@@ -266,6 +313,18 @@ def _is_sane(page: bytes, start: int, usable: int) -> bool:
         pointers = struct.unpack_from(f">{cells}H", page, start + _TREE_KINDS[kind])
         return all(first <= pointer < usable for pointer in pointers)
     return kind == 0 and start == 0 and page.count(0) < len(page)
+
+
+def _start_of(number: int) -> int:
+    """Returns where the header of a page of a tree begins: on the first one, after that of the file."""
+    return 100 if number == 1 else 0
+
+
+def _children_of(page: bytes, start: int) -> list[int]:
+    cells = struct.unpack_from(">H", page, start + 3)[0]
+    pointers = struct.unpack_from(f">{cells}H", page, start + _TREE_KINDS[_TABLE_INNER])
+    last = _number(page, start + 8)
+    return [*(_number(page, pointer) for pointer in pointers if pointer + 4 <= len(page)), last]
 
 
 def _number(page: bytes, offset: int) -> int:

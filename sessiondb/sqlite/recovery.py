@@ -205,8 +205,8 @@ def _notes_on(pages: PageFile, passed_over: int) -> list[str]:
         notes.append(
             "the header of the file is damaged; a page size of 4096 bytes was assumed, or that of the log taken"
         )
-    if not pages.free_list_is_readable:
-        notes.append("the list of free pages is damaged; sessions and events that were deleted may have come back")
+    if pages.deleted_may_return:
+        notes.append("which pages are free cannot be told; sessions and events that were deleted may have come back")
     if pages.skipped_frames:
         notes.append(f"{pages.skipped_frames} pages of the write-ahead log are damaged; earlier versions were taken")
     if passed_over:

@@ -1,0 +1,1 @@
+"""Backup, check and recovery, on real files with real damage."""
