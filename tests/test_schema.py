@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from google.adk.sessions import Session
 from google.genai import types
 
 from sessiondb import DatabaseSessionService, errors
+from sessiondb.sqlite import schema
 
 pytestmark = pytest.mark.anyio
 
@@ -397,3 +399,62 @@ async def test_what_another_program_writes_in_between_is_kept(database_path: Pat
                 database_path, f"INSERT INTO adk_state VALUES ('my_app', NULL, NULL, 'APP', 'k{number}', '1', '')"
             )
         assert (await get(service)).state == {"own": 2, "app:k0": 1, "app:k1": 1, "app:k2": 1}
+
+
+# --- Creating the tables ----------------------------------------------------------------------------------------------
+
+
+class Interrupted(sqlite3.Connection):
+    """A connection that lets something happen right before it carries out a statement."""
+
+    before: Callable[[str], None] = staticmethod(lambda statement: None)
+
+    def execute(self, statement: str, /, *parameters: Any) -> sqlite3.Cursor:
+        self.before(statement)
+        return super().execute(statement, *parameters)
+
+
+def _connect(path: Path, before: Callable[[str], None]) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, factory=Interrupted)
+    connection.before = before
+    return connection
+
+
+def test_another_process_creates_the_tables_first(database_path: Path) -> None:
+    def let_another_be_first(statement: str) -> None:
+        if statement == "BEGIN IMMEDIATE":
+            with closing(sqlite3.connect(database_path, isolation_level=None)) as other:
+                schema.prepare(other, database_path)
+                other.execute("UPDATE sessiondb_meta SET value = 7")
+
+    with closing(_connect(database_path, let_another_be_first)) as connection:
+        schema.prepare(connection, database_path)
+        assert not connection.in_transaction
+    assert rows(database_path, "SELECT value FROM sessiondb_meta") == [(7,)]
+
+
+def test_tables_are_created_all_or_none(database_path: Path) -> None:
+    def fail(statement: str) -> None:
+        if "CREATE TRIGGER" in statement:
+            raise sqlite3.OperationalError("disk I/O error")
+
+    with closing(_connect(database_path, fail)) as connection:
+        with pytest.raises(sqlite3.OperationalError):
+            schema.prepare(connection, database_path)
+        assert not connection.in_transaction
+    assert rows(database_path, "SELECT count(*) FROM sqlite_schema") == [(0,)]
+    assert rows(database_path, "PRAGMA application_id") == [(0,)]
+
+
+def test_a_transaction_that_sqlite_has_ended_is_not_ended_twice(database_path: Path) -> None:
+    def end_and_fail(statement: str) -> None:
+        if "CREATE TRIGGER" in statement:
+            sqlite3.Connection.execute(connection, "ROLLBACK")
+            raise sqlite3.OperationalError("disk I/O error")
+
+    with (
+        closing(_connect(database_path, end_and_fail)) as connection,
+        pytest.raises(sqlite3.OperationalError, match="disk I/O error"),
+    ):
+        schema.prepare(connection, database_path)
+    assert rows(database_path, "SELECT count(*) FROM sqlite_schema") == [(0,)]
