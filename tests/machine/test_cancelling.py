@@ -109,7 +109,7 @@ class InTimeout(Running):
             self.cancelled = self._timeout.expired()
 
     def cancel(self) -> None:
-        if self._timeout.when() is None:
+        if self._timeout.when() is None and not self.finished.is_set():
             self._timeout.reschedule(0)
 
 

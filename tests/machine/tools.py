@@ -7,6 +7,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from os import PathLike
+from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
@@ -184,6 +185,22 @@ class HeldReader:
         self._open.set()
 
 
-def our_threads() -> list[threading.Thread]:
-    """The threads that services of this process run."""
-    return [thread for thread in threading.enumerate() if thread.name.startswith("sessiondb-")]
+def threads_of(service: DatabaseSessionService) -> list[threading.Thread]:
+    """The threads that an open service runs at this moment."""
+    engine = service._opened.engine
+    return [engine.writer, *engine.readers._threads]
+
+
+def alive(threads: Iterable[threading.Thread]) -> list[threading.Thread]:
+    """Those that have not ended."""
+    return [thread for thread in threads if thread.is_alive()]
+
+
+def move(source: Path, target: Path) -> None:
+    """Rename a file, as another program does."""
+    source.rename(target)
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file."""
+    return path.stat().st_size
