@@ -8,6 +8,7 @@ from google.adk.sessions import Session
 
 from sessiondb import codec
 from sessiondb.commands import Handle
+from sessiondb.forking import renew_after_fork
 
 
 class Handles:
@@ -16,6 +17,12 @@ class Handles:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._in_flight: dict[int, _InFlight] = {}
+        renew_after_fork(self)
+
+    def renew_in_child(self) -> None:
+        """Forgets the appends in flight: they belong to tasks of the parent."""
+        self._lock = threading.Lock()
+        self._in_flight = {}
 
     def take(self, session: Session) -> Handle:
         """Returns the handle of a Session, the same one for all appends that overlap."""

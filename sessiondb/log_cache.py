@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from google.adk.events import Event
 
+from sessiondb.forking import renew_after_fork
 from sessiondb.queries import LogPosition
 from sessiondb.records import SessionKey
 
@@ -48,6 +49,13 @@ class LogCache:
         self._limit = limit
         self._lock = threading.Lock()
         self._entries: OrderedDict[SessionKey, CachedLog] = OrderedDict()
+        self._bytes = 0
+        renew_after_fork(self)
+
+    def renew_in_child(self) -> None:
+        """Starts empty: a thread of the parent may have been at work in here."""
+        self._lock = threading.Lock()
+        self._entries = OrderedDict()
         self._bytes = 0
 
     @property

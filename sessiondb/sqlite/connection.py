@@ -156,6 +156,8 @@ def enter_wal_mode(connection: sqlite3.Connection, path: Path) -> None:
             f"{str(path)!r} cannot be kept in WAL mode (it stays in {mode!r}): WAL needs a local file system with shared"
             " memory, not a network mount"
         )
+    # SQLite makes the log's file at the first access after the switch, and FileIdentity is to find it.
+    connection.execute("PRAGMA schema_version").fetchone()
 
 
 def open_reader(path: Path, busy_timeout: float) -> sqlite3.Connection:

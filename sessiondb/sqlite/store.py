@@ -220,18 +220,21 @@ class SqliteStore:
             patience: How long to wait for the writer, in seconds; what is queued after that is answered with
                 ServiceClosedError. None: until it is done.
         """
-        with self._lock:
-            self._closed = True
-            engine, self._engine = self._engine, None
-        # Held until all is done, so that whoever closes as well waits for it too.
+        # Held until all is done, so that whoever closes as well, or forks, waits for it.
         with self._closing:
+            with self._lock:
+                self._closed = True
+                engine, self._engine = self._engine, None
             if engine is not None:
                 engine.close(patience)
             if self._folder is not None and os.getpid() == self._folder_owner:
                 shutil.rmtree(self._folder, ignore_errors=True)
+        with _registry_lock:
+            _ending.discard(self)
 
     def suspend(self) -> None:
-        """Gives up the file while the process forks."""
+        """Gives up the file while the process forks; waits for a close that is under way."""
+        self._closing.acquire()
         self._lock.acquire()
         if self._engine is not None:
             self._engine.suspend()
@@ -241,6 +244,7 @@ class SqliteStore:
         if self._engine is not None:
             self._engine.resume()
         self._lock.release()
+        self._closing.release()
 
     def start_over(self) -> None:
         """Forgets, in a forked child, the threads and locks that exist in the parent only."""
@@ -334,6 +338,9 @@ class _Engine:
 _registry_lock = threading.RLock()
 _stores: dict[tuple[int, int], SqliteStore] = {}
 _shares: dict[SqliteStore, int] = {}
+# Stores that nobody shares any more, until they are closed: a fork must wait for them.
+_ending: set[SqliteStore] = set()
+_suspended: list[SqliteStore] = []
 
 
 def open_store(path: Path | None, options: StoreOptions) -> SqliteStore:
@@ -383,6 +390,7 @@ def _give_up(store: SqliteStore) -> None:
         if _shares[store]:
             return
         store.ending = True
+        _ending.add(store)
         del _shares[store]
         for key, candidate in list(_stores.items()):
             if candidate is store:
@@ -401,21 +409,26 @@ def _before_fork() -> None:
     # SQLite's locks belong to the process, and its bookkeeping of them would be copied into the child, where it is
     # wrong: a child could then commit into a log that the parent has removed. So no file is open while forking.
     _registry_lock.acquire()
-    for store in _stores.values():
+    _suspended[:] = [*_stores.values(), *_ending]
+    for store in _suspended:
         store.suspend()
 
 
 def _after_fork_in_parent() -> None:
-    for store in _stores.values():
+    for store in _suspended:
         store.resume()
+    _suspended.clear()
     _registry_lock.release()
 
 
 def _after_fork_in_child() -> None:
     global _registry_lock  # noqa: PLW0603  # the parent's is held by a thread that is not here
     _registry_lock = threading.RLock()
-    for store in _stores.values():
+    for store in _suspended:
         store.start_over()
+    _suspended.clear()
+    # The parent's to close.
+    _ending.clear()
 
 
 def _at_exit() -> None:
