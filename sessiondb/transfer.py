@@ -70,10 +70,12 @@ def export_lines(browser: Browser, selection: Selection = EVERYTHING, session_id
         DatabaseBusyError: As :meth:`Browser.snapshot` does, at the end.
     """
     with browser.snapshot():
-        yield _line(type="header", format=FORMAT, version=VERSION, created_at=timestamp_text(_now()))
+        yield _line(type="header", format=FORMAT, version=VERSION, created_at=now_text())
         if session_ids:
             chosen = {
-                key for session_id in session_ids for key in browser.keys(selection._replace(session_id=session_id))
+                key
+                for session_id in session_ids
+                for key in browser.session_keys(selection._replace(session_id=session_id))
             }
             owners = sorted({key[:2] for key in chosen})
             for app_name in sorted({app_name for app_name, _ in owners}):
@@ -84,7 +86,7 @@ def export_lines(browser: Browser, selection: Selection = EVERYTHING, session_id
         else:
             yield from _scope_lines(browser.app_state(selection))
             yield from _scope_lines(browser.user_state(selection))
-            keys = browser.keys(selection)
+            keys = browser.session_keys(selection)
         sessions = 0
         for key in keys:
             sessions += 1
@@ -178,7 +180,7 @@ def _session_lines(browser: Browser, key: SessionKey) -> Iterator[str]:
         **key._asdict(),
         created_at=row.created_at,
         update_time=row.update_time,
-        state=_values(browser.session_state(key)),
+        state=decode_values(browser.session_state(key)),
         events=browser.count_events(key),
     )
     revision = 0
@@ -192,10 +194,15 @@ def _session_lines(browser: Browser, key: SessionKey) -> Iterator[str]:
 def _scope_lines(rows: Iterable[StateRow]) -> Iterator[str]:
     for (app_name, user_id), keys in groupby(rows, lambda row: row[:2]):
         owner = {"type": "app_state"} if user_id is None else {"type": "user_state", "user_id": user_id}
-        yield _line(**owner, app_name=app_name, state=_values(keys))
+        yield _line(**owner, app_name=app_name, state=decode_values(keys))
 
 
-def _values(rows: Iterable[StateRow]) -> dict[str, Any]:
+def decode_values(rows: Iterable[StateRow]) -> dict[str, Any]:
+    """Decodes rows of state.
+
+    Raises:
+        CorruptRowError: If a value is not JSON.
+    """
     values = {}
     for row in rows:
         try:
@@ -211,8 +218,9 @@ def _line(**members: Any) -> str:
     return json.dumps(members, separators=(",", ":"))
 
 
-def _now() -> float:
-    return datetime.now(UTC).timestamp()
+def now_text() -> str:
+    """Returns this moment as the tables keep one."""
+    return timestamp_text(datetime.now(UTC).timestamp())
 
 
 class _Line:
@@ -302,7 +310,7 @@ def _put_state(loader: Loader, line: _Line, scope: scopes.Scope) -> int:
     app_name = check_text("app_name", line.text("app_name"))
     user_id = check_text("user_id", line.text("user_id")) if scope is scopes.Scope.USER else None
     state = encode_state(scope, line.mapping("state"))
-    return loader.put_scope_state(app_name, user_id, state, timestamp_text(_now()))
+    return loader.put_scope_state(app_name, user_id, state, now_text())
 
 
 def _new_session(key: SessionKey, line: _Line) -> NewSession:

@@ -56,7 +56,7 @@ def command(
     selection = Selection(app_name, user_id)
     with Browser(file) as browser, _opened(output) as out, progress("exported lines") as advance:
         for session_id in session_ids:
-            if not any(True for _ in browser.keys(selection._replace(session_id=session_id))):
+            if not any(True for _ in browser.session_keys(selection._replace(session_id=session_id))):
                 raise click.ClickException(safe_line(f"there is no session {session_id!r} in {file}"))
         for line in export_lines(browser, selection, session_ids):
             out.write(line + "\n")

@@ -39,7 +39,7 @@ def command(
     from sessiondb.sqlite.browsing import Browser, Selection
 
     with Browser(file) as browser, browser.snapshot():
-        found = list(islice(browser.keys(Selection(app_name, user_id, session_id)), _NAMED + 1))
+        found = list(islice(browser.session_keys(Selection(app_name, user_id, session_id)), _NAMED + 1))
         if not found:
             raise click.ClickException(f"there is no session {session_id!r} in {file}")
         if len(found) > 1:

@@ -219,7 +219,7 @@ class Browser:
         for app_name, user_id, session_id, *rest in self._rows(statement, selection, parameters):
             yield SessionRow(SessionKey(app_name, user_id, session_id), *rest)
 
-    def keys(self, selection: Selection = EVERYTHING) -> Iterator[SessionKey]:
+    def session_keys(self, selection: Selection = EVERYTHING) -> Iterator[SessionKey]:
         """Lists the keys of sessions in their own order."""
         statement = f"{_KEYS} {_where(selection)} ORDER BY app_name, user_id, session_id"
         return map(SessionKey._make, self._rows(statement, selection))

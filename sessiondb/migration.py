@@ -1,0 +1,479 @@
+"""Whole databases from ADK's own session services to sessiondb, and back.
+
+A source is only read. A session is carried completely or not at all, so a migration that was interrupted is resumed by
+starting it again. In the end source and target are compared, session by session and event by event.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import groupby, pairwise, zip_longest
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+from urllib.parse import quote
+
+from google.adk.events import Event
+from google.adk.sessions import InMemorySessionService
+from pydantic import ValidationError
+
+from sessiondb import scopes
+from sessiondb.codec import decode_event, encode_event, timestamp_text
+from sessiondb.delta import encode_delta
+from sessiondb.errors import ConfigurationError, CorruptRowError, InvalidInputError, SessionDBError
+from sessiondb.limits import check_key, check_text
+from sessiondb.records import EventRecord, EventRow, SessionKey
+from sessiondb.sqlite.adk_files import AdkEvent, AdkFile, AdkFileWriter, AdkSession, Layout
+from sessiondb.sqlite.browsing import Browser, Selection
+from sessiondb.sqlite.loading import Loader, NewEvent, NewSession
+from sessiondb.transfer import decode_values, encode_state, now_text
+
+Advance = Callable[[int], object]
+"""Told how many sessions were carried, or compared, since it was last told."""
+
+
+class MigrationError(SessionDBError):
+    """A migration cannot be begun."""
+
+
+@dataclass(slots=True)
+class MigrationReport:
+    """What a migration did.
+
+    Attributes:
+        sessions: Sessions that were carried.
+        events: Their events.
+        present: Sessions that the target had already; they are compared like the others.
+        verified: Sessions that are equal in source and target.
+        notes: What is there in another form, as a target of this kind keeps it.
+        failures: What is not there, or differs.
+    """
+
+    sessions: int = 0
+    events: int = 0
+    present: int = 0
+    verified: int = 0
+    notes: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+
+class _SourceSession(NamedTuple):
+    key: SessionKey
+    create_time: float
+    update_time: float
+    state: dict[str, Any] | None
+    """None if it is not a JSON object."""
+
+
+class _Place(Protocol):
+    """Where sessions are: read in the same way wherever that is."""
+
+    def snapshot(self) -> AbstractContextManager[None]: ...
+
+    def sessions(self) -> Iterator[_SourceSession]: ...
+
+    def events(self, key: SessionKey) -> Iterator[Event]: ...
+
+    def scope_states(self) -> Iterator[tuple[str, str | None, dict[str, Any]]]: ...
+
+
+def migrate_adk_file(source: Path, target: Path, *, advance: Advance = lambda _: None) -> MigrationReport:
+    """Carries what one of ADK's services keeps in an SQLite file to a database of sessiondb.
+
+    Args:
+        source: The file of a ``SqliteSessionService``, or of a ``DatabaseSessionService``. Events that the latter
+            pickled (schema 0) are read by ADK's own migration, which lets through nothing but ADK's classes.
+        target: The database, created if it is missing.
+        advance: Told about sessions that were carried or compared.
+
+    Raises:
+        MigrationError: If ADK's own migration is needed and fails.
+        UnsupportedDatabaseError: If the source is not a file of ADK's services, or the target not one of sessiondb.
+        StorageError: If a file cannot be read or written.
+    """
+    _check_apart(source, target)
+    report = MigrationReport()
+    with AdkFile(source) as file:
+        if file.layout is not Layout.PICKLED:
+            _carry(_AdkPlace(file), target, report, advance)
+            return report
+        events = file.count_events()
+    with _unpickled(source) as converted, AdkFile(converted) as file:
+        if (carried := file.count_events()) != events:
+            report.failures.append(f"ADK's own migration could not read {events - carried} of {events} events")
+        _carry(_AdkPlace(file), target, report, advance)
+    return report
+
+
+def migrate_memory(
+    source: InMemorySessionService, target: Path, *, advance: Advance = lambda _: None
+) -> MigrationReport:
+    """Carries what an in-memory service holds to a database of sessiondb.
+
+    Blocks. Call it while no agent runs: the service has no snapshots.
+
+    Args:
+        source: The service; it is left as it is.
+        target: The database, created if it is missing. A service may have it open.
+        advance: Told about sessions that were carried or compared.
+
+    Raises:
+        StorageError: If the database cannot be written.
+    """
+    report = MigrationReport()
+    _carry(_MemoryPlace(source), target, report, advance)
+    return report
+
+
+def migrate_to_adk_sqlite(source: Path, target: Path, *, advance: Advance = lambda _: None) -> MigrationReport:
+    """Carries a database of sessiondb to a file of ADK's ``SqliteSessionService``.
+
+    Args:
+        source: The database.
+        target: The file, created if it is missing.
+        advance: Told about sessions that were carried or compared.
+
+    Raises:
+        MigrationError: If ADK's service cannot be imported.
+        UnsupportedDatabaseError: If the source is not a database of sessiondb, or the target another kind of file.
+        StorageError: If a file cannot be read or written.
+    """
+    _check_apart(source, target)
+    try:
+        from google.adk.sessions.sqlite_session_service import CREATE_SCHEMA_SQL  # noqa: PLC0415  # needs aiosqlite
+    except ImportError as error:
+        raise MigrationError(f"ADK's SqliteSessionService cannot be imported: {error}") from error
+    report = MigrationReport()
+    with Browser(source) as browser:
+        place = _DatabasePlace(browser)
+        with place.snapshot():
+            with AdkFileWriter(target, CREATE_SCHEMA_SQL) as writer:
+                for app_name, user_id, state in place.scope_states():
+                    writer.put_scope_state(app_name, user_id, json.dumps(state), _NO_TIME)
+                for session in place.sessions():
+                    _put_into_adk(writer, session, place, report)
+                    advance(1)
+            with AdkFile(target) as file:
+                _compare(place, _AdkPlace(file), report, advance)
+    return report
+
+
+# ADK reads back no time of a user's or an app's state.
+_NO_TIME = 0.0
+
+_NO_STATE = "its state is not a JSON object"
+
+
+def _check_apart(source: Path, target: Path) -> None:
+    if target.exists() and source.samefile(target):
+        raise ConfigurationError(f"{str(source)!r} cannot be migrated into itself; name another file")
+
+
+@contextmanager
+def _unpickled(source: Path) -> Iterator[Path]:
+    """Has ADK convert a file of schema 0; gives one of schema 1, which is removed in the end."""
+    try:
+        from google.adk.sessions.migration import migration_runner  # noqa: PLC0415  # needs SQLAlchemy
+    except ImportError as error:
+        raise MigrationError(
+            f"events are pickled in {str(source)!r}; ADK's own migration reads them, and needs SQLAlchemy: {error}"
+        ) from error
+    with tempfile.TemporaryDirectory(prefix="sessiondb-") as folder:
+        converted = Path(folder) / "converted.sqlite3"
+        try:
+            migration_runner.upgrade(f"sqlite:///file:{quote(str(source))}?mode=ro&uri=true", f"sqlite:///{converted}")
+        except RuntimeError as error:
+            raise MigrationError(f"ADK's own migration of {str(source)!r} failed: {error}") from error
+        yield converted
+
+
+def _carry(source: _Place, target: Path, report: MigrationReport, advance: Advance) -> None:
+    with source.snapshot():
+        with Loader(target) as loader:
+            for app_name, user_id, state in source.scope_states():
+                _put_scope_state(loader, app_name, user_id, state, report)
+            for session in source.sessions():
+                _put_session(loader, session, source, report)
+                advance(1)
+        with Browser(target) as browser:
+            place = _DatabasePlace(browser)
+            with place.snapshot():
+                _compare(source, place, report, advance)
+
+
+def _put_scope_state(
+    loader: Loader, app_name: str, user_id: str | None, state: dict[str, Any], report: MigrationReport
+) -> None:
+    scope, owner = (
+        (scopes.Scope.APP, f"app {app_name!r}")
+        if user_id is None
+        else (
+            scopes.Scope.USER,
+            f"user {user_id!r} of app {app_name!r}",
+        )
+    )
+    try:
+        check_text("app_name", app_name)
+        check_text("user_id", user_id or "")
+        encoded = encode_state(scope, state)
+    except InvalidInputError as error:
+        report.failures.append(f"the state of {owner} was not carried: {error}")
+        return
+    _note_nulls(owner, state, report)
+    if kept := loader.put_scope_state(app_name, user_id, encoded, now_text()):
+        report.failures.append(f"{kept} keys of {owner} have another value in the target, which stays")
+
+
+def _put_session(loader: Loader, session: _SourceSession, source: _Place, report: MigrationReport) -> None:
+    count = 0
+
+    def events() -> Iterator[NewEvent]:
+        nonlocal count
+        for event in source.events(session.key):
+            count += 1
+            yield NewEvent(_as_record(event), advances=True)
+
+    try:
+        if session.state is None:
+            raise _UnreadableError(_NO_STATE)
+        key = check_key(*session.key)
+        if key.session_id != key.session_id.strip():
+            raise InvalidInputError("its id has spaces around it, which sessiondb strips")
+        new = NewSession(
+            key,
+            timestamp_text(session.create_time),
+            timestamp_text(session.update_time),
+            session.update_time,
+            encode_state(scopes.Scope.SESSION, session.state),
+        )
+        if loader.holds(key) or not loader.put(new, events()):
+            report.present += 1
+            return
+    except (InvalidInputError, _UnreadableError) as error:
+        report.failures.append(f"{_named(session.key)} was not carried: {error}")
+        return
+    report.sessions += 1
+    report.events += count
+    _note_nulls(_named(key), session.state, report)
+
+
+def _put_into_adk(writer: AdkFileWriter, session: _SourceSession, source: _Place, report: MigrationReport) -> None:
+    count = 0
+
+    def events() -> Iterator[AdkEvent]:
+        nonlocal count
+        for event in source.events(session.key):
+            count += 1
+            yield AdkEvent(event.id, event.invocation_id, event.timestamp, event.model_dump_json(exclude_none=True))
+
+    head = AdkSession(session.key, session.create_time, session.update_time, json.dumps(session.state))
+    try:
+        left_out = writer.put(head, events())
+    except CorruptRowError as error:
+        report.failures.append(f"{_named(session.key)} was not carried: {error}")
+        return
+    if left_out is None:
+        report.present += 1
+        return
+    report.sessions += 1
+    report.events += count - len(left_out)
+    if left_out:
+        report.failures.append(
+            f"{len(left_out)} events of {_named(session.key)} were not carried: ADK keeps one event of an id"
+        )
+    backward = sum(later.timestamp < earlier.timestamp for earlier, later in pairwise(source.events(session.key)))
+    if backward:
+        report.notes.append(
+            f"{backward} events of {_named(session.key)} are dated before the one they follow: ADK sorts by date"
+        )
+
+
+def _compare(source: _Place, target: _Place, report: MigrationReport, advance: Advance) -> None:
+    """Compares what the source holds with what the target holds; whatever else the target holds is not looked at."""
+    in_target = target.sessions()
+    found = next(in_target, None)
+    for session in source.sessions():
+        # Both are in the order of their keys, so neither has to be kept.
+        while found is not None and found.key < session.key:
+            found = next(in_target, None)
+        if found is None or found.key != session.key:
+            if not any(failure.startswith(_named(session.key)) for failure in report.failures):
+                report.failures.append(f"{_named(session.key)} is missing in the target")
+        elif differences := list(_differences(session, found, source, target, report)):
+            report.failures.append(f"{_named(session.key)} differs: {'; '.join(differences)}")
+        else:
+            report.verified += 1
+        advance(1)
+
+
+def _differences(
+    session: _SourceSession, found: _SourceSession, source: _Place, target: _Place, report: MigrationReport
+) -> Iterator[str]:
+    if session.update_time != found.update_time:
+        yield "the time of the last update"
+    is_coerced = False
+    if session.state is None or found.state is None:
+        yield _NO_STATE
+    elif _without_nulls(session.state) != _without_nulls(found.state):
+        is_coerced = _as_stored(session.state) == found.state
+        if not is_coerced:
+            yield "the state"
+    try:
+        difference, coerced = _compare_logs(source.events(session.key), target.events(session.key))
+    except (_UnreadableError, CorruptRowError, InvalidInputError) as error:
+        yield str(error)
+        return
+    if difference:
+        yield difference
+    if is_coerced or coerced:
+        report.notes.append(f"{_named(session.key)} holds values that JSON has not; they are stored as ADK stores them")
+
+
+def _compare_logs(source: Iterator[Event], target: Iterator[Event]) -> tuple[str | None, int]:
+    """Returns how two logs differ, None if they do not, and how many events are equal once their values are JSON."""
+    in_source = in_target = unequal = coerced = 0
+    for expected, event in zip_longest(source, target):
+        in_source += expected is not None
+        in_target += event is not None
+        if expected is None or event is None or event == expected:
+            continue
+        if _as_record(event) == _as_record(expected):
+            coerced += 1
+        else:
+            unequal += 1
+    if in_source != in_target:
+        return f"{in_source} events in the source, {in_target} in the target", coerced
+    return (f"{unequal} of {in_source} events" if unequal else None), coerced
+
+
+def _as_stored(state: dict[str, Any]) -> dict[str, Any]:
+    return {name: json.loads(text) for name, text in json.loads(encode_state(scopes.Scope.SESSION, state)).items()}
+
+
+def _as_record(event: Event) -> EventRecord:
+    return encode_event(event, encode_delta(event.actions.state_delta))
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(text)
+    except (TypeError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _without_nulls(state: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in state.items() if value is not None}
+
+
+def _note_nulls(owner: str, state: dict[str, Any], report: MigrationReport) -> None:
+    nulls = len(state) - len(_without_nulls(state))
+    if nulls:
+        report.notes.append(f"{nulls} keys of {owner} hold None: sessiondb has no such keys, and they read as None")
+
+
+def _named(key: SessionKey) -> str:
+    return f"session {key.session_id!r} of user {key.user_id!r}, app {key.app_name!r}"
+
+
+class _UnreadableError(Exception):
+    """Something of a session is not what it should be; never leaves this module."""
+
+
+class _AdkPlace:
+    """A file of one of ADK's services."""
+
+    def __init__(self, file: AdkFile) -> None:
+        self._file = file
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        return self._file.snapshot()
+
+    def sessions(self) -> Iterator[_SourceSession]:
+        for key, create_time, update_time, state in self._file.sessions():
+            yield _SourceSession(key, create_time, update_time, _object(state))
+
+    def events(self, key: SessionKey) -> Iterator[Event]:
+        for row in self._file.events(key):
+            try:
+                yield self._event(row)
+            except (ValidationError, ValueError, TypeError) as error:
+                raise _UnreadableError(
+                    f"event {row.event_id!r} cannot be read as an event ({type(error).__name__})"
+                ) from None
+
+    def scope_states(self) -> Iterator[tuple[str, str | None, dict[str, Any]]]:
+        for app_name, user_id, state in self._file.scope_states():
+            yield app_name, user_id, _object(state) or {}
+
+    def _event(self, row: AdkEvent) -> Event:
+        if self._file.layout is Layout.SQLITE:
+            return Event.model_validate_json(row.data or "")
+        # As ADK's service puts it together: some columns count for more than the JSON.
+        fields = json.loads(row.data or "{}")
+        time = fields.get("timestamp", row.time)
+        return Event.model_validate(
+            {**fields, "id": row.event_id, "invocation_id": row.invocation_id, "timestamp": time}
+        )
+
+
+class _DatabasePlace:
+    """A database of sessiondb."""
+
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        return self._browser.snapshot()
+
+    def sessions(self) -> Iterator[_SourceSession]:
+        for key in self._browser.session_keys():
+            (row,) = self._browser.sessions(Selection(*key))
+            state = decode_values(self._browser.session_state(key))
+            created = datetime.fromisoformat(row.created_at).timestamp()
+            yield _SourceSession(key, created, row.update_time, state)
+
+    def events(self, key: SessionKey) -> Iterator[Event]:
+        for event in self._browser.events(Selection(*key)):
+            parts = (event.event_id, event.invocation_id, event.author, event.time)
+            yield decode_event(
+                EventRow(event.row_id, event.seq, *parts, event.content, event.actions, event.extra), key
+            )
+
+    def scope_states(self) -> Iterator[tuple[str, str | None, dict[str, Any]]]:
+        for rows in (self._browser.app_state(), self._browser.user_state()):
+            for (app_name, user_id), keys in groupby(rows, lambda row: row[:2]):
+                yield app_name, user_id, decode_values(keys)
+
+
+class _MemoryPlace:
+    """ADK's in-memory service."""
+
+    def __init__(self, service: InMemorySessionService) -> None:
+        self._service = service
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def sessions(self) -> Iterator[_SourceSession]:
+        for app_name, users in sorted(self._service.sessions.items()):
+            for user_id, sessions in sorted(users.items()):
+                for session_id, session in sorted(sessions.items()):
+                    # When it was created is not kept.
+                    created = min([session.last_update_time, *(event.timestamp for event in session.events[:1])])
+                    key = SessionKey(app_name, user_id, session_id)
+                    yield _SourceSession(key, created, session.last_update_time, session.state)
+
+    def events(self, key: SessionKey) -> Iterator[Event]:
+        return iter(self._service.sessions[key.app_name][key.user_id][key.session_id].events)
+
+    def scope_states(self) -> Iterator[tuple[str, str | None, dict[str, Any]]]:
+        for app_name, state in self._service.app_state.items():
+            yield app_name, None, state
+        for app_name, users in self._service.user_state.items():
+            for user_id, state in users.items():
+                yield app_name, user_id, state

@@ -1,0 +1,244 @@
+"""The SQLite files of ADK's own session services: reading them untouched, and writing those of one kind."""
+
+from __future__ import annotations
+
+import enum
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from sessiondb.errors import CorruptRowError, StorageError, UnsupportedDatabaseError
+from sessiondb.records import SessionKey
+from sessiondb.sqlite.connection import open_reader, translate
+from sessiondb.sqlite.new_file import create_private
+
+
+class Layout(enum.Enum):
+    """Which of ADK's services wrote a file; the values are for people."""
+
+    SQLITE = "SqliteSessionService"
+    DATABASE = "DatabaseSessionService, schema 1"
+    PICKLED = "DatabaseSessionService, schema 0"
+
+
+class AdkSession(NamedTuple):
+    """A session, without its events."""
+
+    key: SessionKey
+    create_time: float
+    update_time: float
+    state: str
+    """Its own state, a JSON object."""
+
+
+class AdkEvent(NamedTuple):
+    """An event of a session; what a column holds takes precedence over the JSON in the schemas that say so."""
+
+    event_id: str
+    invocation_id: str
+    time: float
+    data: str | None
+    """The event as JSON."""
+
+
+_TABLE_EXISTS = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?"
+_COLUMNS_OF_EVENTS = "SELECT name FROM pragma_table_info('events')"
+_SCHEMA_VERSION = "SELECT value FROM adk_internal_metadata WHERE key = 'schema_version'"
+_SESSIONS = "SELECT app_name, user_id, id, create_time, update_time, state FROM sessions ORDER BY app_name, user_id, id"
+# The order in which rows were added is the order of the conversation; times tie and go back.
+_EVENTS = (
+    "SELECT id, invocation_id, timestamp, event_data FROM events"
+    " WHERE app_name = ? AND user_id = ? AND session_id = ? ORDER BY rowid"
+)
+_USER_STATES = "SELECT app_name, user_id, state FROM user_states ORDER BY app_name, user_id"
+_APP_STATES = "SELECT app_name, NULL, state FROM app_states ORDER BY app_name"
+_COUNT_EVENTS = "SELECT count(*) FROM events"
+
+
+class AdkFile:
+    """A file of one of ADK's services, opened for reading only; a context manager."""
+
+    def __init__(self, path: Path, busy_timeout: float = 30.0) -> None:
+        """Opens the file and finds out which service wrote it.
+
+        Raises:
+            UnsupportedDatabaseError: If none of those that are known did.
+            StorageError: If it cannot be read.
+        """
+        self._path = path
+        self._connection = open_reader(path, busy_timeout)
+        try:
+            self.layout = self._find_layout()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._connection.close()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Makes all that is read within it be of one moment. ADK's service cannot write meanwhile."""
+        self._rows("BEGIN")
+        try:
+            yield
+        finally:
+            self._rows("COMMIT")
+
+    def sessions(self) -> Iterator[AdkSession]:
+        """Reads all sessions."""
+        for app_name, user_id, session_id, created, updated, state in self._stream(_SESSIONS):
+            yield AdkSession(SessionKey(app_name, user_id, session_id), _seconds(created), _seconds(updated), state)
+
+    def events(self, key: SessionKey) -> Iterator[AdkEvent]:
+        """Reads the events of a session in the order in which they were added."""
+        for event_id, invocation_id, time, data in self._stream(_EVENTS, key):
+            yield AdkEvent(event_id, invocation_id, _seconds(time), data)
+
+    def scope_states(self) -> Iterator[tuple[str, str | None, str]]:
+        """Reads the state of apps and of users: app, user or None, JSON object."""
+        yield from self._stream(_APP_STATES)
+        yield from self._stream(_USER_STATES)
+
+    def count_events(self) -> int:
+        """Counts the events of all sessions."""
+        return int(self._rows(_COUNT_EVENTS)[0][0])
+
+    def _find_layout(self) -> Layout:
+        columns = {name for (name,) in self._rows(_COLUMNS_OF_EVENTS)}
+        if self._rows(_TABLE_EXISTS, ("adk_internal_metadata",)):
+            versions = self._rows(_SCHEMA_VERSION)
+            if versions == [("1",)]:
+                return Layout.DATABASE
+            raise UnsupportedDatabaseError(f"{str(self._path)!r} has a schema of ADK that is not known: {versions}")
+        if "event_data" in columns:
+            return Layout.SQLITE
+        if "actions" in columns and self._rows(_TABLE_EXISTS, ("app_states",)):
+            return Layout.PICKLED
+        raise UnsupportedDatabaseError(f"{str(self._path)!r} is not a session database of ADK")
+
+    def _rows(self, statement: str, parameters: tuple[object, ...] = ()) -> list[Any]:
+        return list(self._stream(statement, parameters))
+
+    def _stream(self, statement: str, parameters: tuple[object, ...] = ()) -> Iterator[Any]:
+        try:
+            with closing(self._connection.execute(statement, parameters)) as rows:
+                yield from rows
+        except sqlite3.Error as error:
+            raise translate(error, self._path, reading=True) from error
+
+
+def _seconds(time: object) -> float:
+    """Turns a time of either service into seconds since the epoch: a number, or UTC without saying so."""
+    if isinstance(time, int | float):
+        return float(time)
+    try:
+        return datetime.fromisoformat(str(time)).replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        raise CorruptRowError(f"{time!r} stands where a time belongs") from None
+
+
+_INSERT_SESSION = (
+    "INSERT INTO sessions (app_name, user_id, id, state, create_time, update_time) VALUES (?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT DO NOTHING"
+)
+_INSERT_EVENT = (
+    "INSERT INTO events (app_name, user_id, session_id, id, invocation_id, timestamp, event_data)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+)
+_INSERT_APP_STATE = "INSERT INTO app_states (app_name, state, update_time) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+_INSERT_USER_STATE = (
+    "INSERT INTO user_states (app_name, user_id, state, update_time) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+)
+
+
+class AdkFileWriter:
+    """A file of ADK's ``SqliteSessionService``, opened for putting whole sessions into it; a context manager."""
+
+    def __init__(self, path: Path, schema: str, busy_timeout: float = 30.0) -> None:
+        """Opens the file, creating it if it is missing.
+
+        Args:
+            path: The file.
+            schema: ADK's own script that creates the tables where they are missing.
+            busy_timeout: How long to wait for another program's lock, in seconds.
+
+        Raises:
+            UnsupportedDatabaseError: If it is another kind of file.
+            StorageError: If it cannot be opened.
+        """
+        if not path.exists():
+            create_private(path)
+        elif path.stat().st_size:
+            with AdkFile(path) as present:
+                if present.layout is not Layout.SQLITE:
+                    raise UnsupportedDatabaseError(f"{str(path)!r} is a file of {present.layout.value}")
+        self._path = path
+        self._connection = sqlite3.connect(path, isolation_level=None, timeout=busy_timeout)
+        try:
+            with self._translating():
+                self._connection.executescript(schema)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._connection.close()
+
+    def put(self, session: AdkSession, events: Iterator[AdkEvent]) -> list[str] | None:
+        """Puts a session with its events into the file, or nothing of it.
+
+        Returns:
+            The ids of events that were left out, since the session has one of the same id; None if the session was
+            there.
+        """
+        with self._translating():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                times = (session.state, session.create_time, session.update_time)
+                if self._connection.execute(_INSERT_SESSION, (*session.key, *times)).rowcount == 0:
+                    self._connection.execute("ROLLBACK")
+                    return None
+                left_out = [
+                    event.event_id
+                    for event in events
+                    if self._connection.execute(_INSERT_EVENT, (*session.key, *event)).rowcount == 0
+                ]
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+        return left_out
+
+    def put_scope_state(self, app_name: str, user_id: str | None, state: str, time: float) -> None:
+        """Sets the state of a user, or of an app if ``user_id`` is None, unless there is one."""
+        with self._translating():
+            if user_id is None:
+                self._connection.execute(_INSERT_APP_STATE, (app_name, state, time))
+            else:
+                self._connection.execute(_INSERT_USER_STATE, (app_name, user_id, state, time))
+
+    @contextmanager
+    def _translating(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise self._translated(error) from error
+
+    def _translated(self, error: sqlite3.Error) -> StorageError:
+        return translate(error, self._path)
