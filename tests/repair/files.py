@@ -62,7 +62,7 @@ async def fill(path: Path) -> None:
 
 def rows_of(path: Path) -> dict[str, Rows]:
     """Returns the rows of the tables by row id, read without indexes; those of state without their row ids."""
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+    with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as connection:
         return {
             table: {row[0]: row[1:] for row in connection.execute(f"SELECT rowid, * FROM {table} NOT INDEXED")}
             for table in TABLES
@@ -104,7 +104,7 @@ class Layout:
 
 def layout_of(path: Path) -> Layout:
     """Finds out which row lies where, from SQLite's own statistics of pages."""
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+    with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as connection:
         pages = connection.execute("SELECT name, path, pageno, pagetype, ncell FROM dbstat ORDER BY path").fetchall()
         (count,) = connection.execute("PRAGMA page_count").fetchone()
         ids = {
