@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,10 @@ from rich.table import Table
 
 TARGETS = Path(__file__).with_name("targets.toml")
 
+_QUICK = (
+    "Sizes are small (`--quick`), to see that all works and roughly how things stand: names speak of the full sizes,"
+    " peers that take long are left out, and a verdict is not final."
+)
 _COUNTS = ("each", "times", "commits", "turns", "events", "appends")
 _SHOWN = {
     "bytes_per_session": "bytes a session",
@@ -23,8 +28,8 @@ _SHOWN = {
     "late_per_second": "per second from turn 30",
     "cpu_share": "share of a CPU",
     "rss_growth": "RSS growth (bytes)",
-    "rss_per_append": "RSS growth an append (bytes)",
-    "traced_per_append": "traced growth an append (bytes)",
+    "traced_growth": "traced growth (bytes)",
+    "traced_appends": "over appends",
     "limit": "limit (bytes)",
     "cache_bytes": "counted (bytes)",
     "traced": "traced (bytes)",
@@ -137,9 +142,10 @@ def judge(target: Target, figures: Mapping[str, float]) -> Verdict:
 
 
 def render_tables(benchmarks: Sequence[Mapping[str, Any]]) -> Iterable[tuple[str, list[str], list[list[str]]]]:
-    """One table for each row that was measured: its title, its header and its lines."""
+    """One table for each row that was measured, in the order of the targets: its title, its header and its lines."""
+    rows = [check.figure.partition("/")[0] for target in load_targets() for check in target.checks]
     groups: dict[str, list[Mapping[str, Any]]] = {}
-    for benchmark in benchmarks:
+    for benchmark in sorted(benchmarks, key=lambda each: rows.index(each["extra_info"]["row"])):
         groups.setdefault(benchmark["group"], []).append(benchmark["extra_info"])
     for title, infos in groups.items():
         names = {name for info in infos for name in info["figures"]}
@@ -189,6 +195,7 @@ def to_markdown(run: Mapping[str, Any]) -> str:
         f" page takes the disk {machine['fsync_ms']} ms. {packages}.",
         "Times are medians over the rounds; the rounds of all services took turns, each service in a process of its"
         " own. The last column says how many rounds there were, and how many operations of each client make one.",
+        *([_QUICK] if machine["sizes"] == "quick" else []),
         "## Targets",
         _markdown_table(["work", "target", "measured", "verdict"], _verdict_rows(run["benchmarks"])),
     ]
@@ -231,7 +238,8 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the report here, too")
     arguments = parser.parse_args()
     run = json.loads(arguments.results.read_text())
-    _print(run, Console())
+    # Where nobody looks on, in a log, nothing says how wide a line may be.
+    _print(run, Console(width=None if sys.stdout.isatty() else 160))
     if arguments.markdown is not None:
         arguments.markdown.write_text(to_markdown(run))
 

@@ -44,7 +44,7 @@ class Row:
         name: Its key in ``targets.toml``.
         title: What it measures.
         entries: Its lines.
-        rounds: How often each line is measured; the median counts.
+        rounds: How often each line is measured, at most three times with ``--quick``; the median counts.
     """
 
     name: str

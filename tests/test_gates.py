@@ -95,6 +95,8 @@ def test_every_target_is_about_lines_that_are_measured() -> None:
     checked = [check for target in load_targets() for check in target.checks]
     assert {figure.rpartition("/")[0] for check in checked for figure in (check.figure, check.to) if figure} <= lines
     assert all((check.at_least is None) != (check.at_most is None) for check in checked)
+    # And no row is measured for nothing.
+    assert {row.name for row in ROWS} == {check.figure.partition("/")[0] for check in checked}
 
 
 TARGET = Target(
