@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby, pairwise, zip_longest
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import quote
 
 from google.adk.events import Event
@@ -31,6 +31,8 @@ from sessiondb.sqlite.adk_files import AdkEvent, AdkFile, AdkFileWriter, AdkSess
 from sessiondb.sqlite.browsing import Browser, Selection
 from sessiondb.sqlite.loading import Loader, NewEvent, NewSession
 from sessiondb.transfer import decode_values, encode_state, now_text
+
+ItemT = TypeVar("ItemT")
 
 Advance = Callable[[int], object]
 """Told how many sessions were carried, or compared, since it was last told."""
@@ -229,14 +231,7 @@ def _put_scope_state(
 
 
 def _put_session(loader: Loader, session: _SourceSession, source: _Place, report: MigrationReport) -> None:
-    count = 0
-
-    def events() -> Iterator[NewEvent]:
-        nonlocal count
-        for event in source.events(session.key):
-            count += 1
-            yield NewEvent(_as_record(event), advances=True)
-
+    events = _Counted(NewEvent(_as_record(event), advances=True) for event in source.events(session.key))
     try:
         if session.state is None:
             raise _UnreadableError(_NO_STATE)
@@ -250,29 +245,24 @@ def _put_session(loader: Loader, session: _SourceSession, source: _Place, report
             session.update_time,
             encode_state(scopes.Scope.SESSION, session.state),
         )
-        if loader.holds(key) or not loader.put(new, events()):
+        if loader.holds(key) or not loader.put(new, events):
             report.present += 1
             return
     except (InvalidInputError, _UnreadableError) as error:
         report.failures.append(f"{_named(session.key)} was not carried: {error}")
         return
     report.sessions += 1
-    report.events += count
+    report.events += events.count
     _note_nulls(_named(key), session.state, report)
 
 
-def _put_into_adk(writer: AdkFileWriter, session: _SourceSession, source: _Place, report: MigrationReport) -> None:
-    count = 0
-
-    def events() -> Iterator[AdkEvent]:
-        nonlocal count
-        for event in source.events(session.key):
-            count += 1
-            yield AdkEvent(event.id, event.invocation_id, event.timestamp, event.model_dump_json(exclude_none=True))
-
+def _put_into_adk(
+    writer: AdkFileWriter, session: _SourceSession, source: _DatabasePlace, report: MigrationReport
+) -> None:
     head = AdkSession(session.key, session.create_time, session.update_time, json.dumps(session.state))
+    events = _Counted(source.adk_events(session.key))
     try:
-        left_out = writer.put(head, events())
+        left_out = writer.put(head, events)
     except CorruptRowError as error:
         report.failures.append(f"{_named(session.key)} was not carried: {error}")
         return
@@ -280,12 +270,12 @@ def _put_into_adk(writer: AdkFileWriter, session: _SourceSession, source: _Place
         report.present += 1
         return
     report.sessions += 1
-    report.events += count - len(left_out)
+    report.events += events.count - len(left_out)
     if left_out:
         report.failures.append(
             f"{len(left_out)} events of {_named(session.key)} were not carried: ADK keeps one event of an id"
         )
-    backward = sum(later.timestamp < earlier.timestamp for earlier, later in pairwise(source.events(session.key)))
+    backward = sum(later.time < earlier.time for earlier, later in pairwise(source.adk_events(session.key)))
     if backward:
         report.notes.append(
             f"{backward} events of {_named(session.key)} are dated before the one they follow: ADK sorts by date"
@@ -380,6 +370,19 @@ def _named(key: SessionKey) -> str:
     return f"session {key.session_id!r} of user {key.user_id!r}, app {key.app_name!r}"
 
 
+class _Counted(Iterator[ItemT]):
+    """Counts what passes."""
+
+    def __init__(self, items: Iterator[ItemT]) -> None:
+        self.count = 0
+        self._items = items
+
+    def __next__(self) -> ItemT:
+        item = next(self._items)
+        self.count += 1
+        return item
+
+
 class _UnreadableError(Exception):
     """Something of a session is not what it should be; never leaves this module."""
 
@@ -443,6 +446,11 @@ class _DatabasePlace:
             yield decode_event(
                 EventRow(event.row_id, event.seq, *parts, event.content, event.actions, event.extra), key
             )
+
+    def adk_events(self, key: SessionKey) -> Iterator[AdkEvent]:
+        """The events as ADK's service keeps them; our JSON is ADK's, and holds what ADK itself leaves out of its own."""
+        for event in self._browser.events(Selection(*key)):
+            yield AdkEvent(event.event_id, event.invocation_id, event.time, json.dumps(event.as_dict()))
 
     def scope_states(self) -> Iterator[tuple[str, str | None, dict[str, Any]]]:
         for rows in (self._browser.app_state(), self._browser.user_state()):

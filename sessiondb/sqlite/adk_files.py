@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -13,8 +13,9 @@ from typing import Any, NamedTuple, Self
 
 from sessiondb.errors import CorruptRowError, StorageError, UnsupportedDatabaseError
 from sessiondb.records import SessionKey
-from sessiondb.sqlite.connection import open_reader, translate
+from sessiondb.sqlite.connection import translate
 from sessiondb.sqlite.new_file import create_private
+from sessiondb.sqlite.quiet import QuietReader
 
 
 class Layout(enum.Enum):
@@ -70,11 +71,11 @@ class AdkFile:
             StorageError: If it cannot be read.
         """
         self._path = path
-        self._connection = open_reader(path, busy_timeout)
+        self._reader = QuietReader(path, busy_timeout)
         try:
             self.layout = self._find_layout()
         except BaseException:
-            self._connection.close()
+            self._reader.close()
             raise
 
     def __enter__(self) -> Self:
@@ -83,31 +84,26 @@ class AdkFile:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._connection.close()
+        self._reader.close()
 
-    @contextmanager
-    def snapshot(self) -> Iterator[None]:
-        """Makes all that is read within it be of one moment. ADK's service cannot write meanwhile."""
-        self._rows("BEGIN")
-        try:
-            yield
-        finally:
-            self._rows("COMMIT")
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Makes all that is read within it be of one moment, see :meth:`QuietReader.snapshot`."""
+        return self._reader.snapshot()
 
     def sessions(self) -> Iterator[AdkSession]:
         """Reads all sessions."""
-        for app_name, user_id, session_id, created, updated, state in self._stream(_SESSIONS):
+        for app_name, user_id, session_id, created, updated, state in self._reader.rows(_SESSIONS):
             yield AdkSession(SessionKey(app_name, user_id, session_id), _seconds(created), _seconds(updated), state)
 
     def events(self, key: SessionKey) -> Iterator[AdkEvent]:
         """Reads the events of a session in the order in which they were added."""
-        for event_id, invocation_id, time, data in self._stream(_EVENTS, key):
+        for event_id, invocation_id, time, data in self._reader.rows(_EVENTS, key):
             yield AdkEvent(event_id, invocation_id, _seconds(time), data)
 
     def scope_states(self) -> Iterator[tuple[str, str | None, str]]:
         """Reads the state of apps and of users: app, user or None, JSON object."""
-        yield from self._stream(_APP_STATES)
-        yield from self._stream(_USER_STATES)
+        for statement in (_APP_STATES, _USER_STATES):
+            yield from self._reader.rows(statement)
 
     def count_events(self) -> int:
         """Counts the events of all sessions."""
@@ -127,14 +123,7 @@ class AdkFile:
         raise UnsupportedDatabaseError(f"{str(self._path)!r} is not a session database of ADK")
 
     def _rows(self, statement: str, parameters: tuple[object, ...] = ()) -> list[Any]:
-        return list(self._stream(statement, parameters))
-
-    def _stream(self, statement: str, parameters: tuple[object, ...] = ()) -> Iterator[Any]:
-        try:
-            with closing(self._connection.execute(statement, parameters)) as rows:
-                yield from rows
-        except sqlite3.Error as error:
-            raise translate(error, self._path, reading=True) from error
+        return list(self._reader.rows(statement, parameters))
 
 
 def _seconds(time: object) -> float:

@@ -7,21 +7,18 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
-from urllib.parse import quote
 
-from sessiondb.errors import CorruptRowError, DatabaseBusyError, FileLostError, StorageError, UnsupportedDatabaseError
+from sessiondb.errors import CorruptRowError, UnsupportedDatabaseError
 from sessiondb.queries import MeasureStore
 from sessiondb.records import SessionKey, StoreSize
 from sessiondb.sqlite import reads
-from sessiondb.sqlite.connection import open_reader, primary_code, translate
+from sessiondb.sqlite.quiet import QuietReader
 from sessiondb.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION
-
-_UNREADABLE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY)
 
 
 class Selection(NamedTuple):
@@ -117,12 +114,7 @@ _HOLDS_KEY = (
 
 
 class Browser:
-    """A database opened for looking into it; a context manager. Not for several threads at once.
-
-    A file whose write-ahead log exists is in use, or was when its last program died: it is read as the log says, with
-    SQLite's locks. Otherwise all there is stands in the file itself, and is read without locks and without creating
-    anything; a program that begins to write meanwhile is noticed.
-    """
+    """A database opened for looking into it, as :class:`~sessiondb.sqlite.quiet.QuietReader` does; a context manager."""
 
     def __init__(self, path: Path, busy_timeout: float = 5.0) -> None:
         """Opens the file.
@@ -136,10 +128,12 @@ class Browser:
             StorageError: If it cannot be read.
         """
         self._path = path
-        self._wal = path.with_name(path.name + "-wal")
-        self._busy_timeout = busy_timeout
-        self._version = 0
-        self._open()
+        self._reader = QuietReader(path, busy_timeout)
+        try:
+            self._check_schema()
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -151,53 +145,42 @@ class Browser:
 
     def close(self) -> None:
         """Closes the file. Idempotent."""
-        self._connection.close()
+        self._reader.close()
 
     @property
     def wal_bytes(self) -> int:
         """Bytes of the write-ahead log."""
         try:
-            return self._wal.stat().st_size
+            return self._path.with_name(self._path.name + "-wal").stat().st_size
         except FileNotFoundError:
             return 0
 
-    @contextmanager
-    def snapshot(self) -> Iterator[None]:
+    def snapshot(self) -> AbstractContextManager[None]:
         """Makes all that is read within it be of one moment.
 
         Raises:
             DatabaseBusyError: At the end, if a program began to write meanwhile and what was read may be mixed up.
         """
-        self._run("BEGIN")
-        try:
-            yield
-        finally:
-            self._run("COMMIT")
-        if self._is_frozen and self._look() != self._known:
-            raise self._began_to_write()
+        return self._reader.snapshot()
 
     def has_changed(self) -> bool:
         """Says whether something may have been written since this was last asked, or since the opening.
 
         Raises:
             FileLostError: If the file was removed.
+            UnsupportedDatabaseError: If another kind of file has taken its place.
         """
-        now = self._look()
-        if self._is_frozen or now[:2] != self._known[:2]:
-            if now == self._known and not self._wal.exists():
-                return False
-            self._connection.close()
-            self._open()
-            return True
-        known, self._version = self._version, self._data_version()
-        return known != self._version
+        if not self._reader.has_changed():
+            return False
+        self._check_schema()
+        return True
 
     def measure(self) -> StoreSize:
         """Counts sessions, events and state keys, and measures the file."""
         try:
-            return reads.read(self._connection, MeasureStore())
+            return reads.read(self._reader.connection, MeasureStore())
         except sqlite3.Error as error:
-            raise self._translated(error) from error
+            raise self._reader.translated(error) from error
 
     def sessions(
         self, selection: Selection = EVERYTHING, *, limit: int | None = None, updated_before: float | None = None
@@ -277,27 +260,6 @@ class Browser:
         for row_id, app_name, user_id, session_id, *rest in self._rows(statement, selection, parameters):
             yield LoggedEvent(row_id, SessionKey(app_name, user_id, session_id), *rest)
 
-    def _open(self) -> None:
-        self._is_frozen = not self._wal.exists()
-        # Taken first: a change between this and the opening then counts as one, where it would else be missed.
-        self._known = self._look()
-        try:
-            if self._is_frozen:
-                # A connection that takes part in the log creates it, and one that cannot write never removes it.
-                self._connection = sqlite3.connect(
-                    f"file:{quote(str(self._path))}?mode=ro&immutable=1", uri=True, isolation_level=None
-                )
-            else:
-                self._connection = open_reader(self._path, self._busy_timeout)
-        except sqlite3.Error as error:
-            raise self._translated(error) from error
-        try:
-            self._check_schema()
-            self._version = self._data_version()
-        except BaseException:
-            self._connection.close()
-            raise
-
     def _check_schema(self) -> None:
         ((application,),) = self._rows("PRAGMA application_id")
         ((version,),) = self._rows("PRAGMA user_version")
@@ -309,41 +271,10 @@ class Browser:
                 " install a newer sessiondb"
             )
 
-    def _data_version(self) -> int:
-        ((version,),) = self._rows("PRAGMA data_version")
-        return int(version)
-
-    def _look(self) -> tuple[int, int, int, int]:
-        try:
-            status = self._path.stat()
-        except FileNotFoundError:
-            raise FileLostError(f"{str(self._path)!r} was removed") from None
-        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-    def _run(self, statement: str) -> None:
-        for _ in self._rows(statement):
-            pass
-
     def _rows(
         self, statement: str, selection: Selection = EVERYTHING, parameters: dict[str, Any] | None = None
-    ) -> Iterator[Sequence[Any]]:
-        try:
-            with closing(self._connection.execute(statement, {**selection._asdict(), **(parameters or {})})) as rows:
-                yield from rows
-        except sqlite3.Error as error:
-            if self._is_frozen and self._look() != self._known:
-                raise self._began_to_write() from error
-            raise self._translated(error) from error
-
-    def _translated(self, error: sqlite3.Error) -> StorageError:
-        if primary_code(error) in _UNREADABLE:
-            return StorageError(f"{str(self._path)!r} cannot be read: {error}")
-        return translate(error, self._path, reading=True)
-
-    def _began_to_write(self) -> StorageError:
-        return DatabaseBusyError(
-            f"a program began to write to {str(self._path)!r} while it was read; run the command again"
-        )
+    ) -> Iterator[Any]:
+        return self._reader.rows(statement, {**selection._asdict(), **(parameters or {})})
 
 
 def _where(selection: Selection, *also: str) -> str:

@@ -1,0 +1,392 @@
+"""``sessiondb migrate``: from files that ADK's own services wrote, and to one that they read."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+from google.adk.events import Event, EventActions
+from google.adk.sessions import BaseSessionService, InMemorySessionService, Session
+from google.adk.sessions.database_session_service import DatabaseSessionService as AdkDatabaseService
+from google.adk.sessions.schemas import v0
+from google.adk.sessions.sqlite_session_service import SqliteSessionService
+from google.genai import types
+from sqlalchemy import create_engine
+
+from sessiondb import DatabaseSessionService
+from sessiondb.migration import MigrationReport, migrate_adk_file, migrate_memory, migrate_to_adk_sqlite
+from tests.cli.conftest import APP, SESSION, USER, Look
+from tests.command import run_sessiondb
+from tests.filling import full_event
+
+Opener: TypeAlias = Callable[[Path], Any]
+
+ODD = '"it\'s" % _ $.a[0] \\ grün 日本 🤖 \x01'
+
+
+@asynccontextmanager
+async def adk_sqlite(path: Path) -> AsyncIterator[BaseSessionService]:
+    service = SqliteSessionService(str(path))
+    yield service
+    await service.close()
+
+
+@asynccontextmanager
+async def adk_database(path: Path) -> AsyncIterator[BaseSessionService]:
+    async with AdkDatabaseService(f"sqlite+aiosqlite:///{path}") as service:
+        yield service
+
+
+@asynccontextmanager
+async def adk_pickled(path: Path) -> AsyncIterator[BaseSessionService]:
+    # ADK's service goes on with the old tables where it finds them.
+    engine = create_engine(f"sqlite:///{path}")
+    v0.Base.metadata.create_all(engine)
+    engine.dispose()
+    async with AdkDatabaseService(f"sqlite+aiosqlite:///{path}") as service:
+        yield service
+
+
+def event(number: int, moment: float, **delta: object) -> Event:
+    return Event(
+        id=f"event {number}",
+        invocation_id=f"inv {number}",
+        author="agent" if number % 2 else "user",
+        timestamp=moment,
+        content=types.Content(role="model", parts=[types.Part(text=f"{number} {ODD}")]),
+        actions=EventActions(state_delta=delta),
+    )
+
+
+async def converse(service: BaseSessionService) -> None:
+    """Conversations of two apps, with state of all scopes."""
+    state = {"float": 0.1 + 0.2, "deep": {"a": [1, None, ODD]}, "user:theme": "dark", "app:version": 1}
+    session = await service.create_session(app_name=APP, user_id=USER, session_id=SESSION, state=state)
+    for number in range(5):
+        moment = 1_900_000_000 + number / 3
+        await service.append_event(session, event(number, moment, n=number, **{"user:n": number, "app:n": number}))
+    await service.create_session(app_name=APP, user_id=USER, session_id="no events")
+    other = await service.create_session(app_name=ODD, user_id=ODD, session_id="other", state={ODD: ODD})
+    await service.append_event(other, event(0, 1_900_000_000.000001))
+    # Its state stays behind.
+    await service.create_session(app_name=APP, user_id="gone", session_id="gone", state={"user:left": "behind"})
+    await service.delete_session(app_name=APP, user_id="gone", session_id="gone")
+
+
+async def sessions_of(service: BaseSessionService) -> dict[tuple[str, str, str], Session]:
+    """What a service says of the conversations."""
+    found = {}
+    for app_name in (APP, ODD):
+        for listed in (await service.list_sessions(app_name=app_name)).sessions:
+            session = await service.get_session(app_name=app_name, user_id=listed.user_id, session_id=listed.id)
+            assert session is not None
+            found[app_name, listed.user_id, listed.id] = session
+    return found
+
+
+def dumped(sessions: dict[tuple[str, str, str], Session]) -> dict[tuple[str, str, str], dict[str, Any]]:
+    return {key: session.model_dump() for key, session in sessions.items()}
+
+
+def make(
+    opener: Opener, path: Path, fill: Callable[[BaseSessionService], Awaitable[None]] = converse
+) -> dict[Any, Any]:
+    async def run() -> dict[Any, Any]:
+        async with opener(path) as service:
+            await fill(service)
+        # Opened anew: what is in the file counts.
+        async with opener(path) as service:
+            return dumped(await sessions_of(service))
+
+    return asyncio.run(run())
+
+
+def read(path: Path) -> dict[Any, Any]:
+    async def run() -> dict[Any, Any]:
+        async with DatabaseSessionService(path) as service:
+            assert await service.get_user_state(APP, "gone") in ({}, {"left": "behind"})
+            return dumped(await sessions_of(service))
+
+    return asyncio.run(run())
+
+
+SOURCES = [
+    pytest.param(adk_sqlite, id="SqliteSessionService"),
+    pytest.param(adk_database, id="DatabaseSessionService"),
+    pytest.param(adk_pickled, id="schema 0"),
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where sources are, and nothing else."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    return folder
+
+
+@pytest.mark.parametrize("opener", SOURCES)
+def test_all_of_a_file_is_carried_and_the_file_is_left_to_the_byte(
+    opener: Opener, folder: Path, tmp_path: Path, fingerprint: Look
+) -> None:
+    source, target = folder / "adk.db", tmp_path / "new" / "target.sqlite3"
+    expected = make(opener, source)
+    before = fingerprint(folder)
+    done = run_sessiondb("migrate", source, target, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout) == {
+        "sessions": 3,
+        "events": 6,
+        "present": 0,
+        "verified": 3,
+        "notes": [],
+        "failures": [],
+    }
+    assert fingerprint(folder) == before
+    assert list(before) == ["adk.db"]
+    assert len(expected) == 3
+    assert read(target) == expected
+
+    async def user_state() -> dict[str, Any]:
+        async with DatabaseSessionService(target) as service:
+            return await service.get_user_state(APP, "gone")
+
+    assert asyncio.run(user_state()) == {"left": "behind"}
+
+
+@pytest.mark.parametrize("opener", SOURCES[:2])
+def test_no_field_of_an_event_is_lost(opener: Opener, folder: Path, tmp_path: Path) -> None:
+    async def fill(service: BaseSessionService) -> None:
+        session = await service.create_session(app_name=APP, user_id=USER, session_id=SESSION)
+        await service.append_event(session, full_event())
+
+    source, target = folder / "adk.db", tmp_path / "target.sqlite3"
+    expected = make(opener, source, fill)
+    report = migrate_adk_file(source, target)
+    assert report.failures == []
+    (found,) = read(target).values()
+    (session,) = expected.values()
+    assert found["events"] == session["events"]
+    # A key that was set to None is no key here.
+    assert found["state"] == {key: value for key, value in session["state"].items() if value is not None}
+    assert report.notes == [
+        f"1 keys of session {SESSION!r} of user {USER!r}, app {APP!r} hold None: sessiondb has no such keys, and they read as None"
+    ]
+
+
+@pytest.mark.parametrize("opener", SOURCES[:2])
+def test_events_stay_in_the_order_of_the_conversation_where_times_tie(
+    opener: Opener, folder: Path, tmp_path: Path
+) -> None:
+    async def fill(service: BaseSessionService) -> None:
+        session = await service.create_session(app_name=APP, user_id=USER, session_id=SESSION)
+        for number in (3, 1, 2, 0):
+            await service.append_event(session, event(number, 1_900_000_000.0))
+
+    source, target = folder / "adk.db", tmp_path / "target.sqlite3"
+    make(opener, source, fill)
+    assert migrate_adk_file(source, target).verified == 1
+    (session,) = read(target).values()
+    assert [one["id"] for one in session["events"]] == ["event 3", "event 1", "event 2", "event 0"]
+
+
+@pytest.mark.parametrize("opener", SOURCES[:2])
+def test_when_sessions_were_created_is_kept(opener: Opener, folder: Path, tmp_path: Path) -> None:
+    source, target = folder / "adk.db", tmp_path / "target.sqlite3"
+    make(opener, source)
+    migrate_adk_file(source, target)
+    with closing(sqlite3.connect(source)) as connection:
+        (created,) = connection.execute("SELECT create_time FROM sessions WHERE id = 'no events'").fetchone()
+    if isinstance(created, float):
+        created = str(datetime.fromtimestamp(created, UTC).replace(tzinfo=None))
+    with closing(sqlite3.connect(target)) as connection:
+        statement = "SELECT created_at, updated_at FROM adk_sessions WHERE session_id = 'no events'"
+        assert connection.execute(statement).fetchone() == (f"{created.replace(' ', 'T')}Z",) * 2
+
+
+def test_an_interrupted_migration_is_resumed(folder: Path, tmp_path: Path) -> None:
+    source, target = folder / "adk.db", tmp_path / "target.sqlite3"
+    expected = make(adk_sqlite, source)
+    carried = 0
+
+    def interrupt(sessions: int) -> None:
+        nonlocal carried
+        carried += sessions
+        if carried == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        migrate_adk_file(source, target, advance=interrupt)
+    assert len(read(target)) == 2
+    report = migrate_adk_file(source, target)
+    assert (report.sessions, report.present, report.verified, report.failures) == (1, 2, 3, [])
+    assert read(target) == expected
+    again = migrate_adk_file(source, target)
+    assert (again.sessions, again.present, again.verified, again.failures) == (0, 3, 3, [])
+
+
+def test_a_session_that_the_target_has_otherwise_stays_and_is_reported(folder: Path, tmp_path: Path) -> None:
+    source, target = folder / "adk.db", tmp_path / "target.sqlite3"
+    make(adk_sqlite, source)
+
+    async def occupy() -> None:
+        async with DatabaseSessionService(target) as service:
+            await service.create_session(APP, USER, SESSION, {"mine": 1, "app:version": "mine"})
+
+    asyncio.run(occupy())
+    done = run_sessiondb("migrate", source, target, "--json")
+    assert done.returncode == 1
+    report = json.loads(done.stdout)
+    assert (report["sessions"], report["present"], report["verified"]) == (2, 1, 2)
+    assert len(report["failures"]) == 2
+    assert report["failures"][0] == f"1 keys of app {APP!r} have another value in the target, which stays"
+    assert report["failures"][1].startswith(f"session {SESSION!r} of user {USER!r}, app {APP!r} differs: ")
+    assert "5 events in the source, 0 in the target" in report["failures"][1]
+    assert read(target)[APP, USER, SESSION]["state"]["mine"] == 1
+
+
+def test_what_cannot_be_read_is_reported_and_the_rest_is_carried(folder: Path, tmp_path: Path) -> None:
+    source, target = folder / "adk.db", tmp_path / "target.sqlite3"
+    make(adk_sqlite, source)
+    with closing(sqlite3.connect(source)) as connection:
+        connection.execute("UPDATE events SET event_data = '{\"author\": 1}' WHERE id = 'event 3'")
+        connection.execute("UPDATE sessions SET state = 'nonsense' WHERE id = 'no events'")
+        connection.commit()
+    done = run_sessiondb("migrate", source, target)
+    assert done.returncode == 1
+    assert done.stderr == "Error: 2 things were not carried, or differ; the report names them\n"
+    lines = done.stdout.splitlines()
+    assert [line.split() for line in lines[:4]] == [
+        ["sessions", "1"],
+        ["events", "1"],
+        ["present", "0"],
+        ["verified", "1"],
+    ]
+    assert [line.split(" was not carried")[0] for line in lines[4:]] == [
+        f"failure: session 'no events' of user {USER!r}, app {APP!r}",
+        f"failure: session {SESSION!r} of user {USER!r}, app {APP!r}",
+    ]
+    assert list(read(target)) == [(ODD, ODD, "other")]
+
+
+def test_memory_is_carried_while_a_service_has_the_database_open(tmp_path: Path) -> None:
+    target = tmp_path / "target.sqlite3"
+
+    async def run() -> MigrationReport:
+        memory = InMemorySessionService()
+        await converse(memory)
+        async with DatabaseSessionService(target) as service:
+            report = migrate_memory(memory, target)
+            assert dumped(await sessions_of(service)) == dumped(await sessions_of(memory))
+            assert await service.get_user_state(APP, "gone") == {"left": "behind"}
+        return report
+
+    report = asyncio.run(run())
+    assert (report.sessions, report.events, report.verified) == (3, 6, 3)
+    assert (report.notes, report.failures) == ([], [])
+
+
+def test_values_that_json_has_not_are_stored_as_adk_stores_them_and_noted(tmp_path: Path) -> None:
+    async def run() -> None:
+        memory = InMemorySessionService()
+        moment = datetime(2026, 1, 2, tzinfo=UTC)
+        session = await memory.create_session(app_name=APP, user_id=USER, session_id=SESSION, state={"when": moment})
+        await memory.append_event(session, event(1, 1_900_000_000.0, tags={"b", "a"}))
+        report = migrate_memory(memory, tmp_path / "target.sqlite3")
+        assert (report.verified, report.failures) == (1, [])
+        assert [note.partition(" holds ")[2] for note in report.notes] == [
+            "values that JSON has not; they are stored as ADK stores them"
+        ]
+
+    asyncio.run(run())
+    (session,) = read(tmp_path / "target.sqlite3").values()
+    assert session["state"] == {"when": "2026-01-02T00:00:00Z", "tags": ["a", "b"]}
+
+
+def test_back_to_adk_and_here_again(folder: Path, tmp_path: Path, fingerprint: Look) -> None:
+    source, adk, again = folder / "source.sqlite3", tmp_path / "adk.db", tmp_path / "again.sqlite3"
+
+    async def fill() -> None:
+        async with DatabaseSessionService(source) as service:
+            await converse(service)
+            session = await service.get_session(APP, USER, "no events")
+            assert session is not None
+            await service.append_event(session, full_event())
+
+    asyncio.run(fill())
+    expected = read(source)
+    before = fingerprint(folder)
+    done = run_sessiondb("migrate", source, adk, "--to", "adk-sqlite", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    report = json.loads(done.stdout)
+    assert (report["sessions"], report["events"], report["verified"]) == (3, 7, 3)
+    assert (report["notes"], report["failures"]) == ([], [])
+    assert fingerprint(folder) == before
+    assert adk.stat().st_mode & 0o777 == 0o600
+
+    async def by_adk() -> dict[Any, Any]:
+        async with adk_sqlite(adk) as service:
+            found = dumped(await sessions_of(service))
+            session = await service.get_session(app_name=APP, user_id=USER, session_id=SESSION)
+            assert session is not None
+            await service.append_event(session, event(9, 2_000_000_000.0, more=1))
+            return found
+
+    assert asyncio.run(by_adk()) == expected
+    resumed = migrate_to_adk_sqlite(source, adk)
+    assert (resumed.sessions, resumed.present, resumed.verified, len(resumed.failures)) == (0, 3, 2, 1)
+    assert migrate_adk_file(adk, again).failures == []
+
+
+def test_what_adk_cannot_hold_is_reported(tmp_path: Path) -> None:
+    source, adk = tmp_path / "source.sqlite3", tmp_path / "adk.db"
+
+    async def fill() -> None:
+        async with DatabaseSessionService(source) as service:
+            session = await service.create_session(APP, USER, SESSION)
+            await service.append_event(session, event(1, 2000.0))
+            await service.append_event(session, event(2, 1000.0))
+            await service.append_event(session, event(1, 3000.0))
+
+    asyncio.run(fill())
+    report = migrate_to_adk_sqlite(source, adk)
+    named = f"session {SESSION!r} of user {USER!r}, app {APP!r}"
+    assert report.events == 2
+    assert report.notes == [f"1 events of {named} are dated before the one they follow: ADK sorts by date"]
+    assert report.failures == [
+        f"1 events of {named} were not carried: ADK keeps one event of an id",
+        f"{named} differs: 3 events in the source, 2 in the target",
+    ]
+
+
+@pytest.mark.parametrize("options", [[], ["--to", "adk-sqlite"]])
+def test_wrong_files_are_refused_in_one_line_and_left_alone(
+    options: list[str], database: Path, folder: Path, tmp_path: Path, fingerprint: Look
+) -> None:
+    adk = folder / "adk.db"
+    make(adk_sqlite, adk)
+    notes = folder / "notes.txt"
+    notes.write_bytes(b"not a database, but long enough to look at" * 100)
+    (folder / "empty").touch()
+    ours, theirs = (adk, database) if options else (database, adk)
+    before = fingerprint(folder), fingerprint(database.parent)
+    for source, target in [
+        (ours, tmp_path / "new"),
+        (notes, tmp_path / "new"),
+        (folder / "empty", tmp_path / "new"),
+        (theirs, notes),
+        (theirs, theirs),
+    ]:
+        done = run_sessiondb("migrate", source, target, *options)
+        assert (done.returncode, done.stdout) == (1, ""), (source, target)
+        assert done.stderr.startswith("Error: ")
+        assert len(done.stderr.splitlines()) == 1
+    assert (fingerprint(folder), fingerprint(database.parent)) == before
+    assert not (tmp_path / "new").exists()
