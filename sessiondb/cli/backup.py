@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from .database import to_existing_path, to_path
 from .output import json_option, print_json, print_pairs
-
-if TYPE_CHECKING:
-    from sessiondb.sqlite.backup import BackupReport
 
 _EPILOG = """\b
 Examples:
@@ -32,7 +27,20 @@ def command(file: Path, target: Path, overwrite: bool, as_json: bool) -> None:
     The copy is of one moment, is checked, and stands alone. TARGET appears when it is complete; if the command fails or
     is interrupted, nothing is left.
     """
-    report = asyncio.run(_back_up(file, target, overwrite=overwrite))
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from sessiondb.sqlite.backup import back_up
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        copying = bar.add_task("copying", total=None)
+        report = back_up(
+            file,
+            target,
+            overwrite=overwrite,
+            progress=lambda done, total: bar.update(copying, completed=done, total=total),
+        )
     figures = {
         "sessions": report.sessions,
         "events": report.events,
@@ -44,20 +52,3 @@ def command(file: Path, target: Path, overwrite: bool, as_json: bool) -> None:
         print_json({"path": str(report.path), **figures})
     else:
         print_pairs(figures)
-
-
-async def _back_up(file: Path, target: Path, *, overwrite: bool) -> BackupReport:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from sessiondb import DatabaseSessionService
-
-    console = Console(stderr=True)
-    async with DatabaseSessionService(file) as service:
-        with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-            copying = bar.add_task("copying", total=None)
-            return await service.backup(
-                target,
-                overwrite=overwrite,
-                progress=lambda done, total: bar.update(copying, completed=done, total=total),
-            )

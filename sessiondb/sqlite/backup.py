@@ -16,6 +16,7 @@ from sessiondb.errors import ConfigurationError, DatabaseCorruptError, ServiceCl
 from sessiondb.sqlite.connection import open_reader, translate
 from sessiondb.sqlite.maintenance import find_problems
 from sessiondb.sqlite.new_file import check_target, create_private, private_folder, publish
+from sessiondb.sqlite.untouched import ATTEMPTS, changed_each_time, opened_untouched
 from sessiondb.waiting import Ticket, settle, waiter_for_task
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -79,7 +80,7 @@ class Backups:
 
         def run() -> None:
             try:
-                ticket.outcome = self._copy(target, overwrite, progress, stop)
+                ticket.outcome = self._make(target, overwrite, progress, stop)
             except BaseException as error:  # noqa: BLE001  # reaches the caller
                 ticket.error = error
             settle([ticket])
@@ -138,30 +139,42 @@ class Backups:
                 self._copying -= 1
                 self._changed.notify_all()
 
-    def _copy(self, target: Path, overwrite: bool, progress: Progress | None, stop: threading.Event) -> BackupReport:
-        started = time.monotonic()
-
-        def is_unwanted() -> bool:
-            return stop.is_set() or self._closed or self._suspended
+    def _make(self, target: Path, overwrite: bool, progress: Progress | None, stop: threading.Event) -> BackupReport:
+        def goes_on() -> bool:
+            return not (stop.is_set() or self._closed or self._suspended)
 
         while True:
             with self._file():
                 try:
-                    sessions, events, state_keys, size = _copy_and_check(
-                        self._path,
-                        target,
-                        overwrite=overwrite,
-                        busy_timeout=self._busy_timeout,
-                        progress=progress,
-                        is_unwanted=is_unwanted,
-                    )
-                    return BackupReport(target, sessions, events, state_keys, size, time.monotonic() - started)
-                except _UnwantedError:
+                    with closing(open_reader(self._path, self._busy_timeout)) as source:
+                        return _copy(
+                            source, self._path, target, overwrite=overwrite, progress=progress, goes_on=goes_on
+                        )
+                except _GivenUpError:
                     if stop.is_set():
                         raise StorageError("the backup was cancelled; nothing was left behind") from None
 
 
-class _UnwantedError(Exception):
+def back_up(path: Path, target: Path, *, overwrite: bool, progress: Progress | None) -> BackupReport:
+    """Makes a backup from outside: the file is only read, whether or not services use it.
+
+    Raises:
+        ConfigurationError: If ``target`` is a database in use, or exists and may not be replaced.
+        StorageError: If the copy cannot be made, or is damaged as the file is.
+    """
+    if _is_same(target, path):
+        raise ConfigurationError(f"{str(target)!r} is the database itself")
+    check_target(target, overwrite=overwrite)
+    for _ in range(ATTEMPTS):
+        with opened_untouched(path) as (source, is_unchanged):
+            try:
+                return _copy(source, path, target, overwrite=overwrite, progress=progress, is_whole=is_unchanged)
+            except _GivenUpError:
+                continue
+    raise changed_each_time(path)
+
+
+class _GivenUpError(Exception):
     """The copy was given up half-way; never leaves this module."""
 
 
@@ -172,20 +185,30 @@ def _is_same(target: Path, path: Path) -> bool:
         return False
 
 
-def _copy_and_check(
+def _always() -> bool:
+    return True
+
+
+def _copy(
+    source: sqlite3.Connection,
     path: Path,
     target: Path,
     *,
     overwrite: bool,
-    busy_timeout: float,
     progress: Progress | None,
-    is_unwanted: Callable[[], bool],
-) -> tuple[int, int, int, int]:
-    """Returns what the snapshot held (sessions, events, rows of state) and the size of the copy."""
+    goes_on: Callable[[], bool] = _always,
+    is_whole: Callable[[], bool] = _always,
+) -> BackupReport:
+    """Copies what a connection sees of ``path``, while ``goes_on``, and keeps the copy if ``is_whole`` in the end.
+
+    Raises:
+        _GivenUpError: If one of the two says no.
+    """
+    started = time.monotonic()
 
     def after_step(_status: int, remaining: int, total: int) -> None:
-        if is_unwanted():
-            raise _UnwantedError
+        if not goes_on():
+            raise _GivenUpError
         if progress is not None:
             progress(total - remaining, total)
 
@@ -193,25 +216,28 @@ def _copy_and_check(
         file = folder / "copy.sqlite3"
         create_private(file)
         try:
-            with closing(open_reader(path, busy_timeout)) as source, closing(_open_copy(file)) as copy:
+            with closing(_open_copy(file)) as copy:
                 for connection in (source, copy):
-                    connection.set_progress_handler(is_unwanted, _STEP_INSTRUCTIONS)
+                    connection.set_progress_handler(lambda: not goes_on(), _STEP_INSTRUCTIONS)
                 # One read transaction from the counts to the last page: within it the writer's commits are not seen,
                 # and without it each of them would make SQLite copy from the first page again.
                 source.execute("BEGIN")
-                counts = source.execute(_COUNTS).fetchone()
+                counts: tuple[int, int, int] = source.execute(_COUNTS).fetchone()
                 source.backup(copy, pages=_STEP_PAGES, progress=after_step)
                 source.execute("COMMIT")
                 # A file that stands alone, and can be read where nothing can be written beside it.
                 copy.execute("PRAGMA journal_mode=DELETE")
                 _check(copy, path, counts)
         except sqlite3.Error as error:
-            if is_unwanted():
-                raise _UnwantedError from error
+            if not goes_on():
+                raise _GivenUpError from error
             raise translate(error, target) from error
+        if not is_whole():
+            raise _GivenUpError
         size = file.stat().st_size
         publish(file, target, overwrite=overwrite)
-    return (*counts, size)
+    sessions, events, state_keys = counts
+    return BackupReport(target, sessions, events, state_keys, size, time.monotonic() - started)
 
 
 def _open_copy(file: Path) -> sqlite3.Connection:

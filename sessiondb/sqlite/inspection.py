@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
-from urllib.parse import quote
 
-from sessiondb.errors import CorruptRowError, DatabaseBusyError, StorageError
+from sessiondb.errors import CorruptRowError
 from sessiondb.records import EventRow, SessionKey
 from sessiondb.sqlite import schema
 from sessiondb.sqlite.connection import open_writer
-from sessiondb.sqlite.new_file import create_private, sidecars_of
+from sessiondb.sqlite.new_file import create_private
 from sessiondb.sqlite.statements import event_hash
+from sessiondb.sqlite.untouched import ATTEMPTS, changed_each_time, opened_untouched
 
 DecodeEvent: TypeAlias = Callable[[EventRow, SessionKey], object]
 """Reads a row of the log as an event, or raises CorruptRowError."""
 
 _TABLES = ("adk_sessions", "adk_events", "adk_state")
-_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,58 +76,13 @@ def check(path: Path, decode: DecodeEvent, *, most: int = 20) -> CheckReport:
     Raises:
         StorageError: If the file cannot be read, or is changed all the time.
     """
-    for _ in range(_ATTEMPTS):
-        with _opened(path) as (connection, is_unchanged):
+    for _ in range(ATTEMPTS):
+        with opened_untouched(path) as (connection, is_unchanged):
+            connection.text_factory = _text
             report = _Inspection(connection, path, decode, most).run()
             if is_unchanged():
                 return report
-    raise DatabaseBusyError(f"{str(path)!r} was opened and changed by another program at each of {_ATTEMPTS} attempts")
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[sqlite3.Connection, Callable[[], bool]]]:
-    """Opens a file so that SQLite leaves no trace; the second value tells, afterwards, whether what was read holds."""
-    wal, shm, journal = sidecars_of(path)
-    if wal.exists() and shm.exists():
-        # In use, or left so by a crash. The shared memory is not written to either: where it cannot be used as it is,
-        # SQLite makes an index of the log of its own.
-        with closing(_connect(path, "mode=ro&readonly_shm=1")) as connection:
-            yield connection, lambda: True
-    elif wal.exists() or journal.exists():
-        # Nobody has it open, and reading it takes what would write to it.
-        with tempfile.TemporaryDirectory(prefix="sessiondb-") as folder:
-            copy = Path(folder) / "copy.sqlite3"
-            create_private(copy)
-            shutil.copyfile(path, copy)
-            for file, its_copy in zip((wal, shm, journal), sidecars_of(copy), strict=True):
-                if file.exists():
-                    shutil.copyfile(file, its_copy)
-            with closing(_connect(copy, "mode=rw")) as connection:
-                yield connection, lambda: True
-    else:
-        # An ordinary connection would create -wal and -shm, and could not remove them.
-        before = _state_of(path)
-        with closing(_connect(path, "mode=ro&immutable=1")) as connection:
-            yield connection, lambda: before == _state_of(path) and not wal.exists()
-
-
-def _state_of(path: Path) -> tuple[int, int, int]:
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise StorageError(f"cannot look at {str(path)!r}: {error.strerror or error}") from error
-    return status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _connect(path: Path, options: str) -> sqlite3.Connection:
-    try:
-        connection = sqlite3.connect(
-            f"file:{quote(str(path))}?{options}", uri=True, isolation_level=None, check_same_thread=False
-        )
-    except sqlite3.Error as error:
-        raise StorageError(f"cannot open {str(path)!r}: {error}") from error
-    connection.text_factory = _text
-    return connection
+    raise changed_each_time(path)
 
 
 class _NotUtf8(str):

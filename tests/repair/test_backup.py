@@ -19,6 +19,7 @@ import pytest
 from sessiondb import DatabaseSessionService, codec
 from sessiondb.errors import (
     ConfigurationError,
+    DatabaseBusyError,
     DatabaseCorruptError,
     ServiceClosedError,
     StorageError,
@@ -27,6 +28,7 @@ from sessiondb.errors import (
 from sessiondb.sqlite import backup as backups
 from sessiondb.sqlite import schema
 from sessiondb.sqlite.inspection import check
+from sessiondb.sqlite.untouched import ATTEMPTS
 from tests.command import run_sessiondb
 from tests.repair.conftest import Original
 from tests.repair.files import APP, PAGE, TABLES, event_of, overwrite, rows_of, user_of
@@ -59,6 +61,10 @@ class Gate:
 
 def names_in(folder: Path) -> list[str]:
     return [file.name for file in folder.iterdir()]
+
+
+def times(folder: Path) -> dict[str, int]:
+    return {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
 
 
 def read(path: Path) -> bytes:
@@ -364,6 +370,43 @@ async def test_backups_are_made_at_the_same_time(
     assert [rows_of(one) for one in targets] == [original.rows, original.rows]
 
 
+async def test_a_file_is_copied_from_outside_without_a_trace(
+    service: DatabaseSessionService, original: Original, path: Path, target: Path
+) -> None:
+    session = await service.create_session(APP, user_of(0), "new")
+    await service.append_event(session, event_of(0, 0))
+    before = times(path.parent)
+    assert backups.back_up(path, target, overwrite=False, progress=None).events == 1081
+    assert times(path.parent) == before
+
+    await service.close()
+    before = times(path.parent)
+    assert list(before) == [path.name]
+    backups.back_up(path, target, overwrite=True, progress=None)
+    assert times(path.parent) == before
+    assert rows_of(target) == rows_of(path)
+
+
+@pytest.mark.parametrize("changes", [1, ATTEMPTS])
+async def test_a_file_that_begins_to_change_is_copied_anew(
+    original: Original, path: Path, target: Path, changes: int
+) -> None:
+    def change(copied: int, total: int) -> None:
+        nonlocal changes
+        if copied == total and changes:
+            changes -= 1
+            os.utime(path)
+
+    if changes < ATTEMPTS:
+        backups.back_up(path, target, overwrite=False, progress=change)
+        assert rows_of(target) == original.rows
+    else:
+        with pytest.raises(DatabaseBusyError, match="changed by another program"):
+            backups.back_up(path, target, overwrite=False, progress=change)
+        assert names_in(target.parent) == []
+    assert changes == 0
+
+
 def test_the_command(original: Original, path: Path, target: Path) -> None:
     done = run_sessiondb("backup", path, target, "--json")
     assert (done.returncode, done.stderr) == (0, "")
@@ -383,4 +426,8 @@ def test_the_command(original: Original, path: Path, target: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.split()[:2] == ["sessions", "180"]
     assert names_in(target.parent) == [target.name]
+    assert names_in(path.parent) == [path.name]
+    done = run_sessiondb("backup", path, path, "--overwrite")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "the database itself" in done.stderr
     assert run_sessiondb("backup", path).returncode == 2
