@@ -15,7 +15,7 @@ import anyio
 import pytest
 
 from sessiondb import DatabaseSessionService
-from sessiondb.errors import DatabaseBusyError, WriteFailedError
+from sessiondb.errors import DatabaseBusyError
 from tests.machine.tools import (
     APP,
     USER,
@@ -156,19 +156,6 @@ async def test_a_file_taken_away_and_put_back(database_path: Path, monkeypatch: 
         move(away, database_path)
         await service.append_event(session, event())
         assert await texts(service, "s") == ["hello"]
-
-
-async def test_a_table_that_another_program_drops(database_path: Path, service: DatabaseSessionService) -> None:
-    session = await create(service)
-    keeper = await create(service, "keeper")
-    with other_program(database_path, "ALTER TABLE adk_events RENAME TO theirs"):
-        pass
-    results = await outcomes([functools.partial(service.append_event, one, event()) for one in (session, keeper)])
-    assert {type(result) for result in results} == {WriteFailedError}
-    with other_program(database_path, "ALTER TABLE theirs RENAME TO adk_events"):
-        pass
-    await service.append_event(session, event())
-    assert await texts(service, "s") == ["hello"]
 
 
 async def test_the_log_file_cannot_be_measured(service: DatabaseSessionService) -> None:

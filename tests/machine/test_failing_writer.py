@@ -192,12 +192,12 @@ async def test_a_writer_that_ends_for_a_reason_of_its_own(database_path: Path) -
     def surprise() -> None:
         raise SurpriseError
 
-    service._opened.engine.writer.wal.note_write = surprise  # type: ignore[method-assign]
     results: list[object] = []
     with writer_stopped(service) as gate:
         async with anyio.create_task_group() as group:
             group.start_soon(service.append_event, session, event("acknowledged"))
             await happened(gate.reached)
+            service._opened.engine.writer.wal.note_write = surprise  # type: ignore[method-assign]  # fails
 
             async def append() -> None:
                 results.extend(await outcomes([functools.partial(service.append_event, other, event())]))

@@ -118,8 +118,8 @@ def test_errors_quote_no_content(database_path: Path) -> None:
                 messages.append(f"{type(result).__name__}: {result}")
             with other_program(database_path, f"UPDATE adk_events SET actions = '{WORDS.replace(chr(39), '')}'"):
                 pass
-            (result,) = await outcomes([functools.partial(service.get_session, APP, USER, "s")])
-            messages.append(f"{type(result).__name__}: {result}")
+            (found,) = await outcomes([functools.partial(service.get_session, APP, USER, "s")])
+            messages.append(f"{type(found).__name__}: {found}")
         return messages
 
     messages = anyio.run(fail)
