@@ -132,4 +132,6 @@ class QuietReader:
             pass
 
     def _began_to_write(self) -> StorageError:
-        return DatabaseBusyError(f"a program began to write to {str(self._path)!r} while it was read; try again")
+        return DatabaseBusyError(
+            f"a program began to write to {str(self._path)!r} while it was read; run the command again"
+        )
