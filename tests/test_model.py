@@ -12,7 +12,7 @@ import itertools
 import json
 import sqlite3
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,7 +24,7 @@ from google.adk.platform import uuid as platform_uuid
 from google.adk.sessions import Session
 from google.adk.sessions.base_session_service import GetSessionConfig
 from google.genai import types
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -54,6 +54,7 @@ EVENTS = st.builds(
     timestamp=timestamps,
     content=st.none() | any_text.map(lambda text: types.Content(role="model", parts=[types.Part(text=text)])),
 )
+KINDS = st.sampled_from(["append", "append", "append", "append again", "update", "create"])
 PARTIAL = st.sampled_from([None, None, False, True])
 CONFIGS = st.none() | st.builds(
     GetSessionConfig,
@@ -192,6 +193,83 @@ class Life(RuleBasedStateMachine):
         assert self.run(call) is event
         _compare(pair.live, pair.model.session)
         return given
+
+    @rule(
+        at=SERVICES,
+        pairs=st.lists(handles, min_size=1, max_size=3),
+        steps=st.lists(st.tuples(KINDS, EVENTS, small_deltas), min_size=2, max_size=7),
+    )
+    def together(self, at: int, pairs: list[Pair], steps: list[tuple[str, Event, dict[str, Any]]]) -> None:
+        """Several writes at once, most of which share a transaction: as if each had been alone, in their order.
+
+        All go through one service: of appends that overlap, each service knows its own only.
+        """
+        begun: list[tuple[str, Pair, Event, Coroutine[Any, Any, object]]] = []
+        service = self.services[at]
+        for (kind, drawn, delta), pair in zip(steps, itertools.cycle(pairs), strict=False):
+            key = pair.model.key
+            event = drawn.model_copy(update={"id": self.context.run(Event.new_id)})
+            event.actions = event.actions.model_copy(update={"state_delta": delta})
+            if kind == "append again":
+                # What the step before appends, or what is in the log.
+                before = begun[-1][2] if begun else next(iter(pair.model.session.events), event)
+                event = before.model_copy(deep=True)
+            if kind.startswith("append"):
+                given = event.model_copy(deep=True)
+                begun.append((kind, pair, given, service.append_event(pair.live, event)))
+            elif kind == "update":
+                begun.append((kind, pair, event, service.update_keys(*key, delta)))
+            else:
+                begun.append((kind, pair, event, service.create_session(*key, dict(delta))))
+
+        async def at_once() -> list[object]:
+            return await asyncio.gather(*(call for *_, call in begun), return_exceptions=True)
+
+        ends = self.run(at_once())
+        recorded = {key: self._new_updates(key) for key in {pair.model.key for pair in pairs}}
+        for (kind, pair, event, _), end in zip(begun, ends, strict=True):
+            assert type(end) is self.run(self._expected_end(kind, pair, event, end, recorded))
+        for pair in pairs:
+            _compare(pair.live, pair.model.session)
+            live = self.run(self.services[0].get_session(*pair.model.key))
+            model = self.run(self.model.get(pair.model.key))
+            assert (live is None) == (model is None)
+            if live is not None and model is not None:
+                _compare(live, model.session)
+
+    def _new_updates(self, key: Key) -> Iterator[Event]:
+        """The events by which updates of a session were recorded that the model does not know of yet."""
+        live = self.run(self.services[0].get_session(*key))
+        model = self.run(self.model.get(key))
+        known = set() if model is None else {event.id for event in model.session.events}
+        events = [] if live is None else live.events
+        return iter([event for event in events if event.invocation_id.startswith("update-") and event.id not in known])
+
+    async def _expected_end(
+        self, kind: str, pair: Pair, event: Event, end: object, recorded: dict[Key, Iterator[Event]]
+    ) -> type:
+        """Carries out a step in the model, and says what the service must have answered."""
+        key = pair.model.key
+        exists = key in self.model.records
+        if kind.startswith("append"):
+            try:
+                await self.model.append(pair.model, event)
+            except StaleError:
+                return errors.StaleSessionError
+            except MissingError:
+                return errors.SessionNotFoundError
+            return Event
+        if kind == "update":
+            if not exists:
+                return errors.SessionNotFoundError
+            await self.model.update_keys(key, next(recorded[key]))
+            return type(None)
+        if exists:
+            return errors.AlreadyExistsError
+        assert isinstance(end, Session)
+        created = await self.model.create(key, event.actions.state_delta, end.last_update_time)
+        _compare(end, created.session)
+        return Session
 
     @rule(target=handles, pair=handles)
     def restore_without_marker(self, pair: Pair) -> Pair:
@@ -351,4 +429,9 @@ def _compare(live: Session, model: Session) -> None:
 
 # To shrink an example takes minutes.
 TestLife = pytest.mark.timeout(900)(Life.TestCase)
-TestLife.settings = settings(max_examples=settings().max_examples // 2, stateful_step_count=40)
+TestLife.settings = settings(
+    max_examples=settings().max_examples // 4,
+    stateful_step_count=40,
+    # To explain an example, hypothesis traces every line: slower than all the rest.
+    phases=[phase for phase in Phase if phase is not Phase.explain],
+)
