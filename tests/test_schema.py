@@ -117,6 +117,50 @@ async def test_each_scope_fills_its_columns(service: DatabaseSessionService, dat
     ]
 
 
+async def test_temp_values_never_reach_a_file(service: DatabaseSessionService, database_path: Path) -> None:
+    trace = "only for this invocation"
+    session = await service.create_session(APP, USER, SESSION, {"temp:trace": trace, "own": "for everybody"})
+    await service.append_event(session, event(temp__trace=trace, own="for everybody"))
+    await service.update_keys(APP, USER, SESSION, {"temp:trace": trace})
+    files = _bytes_of_files(database_path.parent)
+    assert len(files) == 3
+    assert b"for everybody" in b"".join(files)
+    assert trace.encode() not in b"".join(files)
+
+
+def _bytes_of_files(folder: Path) -> list[bytes]:
+    return [found.read_bytes() for found in folder.iterdir()]
+
+
+STRANGERS = [
+    ("other", USER, SESSION),
+    (APP, "other", SESSION),
+    (APP, USER, "other"),
+    (APP, "%", SESSION),
+    (APP, USER, "_" * 8),
+]
+
+
+@pytest.mark.parametrize("key", STRANGERS)
+async def test_other_peoples_ids_lead_nowhere(service: DatabaseSessionService, key: tuple[str, str, str]) -> None:
+    owned = await service.create_session(APP, USER, SESSION, {"own": 1, "user:theme": "dark"})
+    await service.append_event(owned, event(own=2))
+    assert await service.get_session(*key) is None
+    assert service.get_event_count(*key) == 0
+    await service.delete_session(*key)
+    with pytest.raises(errors.SessionNotFoundError):
+        await service.update_keys(*key, {"own": "changed", "user:theme": "changed", "app:x": "changed"})
+    app_name, user_id, session_id = key
+    impostor = owned.model_copy(update={"app_name": app_name, "user_id": user_id, "id": session_id}, deep=True)
+    with pytest.raises(errors.SessionNotFoundError):
+        await service.append_event(impostor, event(own="changed", user__theme="changed"))
+    assert await get(service) == owned
+    created = await service.create_session(*key, {"own": "changed", "user:theme": "changed"})
+    assert created.events == []
+    assert (await get(service)).state["own"] == 2
+    assert (await service.get_user_state(APP, USER))["theme"] == ("dark" if key[:2] != (APP, USER) else "changed")
+
+
 async def test_a_key_has_one_row_in_its_scope(service: DatabaseSessionService, database_path: Path) -> None:
     for number in range(3):
         await service.create_session(APP, USER, f"s{number}", {"own": number, "user:u": number, "app:a": number})

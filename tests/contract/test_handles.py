@@ -28,7 +28,7 @@ async def test_the_refusal_says_modified_in_storage_and_what_to_do(service: Data
     await service.append_event(one, event())
     with pytest.raises(errors.StaleSessionError, match=r"modified in storage.*get_session") as refusal:
         await service.append_event(two, event())
-    assert isinstance(refusal.value, adk_errors.StaleSessionError | ValueError)
+    assert isinstance(refusal.value, adk_errors.StaleSessionError)
 
 
 async def test_a_refused_handle_stays_refused_until_it_is_read_again(service: DatabaseSessionService) -> None:

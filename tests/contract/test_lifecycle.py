@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from google.adk.errors import StaleSessionError, already_exists_error, session_not_found_error
+from google.adk.errors.input_validation_error import InputValidationError
 from google.adk.sessions import BaseSessionService
 
 from sessiondb import DatabaseSessionService, errors
@@ -41,6 +43,24 @@ async def _carry_out(call: Call, service: DatabaseSessionService) -> None:
 
 async def test_it_is_a_session_service_of_adk(service: DatabaseSessionService) -> None:
     assert isinstance(service, BaseSessionService)
+
+
+async def test_errors_are_adks_where_adk_has_one_and_all_have_one_base() -> None:
+    assert issubclass(errors.AlreadyExistsError, already_exists_error.AlreadyExistsError)
+    assert issubclass(errors.SessionNotFoundError, session_not_found_error.SessionNotFoundError)
+    assert issubclass(errors.StaleSessionError, StaleSessionError)
+    assert issubclass(errors.InvalidInputError, InputValidationError)
+    # As in ADK itself: two of them are ValueErrors, for the sake of older callers.
+    for error, is_value_error in (
+        (errors.AlreadyExistsError, False),
+        (errors.SessionNotFoundError, True),
+        (errors.StaleSessionError, True),
+        (errors.StorageError, False),
+    ):
+        assert issubclass(error, ValueError) == is_value_error
+    own = [error for error in vars(errors).values() if inspect.isclass(error) and error.__module__ == errors.__name__]
+    assert len(own) > 10
+    assert all(issubclass(error, errors.SessionDBError) for error in own)
 
 
 async def test_async_with_gives_the_service_and_closes_it(database_path: Path) -> None:
