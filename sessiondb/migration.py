@@ -25,6 +25,7 @@ from sessiondb import scopes
 from sessiondb.codec import decode_event, encode_event, timestamp_text
 from sessiondb.delta import encode_delta
 from sessiondb.errors import ConfigurationError, CorruptRowError, InvalidInputError, SessionDBError
+from sessiondb.event_validator import event_validator
 from sessiondb.limits import check_key, check_text
 from sessiondb.records import EventRecord, EventRow, SessionKey
 from sessiondb.sqlite.adk_files import AdkEvent, AdkFile, AdkFileWriter, AdkSession, Layout
@@ -415,7 +416,7 @@ class _AdkPlace:
 
     def _event(self, row: AdkEvent) -> Event:
         if self._file.layout is Layout.SQLITE:
-            return Event.model_validate_json(row.data or "")
+            return event_validator()(row.data or "")
         # As ADK's service puts it together: some columns count for more than the JSON.
         fields = json.loads(row.data or "{}")
         time = fields.get("timestamp", row.time)

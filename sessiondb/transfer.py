@@ -21,6 +21,7 @@ from sessiondb import scopes
 from sessiondb.codec import encode_event, timestamp_text
 from sessiondb.delta import encode_delta
 from sessiondb.errors import AlreadyExistsError, CorruptRowError, InvalidInputError, SessionDBError
+from sessiondb.event_validator import event_validator
 from sessiondb.limits import check_key, check_text
 from sessiondb.records import EventRecord, SessionKey
 from sessiondb.sqlite.browsing import EVERYTHING, Browser, Selection, StateRow
@@ -335,7 +336,8 @@ def _new_event(line: _Line) -> NewEvent:
 
 def _record(fields: dict[str, Any], line: _Line) -> EventRecord:
     try:
-        event = Event.model_validate_json(json.dumps(fields))
+        # Written from an Event's own fields, and no others were let through.
+        event = event_validator()(json.dumps(fields))
     except ValidationError as error:
         kinds = ", ".join(sorted({f"{'.'.join(map(str, one['loc']))}: {one['type']}" for one in error.errors()[:3]}))
         raise line.error(f"has an event that this version of ADK cannot read: {kinds}") from None
