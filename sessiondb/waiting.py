@@ -106,11 +106,6 @@ class ThreadWaiter:
     def __init__(self) -> None:
         self._event = threading.Event()
 
-    @property
-    def settled(self) -> bool:
-        """Whether the ticket is settled."""
-        return self._event.is_set()
-
     def complete(self) -> None:
         """Lets the thread go on."""
         self._event.set()
@@ -141,9 +136,10 @@ class Ticket(Generic[WorkT, ResultT]):
             in the order of the worker's answers, whether or not the task still waits.
         outcome: The result, once settled without an error.
         error: Why there is no result, once settled with an error.
+        answered: Whether the worker has passed it to :func:`settle`.
     """
 
-    __slots__ = ("error", "on_settled", "outcome", "waiter", "work")
+    __slots__ = ("answered", "error", "on_settled", "outcome", "waiter", "work")
 
     def __init__(
         self,
@@ -156,6 +152,7 @@ class Ticket(Generic[WorkT, ResultT]):
         self.on_settled = on_settled
         self.outcome: ResultT | None = None
         self.error: BaseException | None = None
+        self.answered = False
 
     def result(self) -> ResultT:
         """Returns the outcome of a settled ticket, or raises its error."""
@@ -171,6 +168,7 @@ def settle(tickets: Iterable[AnyTicket]) -> None:
     """Lets the owners of answered tickets go on; each event loop is woken once. Called by the worker."""
     groups: dict[Hashable, tuple[TaskWaiter, list[AnyTicket]]] = {}
     for ticket in tickets:
+        ticket.answered = True
         waiter = ticket.waiter
         if isinstance(waiter, ThreadWaiter):
             _settle_here([ticket])

@@ -92,8 +92,6 @@ class ReaderPool:
         try:
             if self._closed:
                 raise ServiceClosedError("the session service is closed")
-            if self._suspended:
-                return None
             if self._inline_connection is None:
                 self._inline_connection = open_reader(self._path, 0)
             return (job(self._inline_connection),)

@@ -107,8 +107,23 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
     """
     current = _is_current(connection, path)
     enter_wal_mode(connection, path)
-    if current:
-        return
+    if not current:
+        _create_tables(connection, path)
+    reload(connection)
+
+
+def reload(connection: sqlite3.Connection) -> None:
+    """Has a connection look at the tables again, which another process may have created or altered meanwhile.
+
+    The triggers of the temporary schema do not notice that by themselves: a statement must name a table first.
+
+    Raises:
+        sqlite3.Error: If the tables are not there.
+    """
+    connection.execute("SELECT 1 FROM adk_sessions LIMIT 0")
+
+
+def _create_tables(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
         # Another process may have been first.

@@ -266,10 +266,13 @@ def write(connection: sqlite3.Connection, commands: Sequence[DataCommand]) -> li
                 raise
         else:
             return outcomes
+    runs = _runs(commands)
+    if len(runs) == 1 and runs[0][0] is _Kind.CREATE:
+        return _write_run(connection, *runs[0], {})
     connection.execute("BEGIN IMMEDIATE")
     outcomes = []
     progress: _Progress = {}
-    for kind, run in _runs(commands):
+    for kind, run in runs:
         outcomes += _write_run(connection, kind, run, progress)
     connection.execute("COMMIT")
     return outcomes

@@ -14,7 +14,7 @@ from sessiondb.config import StoreOptions
 from sessiondb.errors import FileLostError, QueueFullError, ServiceClosedError, StorageError, WriterStoppedError
 from sessiondb.log import logger
 from sessiondb.records import Outcome, Status
-from sessiondb.sqlite import maintenance, statements
+from sessiondb.sqlite import maintenance, schema, statements
 from sessiondb.sqlite.connection import SYNC_FAILED, FileIdentity, primary_code, translate
 from sessiondb.stats import WriterStats
 from sessiondb.waiting import Ticket, settle
@@ -181,6 +181,7 @@ class WriterThread(threading.Thread):
     def run(self) -> None:
         """Serves the queue until it is closed and empty."""
         failure: StorageError = ServiceClosedError("the session service is closed")
+        batch: list[WriteTicket] | None = None
         try:
             while True:
                 batch = self._queue.take(self._options.max_batch, self.wal.patience)
@@ -199,8 +200,8 @@ class WriterThread(threading.Thread):
             logger().error("writer_failed", path=str(self._path), error=type(error).__name__)
             failure = WriterStoppedError(f"the writer ended after an internal error ({type(error).__name__})")
         finally:
-            # Nothing can be queued after this, and whatever is has an answer: no caller waits for a dead thread.
-            self.abandon(failure)
+            # Nothing can be queued after this, and whatever was has an answer: no caller waits for a dead thread.
+            self.abandon(failure, [ticket for ticket in batch or [] if not ticket.answered])
 
     def close(self) -> None:
         """Closes the connection of a thread that has ended. SQLite checkpoints the log if nobody else has it open."""
@@ -209,9 +210,9 @@ class WriterThread(threading.Thread):
         except sqlite3.Error as error:
             logger().warning("close_failed", path=str(self._path), error=str(error))
 
-    def abandon(self, failure: StorageError) -> None:
-        """Lets nothing more in, and answers all that has not begun with an error."""
-        tickets = self._queue.drain(failure)
+    def abandon(self, failure: StorageError, begun: Sequence[WriteTicket] = ()) -> None:
+        """Lets nothing more in, and answers all that has not begun, and ``begun``, with an error."""
+        tickets = [*begun, *self._queue.drain(failure)]
         for ticket in tickets:
             ticket.error = _again(failure)
         settle(tickets)
@@ -318,6 +319,7 @@ class WriterThread(threading.Thread):
                 raise
         # One command is to blame: the others must not pay for it.
         self._roll_back()
+        schema.reload(self._connection)
         return [self._commit_alone(command) for command in commands]
 
     def _commit_alone(self, command: DataCommand) -> Outcome | StorageError:
