@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from google.adk.sessions import Session
 
 from sessiondb import DatabaseSessionService
 from sessiondb.commands import Flush
-from sessiondb.errors import ServiceClosedError
+from sessiondb.errors import AlreadyExistsError, ServiceClosedError
 from tests.machine.tools import APP, PATIENCE, USER, create, event, get, happened, until, writer_stopped
 
 
@@ -102,7 +102,9 @@ def leave_while_another_program_holds_the_lock(path: str) -> None:
 
 
 def write_until_told(path: str, name: str) -> None:
-    """8 tasks with 25 appends each; then say what this process reads, once all processes have written."""
+    """Open the file when told, 8 tasks with 25 appends each; say what is read once all processes have written."""
+    say("ready")
+    listen()
     service = DatabaseSessionService(path, on_stale="append", durability="normal")
 
     async def talk(task: int) -> None:
@@ -116,6 +118,8 @@ def write_until_told(path: str, name: str) -> None:
                 await get(service, "shared")
 
     async def converse() -> None:
+        with suppress(AlreadyExistsError):
+            await create(service, "shared")
         async with anyio.create_task_group() as group:
             for task in range(8):
                 group.start_soon(talk, task)

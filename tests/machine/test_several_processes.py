@@ -11,28 +11,23 @@ from pathlib import Path
 
 from sessiondb import DatabaseSessionService
 from tests.machine import processes, programs
-from tests.machine.tools import create, texts
+from tests.machine.tools import texts
 
 PROCESSES = 4
 
 
 def test_four_processes_with_eight_tasks_each(database_path: Path) -> None:
-    async def prepare() -> None:
-        async with DatabaseSessionService(database_path) as service:
-            await create(service, "shared")
-
-    asyncio.run(prepare())
     started = [processes.start(programs.write_until_told, database_path, name) for name in "abcd"]
-    for process in started:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "written\n", process.stderr.read() if process.stderr else ""
-    answers = set()
-    for process in started:
-        assert process.stdin is not None
-        process.stdin.write("read\n")
-        process.stdin.flush()
-    for process in started:
-        answers.add(processes.finish(process))
+    # They open the file, which is not there yet, in the same moment; and read when all have written.
+    for said, then in (("ready", "open"), ("written", "read")):
+        for process in started:
+            assert process.stdout is not None
+            assert process.stdout.readline() == f"{said}\n", process.communicate()[1]
+        for process in started:
+            assert process.stdin is not None
+            process.stdin.write(f"{then}\n")
+            process.stdin.flush()
+    answers = {processes.finish(process) for process in started}
     # One digest of all sessions, and no failed batch.
     (answer,) = answers
     assert answer.split()[0] == "read"
