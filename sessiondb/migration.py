@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby, pairwise, zip_longest
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 from urllib.parse import quote
 
 from google.adk.events import Event
@@ -72,8 +72,15 @@ class _SourceSession(NamedTuple):
     """None if it is not a JSON object."""
 
 
+_ScopeState: TypeAlias = tuple[str, str | None, dict[str, Any]]
+"""An app, a user or None, and the state of that user, or of the app."""
+
+
 class _Place(Protocol):
-    """Where sessions are: read in the same way wherever that is."""
+    """Where sessions are: read in the same way wherever that is.
+
+    Sessions come in the order of their keys; states too, those of apps first.
+    """
 
     def snapshot(self) -> AbstractContextManager[None]: ...
 
@@ -81,7 +88,7 @@ class _Place(Protocol):
 
     def events(self, key: SessionKey) -> Iterator[Event]: ...
 
-    def scope_states(self) -> Iterator[tuple[str, str | None, dict[str, Any]]]: ...
+    def scope_states(self) -> Iterator[_ScopeState]: ...
 
 
 def migrate_adk_file(source: Path, target: Path, *, advance: Advance = lambda _: None) -> MigrationReport:
@@ -211,24 +218,16 @@ def _carry(source: _Place, target: Path, report: MigrationReport, advance: Advan
 def _put_scope_state(
     loader: Loader, app_name: str, user_id: str | None, state: dict[str, Any], report: MigrationReport
 ) -> None:
-    scope, owner = (
-        (scopes.Scope.APP, f"app {app_name!r}")
-        if user_id is None
-        else (
-            scopes.Scope.USER,
-            f"user {user_id!r} of app {app_name!r}",
-        )
-    )
+    owner = _owner(app_name, user_id)
     try:
         check_text("app_name", app_name)
         check_text("user_id", user_id or "")
-        encoded = encode_state(scope, state)
+        encoded = encode_state(_scope(user_id), state)
     except InvalidInputError as error:
         report.failures.append(f"the state of {owner} was not carried: {error}")
         return
     _note_nulls(owner, state, report)
-    if kept := loader.put_scope_state(app_name, user_id, encoded, now_text()):
-        report.failures.append(f"{kept} keys of {owner} have another value in the target, which stays")
+    loader.put_scope_state(app_name, user_id, encoded, now_text())
 
 
 def _put_session(loader: Loader, session: _SourceSession, source: _Place, report: MigrationReport) -> None:
@@ -285,13 +284,18 @@ def _put_into_adk(
 
 def _compare(source: _Place, target: _Place, report: MigrationReport, advance: Advance) -> None:
     """Compares what the source holds with what the target holds; whatever else the target holds is not looked at."""
-    in_target = target.sessions()
-    found = next(in_target, None)
-    for session in source.sessions():
-        # Both are in the order of their keys, so neither has to be kept.
-        while found is not None and found.key < session.key:
-            found = next(in_target, None)
-        if found is None or found.key != session.key:
+    for (app_name, user_id, state), owned in _matched(source.scope_states(), target.scope_states(), _owner_key):
+        here = {} if owned is None else owned[2]
+        try:
+            stored = _as_stored(_scope(user_id), state)
+        except InvalidInputError:
+            continue  # reported when it was to be carried
+        if different := sum(name not in here or here[name] != value for name, value in stored.items()):
+            report.failures.append(
+                f"{different} keys of {_owner(app_name, user_id)} have another value in the target, which stays"
+            )
+    for session, found in _matched(source.sessions(), target.sessions(), _session_key):
+        if found is None:
             if not any(failure.startswith(_named(session.key)) for failure in report.failures):
                 report.failures.append(f"{_named(session.key)} is missing in the target")
         elif differences := list(_differences(session, found, source, target, report)):
@@ -299,6 +303,34 @@ def _compare(source: _Place, target: _Place, report: MigrationReport, advance: A
         else:
             report.verified += 1
         advance(1)
+
+
+def _matched(
+    source: Iterator[ItemT], target: Iterator[ItemT], key: Callable[[ItemT], tuple[Any, ...]]
+) -> Iterator[tuple[ItemT, ItemT | None]]:
+    """Finds for each item of the source the one of the target; both are in the order of ``key``, so neither is kept."""
+    found = next(target, None)
+    for item in source:
+        while found is not None and key(found) < key(item):
+            found = next(target, None)
+        yield item, found if found is not None and key(found) == key(item) else None
+
+
+def _session_key(session: _SourceSession) -> SessionKey:
+    return session.key
+
+
+def _owner_key(state: _ScopeState) -> tuple[bool, str, str]:
+    app_name, user_id, _ = state
+    return user_id is not None, app_name, user_id or ""
+
+
+def _owner(app_name: str, user_id: str | None) -> str:
+    return f"app {app_name!r}" if user_id is None else f"user {user_id!r} of app {app_name!r}"
+
+
+def _scope(user_id: str | None) -> scopes.Scope:
+    return scopes.Scope.APP if user_id is None else scopes.Scope.USER
 
 
 def _differences(
@@ -310,7 +342,7 @@ def _differences(
     if session.state is None or found.state is None:
         yield _NO_STATE
     elif _without_nulls(session.state) != _without_nulls(found.state):
-        is_coerced = _as_stored(session.state) == found.state
+        is_coerced = _as_stored(scopes.Scope.SESSION, session.state) == found.state
         if not is_coerced:
             yield "the state"
     try:
@@ -341,8 +373,8 @@ def _compare_logs(source: Iterator[Event], target: Iterator[Event]) -> tuple[str
     return (f"{unequal} of {in_source} events" if unequal else None), coerced
 
 
-def _as_stored(state: dict[str, Any]) -> dict[str, Any]:
-    return {name: json.loads(text) for name, text in json.loads(encode_state(scopes.Scope.SESSION, state)).items()}
+def _as_stored(scope: scopes.Scope, state: dict[str, Any]) -> dict[str, Any]:
+    return {name: json.loads(text) for name, text in json.loads(encode_state(scope, state)).items()}
 
 
 def _as_record(event: Event) -> EventRecord:
@@ -410,7 +442,7 @@ class _AdkPlace:
                     f"event {row.event_id!r} cannot be read as an event ({type(error).__name__})"
                 ) from None
 
-    def scope_states(self) -> Iterator[tuple[str, str | None, dict[str, Any]]]:
+    def scope_states(self) -> Iterator[_ScopeState]:
         for app_name, user_id, state in self._file.scope_states():
             yield app_name, user_id, _object(state) or {}
 
@@ -453,7 +485,7 @@ class _DatabasePlace:
         for event in self._browser.events(Selection(*key)):
             yield AdkEvent(event.event_id, event.invocation_id, event.time, json.dumps(event.as_dict()))
 
-    def scope_states(self) -> Iterator[tuple[str, str | None, dict[str, Any]]]:
+    def scope_states(self) -> Iterator[_ScopeState]:
         for rows in (self._browser.app_state(), self._browser.user_state()):
             for (app_name, user_id), keys in groupby(rows, lambda row: row[:2]):
                 yield app_name, user_id, decode_values(keys)
@@ -480,9 +512,9 @@ class _MemoryPlace:
     def events(self, key: SessionKey) -> Iterator[Event]:
         return iter(self._service.sessions[key.app_name][key.user_id][key.session_id].events)
 
-    def scope_states(self) -> Iterator[tuple[str, str | None, dict[str, Any]]]:
-        for app_name, state in self._service.app_state.items():
+    def scope_states(self) -> Iterator[_ScopeState]:
+        for app_name, state in sorted(self._service.app_state.items()):
             yield app_name, None, state
-        for app_name, users in self._service.user_state.items():
-            for user_id, state in users.items():
+        for app_name, users in sorted(self._service.user_state.items()):
+            for user_id, state in sorted(users.items()):
                 yield app_name, user_id, state

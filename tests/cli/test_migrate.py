@@ -345,6 +345,21 @@ def test_back_to_adk_and_here_again(folder: Path, tmp_path: Path, fingerprint: L
     assert migrate_adk_file(adk, again).failures == []
 
 
+def test_state_that_the_file_of_adk_has_otherwise_stays_and_is_reported(tmp_path: Path) -> None:
+    source, adk = tmp_path / "source.sqlite3", tmp_path / "adk.db"
+
+    async def fill() -> None:
+        async with DatabaseSessionService(source) as service:
+            await service.create_session(APP, USER, SESSION, {"user:theme": "dark", "app:version": 1})
+        async with adk_sqlite(adk) as theirs:
+            await theirs.create_session(app_name=APP, user_id=USER, session_id="x", state={"user:theme": "light"})
+
+    asyncio.run(fill())
+    report = migrate_to_adk_sqlite(source, adk)
+    assert (report.sessions, report.verified) == (1, 1)
+    assert report.failures == [f"1 keys of user {USER!r} of app {APP!r} have another value in the target, which stays"]
+
+
 def test_what_adk_cannot_hold_is_reported(tmp_path: Path) -> None:
     source, adk = tmp_path / "source.sqlite3", tmp_path / "adk.db"
 
