@@ -72,8 +72,8 @@ class _SourceSession(NamedTuple):
     """None if it is not a JSON object."""
 
 
-_ScopeState: TypeAlias = tuple[str, str | None, dict[str, Any]]
-"""An app, a user or None, and the state of that user, or of the app."""
+_ScopeState: TypeAlias = tuple[str, str | None, dict[str, Any] | None]
+"""An app, a user or None, and the state of that user, or of the app; None if that is not a JSON object."""
 
 
 class _Place(Protocol):
@@ -175,11 +175,11 @@ def migrate_to_adk_sqlite(source: Path, target: Path, *, advance: Advance = lamb
 # ADK reads back no time of a user's or an app's state.
 _NO_TIME = 0.0
 
-_NO_STATE = "its state is not a JSON object"
+_NO_STATE = "the state is not a JSON object"
 
 
 def _check_apart(source: Path, target: Path) -> None:
-    if target.exists() and source.samefile(target):
+    if source.exists() and target.exists() and source.samefile(target):
         raise ConfigurationError(f"{str(source)!r} cannot be migrated into itself; name another file")
 
 
@@ -216,14 +216,16 @@ def _carry(source: _Place, target: Path, report: MigrationReport, advance: Advan
 
 
 def _put_scope_state(
-    loader: Loader, app_name: str, user_id: str | None, state: dict[str, Any], report: MigrationReport
+    loader: Loader, app_name: str, user_id: str | None, state: dict[str, Any] | None, report: MigrationReport
 ) -> None:
     owner = _owner(app_name, user_id)
     try:
+        if state is None:
+            raise _UnreadableError(_NO_STATE)
         check_text("app_name", app_name)
         check_text("user_id", user_id or "")
         encoded = encode_state(_scope(user_id), state)
-    except InvalidInputError as error:
+    except (InvalidInputError, _UnreadableError) as error:
         report.failures.append(f"the state of {owner} was not carried: {error}")
         return
     _note_nulls(owner, state, report)
@@ -285,9 +287,9 @@ def _put_into_adk(
 def _compare(source: _Place, target: _Place, report: MigrationReport, advance: Advance) -> None:
     """Compares what the source holds with what the target holds; whatever else the target holds is not looked at."""
     for (app_name, user_id, state), owned in _matched(source.scope_states(), target.scope_states(), _owner_key):
-        here = {} if owned is None else owned[2]
+        here = (owned and owned[2]) or {}
         try:
-            stored = _as_stored(_scope(user_id), state)
+            stored = _as_stored(_scope(user_id), state or {})
         except InvalidInputError:
             continue  # reported when it was to be carried
         if different := sum(name not in here or here[name] != value for name, value in stored.items()):
@@ -444,7 +446,7 @@ class _AdkPlace:
 
     def scope_states(self) -> Iterator[_ScopeState]:
         for app_name, user_id, state in self._file.scope_states():
-            yield app_name, user_id, _object(state) or {}
+            yield app_name, user_id, _object(state)
 
     def _event(self, row: AdkEvent) -> Event:
         if self._file.layout is Layout.SQLITE:

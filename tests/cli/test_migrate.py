@@ -258,10 +258,11 @@ def test_what_cannot_be_read_is_reported_and_the_rest_is_carried(folder: Path, t
     with closing(sqlite3.connect(source)) as connection:
         connection.execute("UPDATE events SET event_data = '{\"author\": 1}' WHERE id = 'event 3'")
         connection.execute("UPDATE sessions SET state = 'nonsense' WHERE id = 'no events'")
+        connection.execute("UPDATE user_states SET state = '[1]' WHERE user_id = 'gone'")
         connection.commit()
     done = run_sessiondb("migrate", source, target)
     assert done.returncode == 1
-    assert done.stderr == "Error: 2 things were not carried, or differ; the report names them\n"
+    assert done.stderr == "Error: 3 things were not carried, or differ; the report names them\n"
     lines = done.stdout.splitlines()
     assert [line.split() for line in lines[:4]] == [
         ["sessions", "1"],
@@ -270,6 +271,7 @@ def test_what_cannot_be_read_is_reported_and_the_rest_is_carried(folder: Path, t
         ["verified", "1"],
     ]
     assert [line.split(" was not carried")[0] for line in lines[4:]] == [
+        f"failure: the state of user 'gone' of app {APP!r}",
         f"failure: session 'no events' of user {USER!r}, app {APP!r}",
         f"failure: session {SESSION!r} of user {USER!r}, app {APP!r}",
     ]
