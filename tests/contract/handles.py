@@ -97,7 +97,7 @@ async def a_handle_made_by_hand_for_a_session_with_events(place: Place) -> objec
 async def concurrent_appends_on_one_session(place: Place) -> object:
     session = await place.create()
     # At one moment, so that no service can take a later one for somebody else's.
-    given = [event(session.last_update_time, own=number) for number in range(8)]
+    given = [event(session.last_update_time, own=number) for number in range(4)]
     ends = await asyncio.gather(*(place.append(session, each) for each in given))
     read = await place.get()
     return set(ends), len(session.events), {found.id for found in read.events} == {each.id for each in given}

@@ -287,7 +287,7 @@ HANDLES = [
         sqlite="StaleSessionError",
         sessiondb="StaleSessionError",
     ),
-    everywhere(handles.concurrent_appends_on_one_session, ({"ok"}, 8, True)),
+    everywhere(handles.concurrent_appends_on_one_session, ({"ok"}, 4, True)),
 ]
 
 TABLE = [*SESSIONS, *LOGS, *STATE, *VALUES, *HANDLES]

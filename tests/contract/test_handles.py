@@ -87,6 +87,26 @@ async def test_update_keys_overtakes_no_handle(service: DatabaseSessionService) 
     assert [found.actions.state_delta.get("progress") for found in read.events] == [1, None, 2]
 
 
+async def test_update_keys_among_appends_in_flight_overtakes_none(service: DatabaseSessionService) -> None:
+    session = await service.create_session(APP, USER, SESSION)
+    # The event that is delivered again keeps the batch from being written without a look at each of its commands.
+    again = event(event_id="again")
+    await service.append_event(session, again.model_copy(deep=True))
+    await asyncio.gather(
+        service.append_event(session, event(step=1)),
+        service.append_event(session, again.model_copy(deep=True)),
+        service.update_keys(APP, USER, SESSION, {"paused": True}),
+        service.append_event(session, event(step=2)),
+        service.update_keys(APP, USER, SESSION, {"paused": False}),
+        service.append_event(session, event(step=3)),
+    )
+    await service.append_event(session, event(step=4))
+    read = await _get(service)
+    assert read.state == {"step": 4, "paused": False}
+    assert len(read.events) == 7
+    assert [found.id for found in session.events] == [found.id for found in read.events if found.author == "agent"]
+
+
 async def test_update_keys_leaves_its_argument_alone(service: DatabaseSessionService) -> None:
     await service.create_session(APP, USER, SESSION)
     delta = {"a": 1, "temp:b": 2, "c": None, "d": (1,)}
