@@ -103,6 +103,7 @@ class QuietReader:
                 self.connection = sqlite3.connect(
                     f"file:{quote(str(self._path))}?mode=ro&immutable=1", uri=True, isolation_level=None
                 )
+                self.connection.execute("PRAGMA trusted_schema=OFF")
             else:
                 self.connection = open_reader(self._path, self._busy_timeout)
         except sqlite3.Error as error:

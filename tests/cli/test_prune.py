@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -103,6 +105,16 @@ def test_many_are_deleted_batch_by_batch_beside_a_service_that_goes_on(tmp_path:
             assert [row["session_id"] for row in await service.list_sessions()] == ["live"]
 
     asyncio.run(beside_a_service())
+
+
+def test_a_session_that_the_service_cannot_name_ends_it(used: Path) -> None:
+    with closing(sqlite3.connect(used)) as connection:
+        connection.execute("PRAGMA foreign_keys=OFF")
+        connection.execute("UPDATE adk_sessions SET session_id = ' 100 ' WHERE session_id = '100' AND user_id = 'ada'")
+        connection.commit()
+    done = run_sessiondb("prune", used, "--older-than", "1d")
+    assert (done.returncode, done.stderr) == (1, "Error: session ' 100 ' cannot be deleted\n")
+    assert left(used) == [("ada", " 100 ")]
 
 
 @pytest.mark.parametrize("age", ["30", "d", "-1d", "1.5d", "30 days", ""])

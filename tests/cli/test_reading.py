@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import shutil
 import signal
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 from google.adk.events import Event, EventActions
+from google.genai import types
 
 from sessiondb import DatabaseSessionService
 from sessiondb.errors import CorruptRowError, DatabaseBusyError, FileLostError
@@ -195,6 +197,60 @@ def test_long_values_are_shortened_unless_all_is_asked_for(database: Path) -> No
     assert len(short) < 1000
     assert "--full shows all" in short
     assert "x" * 5000 in run_sessiondb("show", "lonely", database, "--full").stdout
+
+
+def test_show_names_whatever_else_an_event_holds(database: Path) -> None:
+    parts = [
+        types.Part(text="let me think", thought=True),
+        types.Part.from_bytes(data=b"x" * 3000, mime_type="image/png"),
+        types.Part.from_uri(file_uri="gs://bucket/file", mime_type="text/plain"),
+    ]
+    event = Event(
+        invocation_id="inv",
+        author="agent",
+        content=types.Content(role="model", parts=parts),
+        error_code="429",
+        error_message="slow\ndown",
+        actions=EventActions(transfer_to_agent="other"),
+    )
+
+    async def append() -> None:
+        async with DatabaseSessionService(database) as service:
+            session = await service.get_session("zoo", USER, "lonely")
+            assert session is not None
+            await service.append_event(session, event)
+
+    asyncio.run(append())
+    assert run_sessiondb("show", "lonely", database).stdout.splitlines()[2:] == [
+        "    (thought) let me think",
+        "    data image/png, about 3,000 bytes",
+        '    file_data {"file_uri": "gs://bucket/file", "mime_type": "text/plain"}',
+        "    error 429: slow",
+        "    down",
+        '    actions {"transfer_to_agent": "other"}',
+    ]
+
+
+def test_notes_are_for_people_only(database: Path) -> None:
+    def errors_of(descriptor: int) -> None:
+        subprocess.run(
+            [sys.executable, "-m", "sessiondb", "history", "progress", str(database)],
+            cwd=PACKAGE_PARENT,
+            stdout=subprocess.DEVNULL,
+            stderr=descriptor,
+            check=True,
+        )
+
+    ours, theirs = os.openpty()
+    errors_of(theirs)
+    os.close(theirs)
+    assert os.read(ours, 1000).decode().strip() == "What a session was created with is not in the log."
+    os.close(ours)
+    reading_end, writing_end = os.pipe()
+    errors_of(writing_end)
+    os.close(writing_end)
+    assert os.read(reading_end, 1000) == b""
+    os.close(reading_end)
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,13 @@ def test_an_export_that_fails_leaves_the_earlier_one(database: Path, tmp_path: P
     assert list(folder.iterdir()) == [output]
 
 
+def test_an_output_that_cannot_be_written_is_told_in_one_line(database: Path, tmp_path: Path) -> None:
+    done = run_sessiondb("export", database, "-o", tmp_path / "no folder" / "out.jsonl")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: cannot write to ")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_sessions_that_are_there_are_refused_or_skipped_and_never_changed(
     rich: Path, exported: Path, tmp_path: Path
 ) -> None:
