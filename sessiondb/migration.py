@@ -7,6 +7,7 @@ starting it again. In the end source and target are compared, session by session
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -20,6 +21,7 @@ from urllib.parse import quote
 from google.adk.events import Event
 from google.adk.sessions import InMemorySessionService
 from pydantic import ValidationError
+from typing_extensions import override
 
 from sessiondb import scopes
 from sessiondb.codec import decode_event, encode_event, timestamp_text
@@ -112,7 +114,7 @@ def migrate_adk_file(source: Path, target: Path, *, advance: Advance = lambda _:
             _carry(_AdkPlace(file), target, report, advance)
             return report
         events = file.count_events()
-    with _unpickled(source) as converted, AdkFile(converted) as file:
+    with _unpickled(source, report) as converted, AdkFile(converted) as file:
         if (carried := file.count_events()) != events:
             report.failures.append(f"ADK's own migration could not read {events - carried} of {events} events")
         _carry(_AdkPlace(file), target, report, advance)
@@ -184,21 +186,48 @@ def _check_apart(source: Path, target: Path) -> None:
 
 
 @contextmanager
-def _unpickled(source: Path) -> Iterator[Path]:
+def _unpickled(source: Path, report: MigrationReport) -> Iterator[Path]:
     """Has ADK convert a file of schema 0; gives one of schema 1, which is removed in the end."""
     try:
-        from google.adk.sessions.migration import migration_runner  # noqa: PLC0415  # needs SQLAlchemy
+        from google.adk.sessions.migration import (  # noqa: PLC0415  # needs SQLAlchemy
+            migrate_from_sqlalchemy_pickle,
+            migration_runner,
+        )
     except ImportError as error:
         raise MigrationError(
             f"events are pickled in {str(source)!r}; ADK's own migration reads them, and needs SQLAlchemy: {error}"
         ) from error
     with tempfile.TemporaryDirectory(prefix="sessiondb-") as folder:
         converted = Path(folder) / "converted.sqlite3"
+        # ADK goes on without what it cannot read, and says so in its log only.
+        complaints = _Complaints(migrate_from_sqlalchemy_pickle.logger)
         try:
             migration_runner.upgrade(f"sqlite:///file:{quote(str(source))}?mode=ro&uri=true", f"sqlite:///{converted}")
         except RuntimeError as error:
             raise MigrationError(f"ADK's own migration of {str(source)!r} failed: {error}") from error
+        finally:
+            complaints.close()
+        report.failures += [f"ADK's own migration says: {message}" for message in complaints.messages]
         yield converted
+
+
+class _Complaints(logging.Handler):
+    """Collects the warnings of a logger until it is closed."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+        self._logger = logger
+        logger.addHandler(self)
+
+    @override
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+    @override
+    def close(self) -> None:
+        self._logger.removeHandler(self)
+        super().close()
 
 
 def _carry(source: _Place, target: Path, report: MigrationReport, advance: Advance) -> None:

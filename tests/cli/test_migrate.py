@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pickle  # noqa: TID251  # what an old database of ADK holds
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
@@ -276,6 +277,25 @@ def test_what_cannot_be_read_is_reported_and_the_rest_is_carried(folder: Path, t
         f"failure: session {SESSION!r} of user {USER!r}, app {APP!r}",
     ]
     assert list(read(target)) == [(ODD, ODD, "other")]
+
+
+def test_a_pickle_runs_no_code_and_what_was_in_it_is_reported(folder: Path, tmp_path: Path) -> None:
+    source, target, trace = folder / "adk.db", tmp_path / "target.sqlite3", tmp_path / "trace"
+    make(adk_pickled, source)
+
+    class Payload:
+        def __reduce__(self) -> tuple[object, ...]:
+            return Path.touch, (trace,)
+
+    with closing(sqlite3.connect(source)) as connection:
+        payload = pickle.dumps(Payload())
+        connection.execute("UPDATE events SET actions = ? WHERE id = 'event 3'", (payload,))
+        connection.commit()
+    report = migrate_adk_file(source, target)
+    assert not trace.exists()
+    assert (report.sessions, report.events) == (3, 6)
+    (failure,) = report.failures
+    assert failure.startswith("ADK's own migration says: Failed to unpickle actions for event event 3")
 
 
 def test_memory_is_carried_while_a_service_has_the_database_open(tmp_path: Path) -> None:
