@@ -146,3 +146,14 @@ def fork_workers(report: Report, *, path: str, workers: int, appends: int) -> No
     thread.join()
     asyncio.run(service.close())
     assert statuses == [0] * workers
+
+
+def open_new(report: Report, *, path: str, name: str) -> None:
+    """Opens a file that may not be there yet, and creates a session in it."""
+
+    async def main() -> None:
+        async with DatabaseSessionService(path) as service:
+            await service.create_session(app_name=APP, user_id="u", session_id=name)
+
+    asyncio.run(main())
+    report(name)

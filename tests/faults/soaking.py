@@ -114,14 +114,18 @@ def _round(
         )
         for process in range(PROCESSES)
     ]
+    killer: threading.Timer | None = None
     if fault == "kill -9":
-        threading.Timer(rng.uniform(0.2, 1) * seconds, children[0].kill).start()
+        killer = threading.Timer(rng.uniform(0.2, 1) * seconds, children[0].kill)
+        killer.start()
     refused: list[str] = []
     readers = [threading.Thread(target=_collect, args=(child, acknowledged, refused, outcome)) for child in children]
     for reader in readers:
         reader.start()
     for reader in readers:
         reader.join()
+    if killer is not None:
+        killer.join()
     for place, child in enumerate(children):
         status = child.wait()
         if status and not (place == 0 and status == -9 and fault.startswith("kill")):
@@ -130,6 +134,13 @@ def _round(
 
 
 def _collect(child: Child, acknowledged: dict[str, list[str]], refused: list[str], outcome: Outcome) -> None:
+    try:
+        _sort(child, acknowledged, refused, outcome)
+    except AssertionError as error:
+        outcome.problems.append(str(error))
+
+
+def _sort(child: Child, acknowledged: dict[str, list[str]], refused: list[str], outcome: Outcome) -> None:
     for kind, *said in child.reports():
         match kind:
             case "acknowledged":

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -40,6 +41,7 @@ class Child:
         self._zygote = zygote
         self._reports = os.fdopen(pipe, "rb")
         self._exit = os.pidfd_open(pid)
+        self._status: int | None = None
 
     def reports(self) -> Iterator[Any]:
         """Yields what the child reports until it has ended.
@@ -58,23 +60,27 @@ class Child:
 
     def kill(self) -> None:
         """Ends the child as a crash would, now."""
-        signal.pidfd_send_signal(self._exit, signal.SIGKILL)
+        if self._status is None:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._exit, signal.SIGKILL)
 
     def wait(self, timeout: float = 60.0) -> int:
-        """Waits for the end of the child; returns its exit status, negative the signal that ended it.
+        """Waits for the end of the child; returns its exit status, negative the signal that ended it. Idempotent.
 
         Raises:
             TimeoutError: If it does not end; it is killed then.
         """
+        if self._status is not None:
+            return self._status
         ready, _, _ = select.select([self._exit], [], [], timeout)
         if not ready:
             self.kill()
-        status = self._zygote.reap(self.pid)
+        self._status = self._zygote.reap(self.pid)
         self._reports.close()
         os.close(self._exit)
         if not ready:
             raise TimeoutError(f"the child was still running after {timeout:g} s")
-        return status
+        return self._status
 
     def result(self, timeout: float = 60.0) -> Any:
         """Waits for the child to end well; returns the last value it reported."""
