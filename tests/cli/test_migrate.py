@@ -6,6 +6,7 @@ import asyncio
 import json
 import pickle  # noqa: TID251  # what an old database of ADK holds
 import sqlite3
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
@@ -22,7 +23,7 @@ from google.genai import types
 from sqlalchemy import create_engine
 
 from sessiondb import DatabaseSessionService
-from sessiondb.migration import MigrationReport, migrate_adk_file, migrate_memory, migrate_to_adk_sqlite
+from sessiondb.migration import MigrationError, MigrationReport, migrate_adk_file, migrate_memory, migrate_to_adk_sqlite
 from tests.cli.conftest import APP, SESSION, USER, Look
 from tests.command import run_sessiondb
 from tests.filling import full_event
@@ -427,3 +428,62 @@ def test_wrong_files_are_refused_in_one_line_and_left_alone(
         assert len(done.stderr.splitlines()) == 1
     assert (fingerprint(folder), fingerprint(database.parent)) == before
     assert not (tmp_path / "new").exists()
+
+
+def test_ids_that_sessiondb_strips_are_not_carried(folder: Path, tmp_path: Path) -> None:
+    async def fill(service: BaseSessionService) -> None:
+        await service.create_session(app_name=APP, user_id=USER, session_id=" padded ")
+        await service.create_session(app_name=APP, user_id=USER, session_id="plain")
+
+    source, target = folder / "adk.db", tmp_path / "target.sqlite3"
+    make(adk_database, source, fill)
+    report = migrate_adk_file(source, target)
+    assert (report.sessions, report.verified) == (1, 1)
+    assert report.failures == [
+        f"session ' padded ' of user {USER!r}, app {APP!r} was not carried: its id has spaces around it, which sessiondb strips"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        ("UPDATE adk_internal_metadata SET value = '2'", "has a schema of ADK that is not known"),
+        ("UPDATE sessions SET create_time = 'never'", "'never' stands where a time belongs"),
+    ],
+)
+def test_what_is_not_known_of_adk_is_refused_in_one_line(
+    damage: str, problem: str, folder: Path, tmp_path: Path
+) -> None:
+    source = folder / "adk.db"
+    make(adk_database, source)
+    with closing(sqlite3.connect(source)) as connection:
+        connection.execute(damage)
+        connection.commit()
+    done = run_sessiondb("migrate", source, tmp_path / "target.sqlite3")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert problem in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_what_adk_needs_and_is_not_installed_is_named(
+    database: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = folder / "adk.db"
+    make(adk_pickled, source)
+    monkeypatch.setitem(sys.modules, "google.adk.sessions.migration.migration_runner", None)
+    monkeypatch.delattr("google.adk.sessions.migration.migration_runner", raising=False)
+    with pytest.raises(MigrationError, match="needs SQLAlchemy"):
+        migrate_adk_file(source, tmp_path / "target.sqlite3")
+    monkeypatch.setitem(sys.modules, "google.adk.sessions.sqlite_session_service", None)
+    with pytest.raises(MigrationError, match="SqliteSessionService cannot be imported"):
+        migrate_to_adk_sqlite(database, tmp_path / "adk.db")
+
+
+def test_events_that_are_damaged_here_keep_their_session_from_going_to_adk(database: Path, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("UPDATE adk_events SET content = '[1]' WHERE seq = 2")
+        connection.commit()
+    report = migrate_to_adk_sqlite(database, tmp_path / "adk.db")
+    assert (report.sessions, report.verified) == (2, 2)
+    (failure,) = report.failures
+    assert failure.startswith(f"session {SESSION!r} of user {USER!r}, app {APP!r} was not carried: row 2 of adk_events")
