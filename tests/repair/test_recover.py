@@ -243,6 +243,17 @@ def test_flipped_bits_of_rows_never_make_a_file_that_is_not_sound(
     assert report.tables["adk_events"].rejected
 
 
+def test_an_event_with_a_damaged_key_does_not_become_a_session(original: Original, tmp_path: Path) -> None:
+    key = f"{APP}{user_of(150)}s150".encode()
+    assert original.data.count(key + b"inv_2") == 1
+    report, rows = recover_from(original.data.replace(key + b"inv_2", key[:-3] + b"x50inv_2"), tmp_path)
+    (row_id,) = original.rows["adk_events"].keys() - rows["adk_events"].keys()
+    assert report.tables["adk_events"].rejected_ids == ((row_id, row_id),)
+    assert len(rows["adk_sessions"]) == len(original.rows["adk_sessions"])
+    ((touched, lost),) = [(session.session_id, session.lost) for session in report.touched]
+    assert (touched, lost) == ("s150", ((3, 3),))
+
+
 @pytest.fixture
 async def with_log(tmp_path: Path) -> Path:
     """A folder with a database and its write-ahead log, as a crash leaves them."""
