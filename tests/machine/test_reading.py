@@ -182,7 +182,7 @@ async def test_every_read_is_of_one_moment(database_path: Path, log_cache: Cache
             async def loop() -> None:
                 async with DatabaseSessionService(database_path, durability="normal") as writing:
                     session = await get(writing, "s")
-                    for n in range(1, 301):
+                    for n in range(1, 151):
                         state = {"n": n, "user:n": n, "app:n": n}
                         await writing.append_event(session, event(f"{n}", state, timestamp=float(n)))
 
@@ -192,7 +192,7 @@ async def test_every_read_is_of_one_moment(database_path: Path, log_cache: Cache
                 done.set()
 
         async def read(number: int) -> None:
-            while not done.is_set() or 300 not in moments[number]:
+            while not done.is_set() or 150 not in moments[number]:
                 session = await get(service, "s")
                 n = session.state["n"]
                 assert session.state == {"n": n, "user:n": n, "app:n": n}
@@ -211,7 +211,7 @@ async def test_every_read_is_of_one_moment(database_path: Path, log_cache: Cache
                 group.start_soon(read, number)
             group.start_soon(anyio.to_thread.run_sync, lambda: anyio.run(read, 2))
             group.start_soon(anyio.to_thread.run_sync, lambda: anyio.run(read, 3, backend="trio"))
-        assert all(300 in seen for seen in moments)
+        assert all(150 in seen for seen in moments)
 
 
 @pytest.mark.parametrize("log_cache", ["copy", "share", "off"])

@@ -1,7 +1,7 @@
 """Vacuum gives space back, and leaves a damaged file as it is.
 
-Seen to fail with a vacuum that does not look for problems first (the damaged file is rewritten), and without the
-checkpoint after it (the file keeps its size until much later).
+Seen to fail with a vacuum that does not look for problems first (rows without a session go unnoticed), and without
+the checkpoint after it (the file keeps its size until much later).
 """
 
 from __future__ import annotations
