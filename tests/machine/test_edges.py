@@ -25,6 +25,8 @@ from sessiondb.commands import Flush
 from sessiondb.errors import (
     ConfigurationError,
     CorruptRowError,
+    DatabaseBusyError,
+    DatabaseCorruptError,
     InvalidInputError,
     StaleSessionError,
     StorageError,
@@ -32,7 +34,7 @@ from sessiondb.errors import (
     WriteFailedError,
 )
 from sessiondb.sqlite import schema
-from sessiondb.sqlite.connection import enter_wal_mode
+from sessiondb.sqlite.connection import enter_wal_mode, open_reader, open_writer, translate
 from sessiondb.sqlite.writer import WriteQueue, WriteTicket
 from sessiondb.waiting import ThreadWaiter
 from tests.machine.tools import (
@@ -322,3 +324,77 @@ def test_a_write_that_comes_while_the_writer_gives_up_waiting() -> None:
     thread.start()
     thread.join()
     assert taken == [[ticket]]
+
+
+async def test_a_python_with_an_old_sqlite(database_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sessiondb.sqlite.connection._OLDEST_SQLITE", (99, 0, 0))
+    with pytest.raises(ConfigurationError, match=r"99\.0\.0 or newer"):
+        DatabaseSessionService(database_path)
+
+
+def test_a_file_system_without_wal(database_path: Path) -> None:
+    """As SQLite answers on a network mount: the mode stays what it is."""
+    connection = sqlite3.connect(":memory:")
+    with pytest.raises(UnsupportedDatabaseError, match="stays in 'memory'"):
+        enter_wal_mode(connection, database_path)
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "error"),
+    [
+        (open_writer, ("full", 1.0), sqlite3.OperationalError("refused")),
+        (open_writer, ("full", 1.0), KeyboardInterrupt()),
+        (open_reader, (1.0,), sqlite3.OperationalError("refused")),
+    ],
+)
+def test_a_connection_that_cannot_be_set_up_is_closed(
+    database_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    function: Any,
+    arguments: tuple[Any, ...],
+    error: BaseException,
+) -> None:
+    database_path.touch()
+    closed: list[bool] = []
+
+    class Refusing(sqlite3.Connection):
+        def execute(self, *_: Any) -> sqlite3.Cursor:
+            raise error
+
+        def close(self) -> None:
+            closed.append(True)
+            super().close()
+
+    monkeypatch.setattr(sqlite3, "connect", functools.partial(sqlite3.connect, factory=Refusing))
+    with pytest.raises(StorageError if isinstance(error, sqlite3.Error) else KeyboardInterrupt):
+        function(database_path, *arguments)
+    assert closed == [True]
+
+
+def test_errors_of_sqlite_have_a_class_for_each_promise(database_path: Path) -> None:
+    error = sqlite3.DatabaseError("malformed")
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT_INDEX
+    assert isinstance(translate(error, database_path), DatabaseCorruptError)
+    error.sqlite_errorcode = sqlite3.SQLITE_NOTADB
+    assert isinstance(translate(error, database_path), UnsupportedDatabaseError)
+    error.sqlite_errorcode = sqlite3.SQLITE_BUSY_SNAPSHOT
+    assert isinstance(translate(error, database_path), DatabaseBusyError)
+    assert type(translate(sqlite3.Error("none"), database_path, reading=True)) is StorageError
+
+
+async def test_threads_that_enter_a_forked_store_together(service: DatabaseSessionService) -> None:
+    """After a fork the first call starts the machinery; one that waited for it meanwhile takes what was started."""
+    store, engine = service._opened, service._opened.engine
+
+    class HeldByTheFirst:
+        def __enter__(self) -> None:
+            store._engine = engine
+
+        def __exit__(self, *_: object) -> None:
+            store._lock = lock
+
+    lock = store._lock
+    store._engine, store._lock = None, HeldByTheFirst()  # type: ignore[assignment]  # stands in for a wait
+    assert store.engine is engine
+    await create(service)
