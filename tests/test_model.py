@@ -300,13 +300,25 @@ class Life(RuleBasedStateMachine):
         assert set(recorded.actions.state_delta) == set(expected)
         assert recorded.author == "user"
 
-    @rule(at=SERVICES, pair=handles, sure=st.sampled_from([False, False, True]))
-    def delete(self, at: int, pair: Pair, sure: bool) -> None:
-        # Else most handles would be handles of nothing.
-        if not sure:
-            return
-        self.run(self.services[at].delete_session(*pair.model.key))
-        self.run(self.model.delete(pair.model.key))
+    @rule(
+        target=handles,
+        at=SERVICES,
+        pair=handles,
+        # Deleted for good too often, most handles would be handles of nothing.
+        what=st.sampled_from(["nothing", "delete", "create anew", "create anew"]),
+        state=small_deltas,
+    )
+    def delete(self, at: int, pair: Pair, what: str, state: dict[str, Any]) -> Any:
+        if what == "nothing":
+            return multiple()
+        key = pair.model.key
+        self.run(self.services[at].delete_session(*key))
+        self.run(self.model.delete(key))
+        if what == "delete":
+            return multiple()
+        # The other service may hold the log of the earlier incarnation.
+        renewed = self.create(at, *key, state)
+        return multiple(renewed, self.get(1 - at, renewed, None))
 
     @rule(at=SERVICES, key=st.builds(Key, APPS, USERS, names), every=st.tuples(st.booleans(), st.booleans()))
     def look_around(self, at: int, key: Key, every: tuple[bool, bool]) -> None:

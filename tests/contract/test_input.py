@@ -23,8 +23,8 @@ UNUSABLE: dict[str, tuple[Any, str]] = {
     "list": (["id"], "must be a string, not list"),
     "NUL": ("a\0b", "NUL"),
     "surrogate": ("a\ud800b", "surrogate"),
-    "too long": (LONGEST + "x", "4097 bytes"),
-    "too long in UTF-8": ("é" * 2_049, "4098 bytes"),
+    "too long": (LONGEST + "x", "4097 bytes long; at most 4096"),
+    "too long in UTF-8": ("é" * 2_049, "4098 bytes long; at most 4096"),
 }
 
 
