@@ -103,7 +103,7 @@ def fail_each_call(
         checkpoint_bytes: How large the log grows before it is checkpointed; 1: after each batch.
     """
     MUTANTS[mutant]()
-    checkpoint_at(checkpoint_bytes)
+    checkpoint_at(checkpoint_bytes, cut="T" in operations)
     shim = Shim()
     shim.watch(Path(folder))
 
@@ -193,7 +193,7 @@ def fail_checkpoints(
     report: Report, *, path: str, operations: str, name: str, durability: Any = "full", error: int = 5
 ) -> None:
     """Calls that only a checkpoint makes fail for a while; reports errors of appends, counters and log events."""
-    checkpoint_at(1)
+    checkpoint_at(1, cut="T" in operations)
     shim = Shim()
     shim.watch(Path(path).parent)
     events: list[str] = []

@@ -153,10 +153,17 @@ def errors_are_swallowed() -> None:
     writer.settle = settle_well  # type: ignore[attr-defined]
 
 
-def checkpoint_at(size: int) -> None:
-    """Checkpoints a log that has grown to ``size`` bytes, looked at after each batch. (No break: only a small size.)"""
+def checkpoint_at(size: int, *, cut: bool = False) -> None:
+    """Checkpoints a log that has grown to ``size`` bytes, looked at after each batch. (No break: only a small size.)
+
+    Args:
+        size: Bytes.
+        cut: Whether each checkpoint gives the log's space back, as those of a large log do.
+    """
     maintenance._DUE_BYTES = size
     writer._LOOK_SECONDS = 0
+    if cut:
+        maintenance._MOST_BYTES = 0
 
 
 MUTANTS = {

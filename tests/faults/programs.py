@@ -30,7 +30,7 @@ def write_until_killed(
             kills itself; None leaves that to others.
     """
     MUTANTS[mutant]()
-    checkpoint_at(checkpoint_bytes)
+    checkpoint_at(checkpoint_bytes, cut=run % 2 == 0)
     if kill is not None:
         shim = faults_shim.Shim()
         shim.watch(Path(path).parent)
@@ -57,6 +57,7 @@ def record_writes(
     appends: int,
     openings: int,
     place: str = "db.sqlite3",
+    cut: bool = False,
     mutant: str = "",
 ) -> None:
     """Clients append, over several openings of the file, while the shim records; acknowledgements are marks.
@@ -64,7 +65,7 @@ def record_writes(
     The n-th acknowledgement of all has the mark n; what each of them was about is reported at the end.
     """
     MUTANTS[mutant]()
-    checkpoint_at(48 * 1024)
+    checkpoint_at(48 * 1024, cut=cut)
     shim = faults_shim.Shim()
     shim.watch(Path(folder), Path(log))
     acknowledged: list[tuple[str, str]] = []
