@@ -84,3 +84,11 @@ class UnsupportedDatabaseError(StorageError):
 
 class CorruptRowError(StorageError):
     """A row cannot be read as the event or state value it should be; the message names the session and the row."""
+
+
+class TransferFormatError(SessionDBError, ValueError):
+    """What is to be imported is not in the format, or ends early; the message names the line."""
+
+
+class MigrationError(SessionDBError):
+    """A migration cannot be begun."""

@@ -26,7 +26,7 @@ from typing_extensions import override
 from sessiondb import scopes
 from sessiondb.codec import decode_event, encode_event, timestamp_text
 from sessiondb.delta import encode_delta
-from sessiondb.errors import ConfigurationError, CorruptRowError, InvalidInputError, SessionDBError
+from sessiondb.errors import ConfigurationError, CorruptRowError, InvalidInputError, MigrationError
 from sessiondb.event_validator import event_validator
 from sessiondb.limits import check_key, check_text
 from sessiondb.records import EventRecord, EventRow, SessionKey
@@ -39,10 +39,6 @@ ItemT = TypeVar("ItemT")
 
 Advance = Callable[[int], object]
 """Told how many sessions were carried, or compared, since it was last told."""
-
-
-class MigrationError(SessionDBError):
-    """A migration cannot be begun."""
 
 
 @dataclass(slots=True)

@@ -74,12 +74,12 @@ class AppendFigures:
 
     @property
     def latency_ratio(self) -> float:
-        """The median append in units of the yardstick: 1 would be no overhead at all."""
+        """The median append in units of the yardstick; 1 would be no overhead at all."""
         return self.median / self.yardstick
 
     @property
     def throughput_ratio(self) -> float:
-        """Appends a second as a share of what plain SQLite commits: 1 would be no overhead at all."""
+        """Appends a second as a share of what plain SQLite commits; 1 would be no overhead at all."""
         return self.per_second * self.yardstick / self.clients
 
 

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from sessiondb import scopes
 from sessiondb.codec import encode_event, timestamp_text
 from sessiondb.delta import encode_delta
-from sessiondb.errors import AlreadyExistsError, CorruptRowError, InvalidInputError, SessionDBError
+from sessiondb.errors import AlreadyExistsError, CorruptRowError, InvalidInputError, TransferFormatError
 from sessiondb.event_validator import event_validator
 from sessiondb.limits import check_key, check_text
 from sessiondb.records import EventRecord, SessionKey
@@ -35,10 +35,6 @@ Advance = Callable[[int], object]
 
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 _EVENT_FIELDS = frozenset(Event.model_fields) | {field.alias for field in Event.model_fields.values() if field.alias}
-
-
-class TransferFormatError(SessionDBError, ValueError):
-    """What is to be imported is not in the format, or ends early; the message names the line."""
 
 
 @dataclass(slots=True)
