@@ -78,12 +78,14 @@ async def test_queued_appends_become_one_transaction(database_path: Path, servic
     with (
         other_program(database_path) as observer,
         other_program(database_path, "BEGIN IMMEDIATE") as other,
+        writer_stopped(service, "INSERT") as gate,
     ):
         (seen,) = observer.execute("PRAGMA data_version").fetchone()
         async with anyio.create_task_group() as group:
             group.start_soon(service.append_event, sessions[0], event("first"))
-            # Taken by the writer, which waits for the lock.
-            await until(lambda: service._opened.engine.queue._sleeping is False and pending(service) == 0)
+            await happened(gate.reached)
+            # From here it is the other program's lock that the writer waits for.
+            gate.open()
             for session in sessions[1:]:
                 group.start_soon(service.append_event, session, event("then"))
             await until(lambda: service.get_stats()["pending_writes"] == 63)

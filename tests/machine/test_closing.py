@@ -298,16 +298,21 @@ def test_a_close_cancelled_as_a_task_finishes_first(database_path: Path) -> None
     asyncio.run(main())
 
 
-async def test_close_waits_for_another_program_and_commits(database_path: Path) -> None:
+async def test_close_waits_for_another_program_and_commits(database_path: Path, tmp_path: Path) -> None:
     service = DatabaseSessionService(database_path)
     session = await create(service)
-    with other_program(database_path, "BEGIN IMMEDIATE") as other:
-        async with anyio.create_task_group() as group:
-            group.start_soon(service.append_event, session, event())
-            await until(lambda: pending(service) == 1 or service._opened.engine.writer._busy_since is not None)
-            group.start_soon(service.close)
-            await until(lambda: service._opened._closed)
-            other.execute("ROLLBACK")
+    queue = service._opened.engine.queue
+    async with DatabaseSessionService(tmp_path / "another.sqlite3") as another:
+        with other_program(database_path, "BEGIN IMMEDIATE") as other, writer_stopped(service, "INSERT") as gate:
+            async with anyio.create_task_group() as group:
+                group.start_soon(service.append_event, session, event())
+                await happened(gate.reached)
+                # From here it is the other program that the writer waits for.
+                gate.open()
+                group.start_soon(service.close)
+                await until(lambda: queue._refusal is not None)
+                other.execute("ROLLBACK")
+        await create(another)
     async with DatabaseSessionService(database_path) as reopened:
         assert await texts(reopened, "s") == ["hello"]
 

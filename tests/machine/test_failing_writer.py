@@ -151,7 +151,7 @@ async def test_a_checkpoint_that_cannot_sync_what_was_answered(
 
 @pytest.mark.parametrize("call", ["append", "vacuum", "alone"])
 async def test_a_failed_sync_stops_the_writer_and_everybody_is_told(database_path: Path, call: str) -> None:
-    service = DatabaseSessionService(database_path, max_batch=2)
+    service = DatabaseSessionService(database_path, max_batch=3)
     sessions = [await create(service, f"s{number}") for number in range(6)]
     threads = threads_of(service)
     results: list[object] = []
@@ -186,13 +186,13 @@ async def test_a_failed_sync_stops_the_writer_and_everybody_is_told(database_pat
             if call == "vacuum":
                 break_writer(service, "VACUUM", FSYNC)
             elif call == "alone":
-                # The batch is refused for one of its two commands; the other one's own commit fails.
+                # The batch is refused for one of its commands; the next one's own commit fails.
                 break_writer(service, "INSERT INTO plain_writes", FSYNC, passes=2)
             else:
                 break_writer(service, "INSERT", FSYNC)
             gate.open()
     refused = [result for result in results if isinstance(result, WriterStoppedError)]
-    # One of the two commands of a refused batch has an error of its own.
+    # The command that was refused has an error of its own.
     assert len(results) - len(refused) == (call == "alone")
     assert len({id(error) for error in refused}) == len(refused)
     await until(lambda: not threads[0].is_alive())

@@ -115,6 +115,8 @@ async def test_a_failing_read_reaches_its_caller_and_the_reader_lives_on(
         pass
     with pytest.raises(StorageError, match="no such table"):
         service.get_event_count(APP, USER, "s")
+    with pytest.raises(StorageError, match="no such table"):
+        await service.get_session(APP, USER, "s")
     assert not isinstance((await outcomes([service.list_sessions]))[0], Exception)
     assert len(threads_of(service)) == 2
 
