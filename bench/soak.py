@@ -30,7 +30,7 @@ def show(outcome: Outcome, seconds: float, seed: int) -> None:
     table.add_column("number", justify="right")
     for what, kinds in (
         ("operations", outcome.operations),
-        ("faults survived", outcome.faults),
+        ("faults survived", outcome.faults - Counter({"none": outcome.faults["none"]})),
         ("errors told", outcome.errors),
         ("lost or wrong", Counter({"": outcome.lost})),
     ):
