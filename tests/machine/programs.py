@@ -266,6 +266,7 @@ def fork_with_multiprocessing(path: str) -> None:
 
 
 def _worker(service: DatabaseSessionService, number: int) -> None:
+    signal.alarm(int(PATIENCE))
     asyncio.run(_append_to(service, "shared", f"worker {number}", 20))
 
 

@@ -27,6 +27,7 @@ from tests.machine.tools import (
     outcomes,
     texts,
     until,
+    writer_at_rest,
 )
 
 pytestmark = pytest.mark.anyio
@@ -131,10 +132,12 @@ async def test_a_checkpoint_that_sqlite_refuses_fails_no_append(
         def refuse(_action: int, first: str | None, *_: object) -> int:
             return sqlite3.SQLITE_DENY if first == "wal_checkpoint" else sqlite3.SQLITE_OK
 
-        service._opened.engine.writer._connection.set_authorizer(refuse)
+        with writer_at_rest(service) as connection:
+            connection.set_authorizer(refuse)
         await service.append_event(session, event())
         await until(lambda: service._opened.measure().failed_checkpoints >= 1)
-        service._opened.engine.writer._connection.set_authorizer(None)
+        with writer_at_rest(service) as connection:
+            connection.set_authorizer(None)
         assert await texts(service, "s") == ["hello"]
         await service.append_event(session, event("again"))
 

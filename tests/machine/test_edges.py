@@ -92,7 +92,7 @@ async def test_a_session_that_came_without_its_revision(service: DatabaseSession
     with pytest.raises(StaleSessionError):
         await service.append_event(foreign, event("too late"))
     fresh = restored.model_copy(deep=True)
-    fresh._storage_update_marker = "another service:1:2"
+    fresh._storage_update_marker = "another service:7:7"
     await service.append_event(fresh, event("3"))
     assert await texts(service, "s") == ["1", "2", "3"]
 

@@ -1,7 +1,8 @@
 """After a fork the child has connections of its own, and the parent goes on as if nothing had been.
 
-Seen to fail without ``os.register_at_fork`` (the child waits for threads it does not have), with a child that keeps
-the parent's connections, and with a parent that does not submit again the reads that waited.
+Seen to fail without ``os.register_at_fork`` (the child waits for threads it does not have), with locks that the child
+inherits from threads it does not have, and with a fork that does not wait for a file that is being closed (all that the
+child writes is lost).
 """
 
 from __future__ import annotations

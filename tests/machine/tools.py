@@ -99,6 +99,18 @@ def pending(service: DatabaseSessionService) -> int:
     return service._opened.measure().pending_writes
 
 
+@contextmanager
+def writer_at_rest(service: DatabaseSessionService) -> Iterator[sqlite3.Connection]:
+    """The writer's connection, while it is not in use.
+
+    SQLite changes a hook under the lock under which it calls hooks, and ``sqlite3`` waits for that lock without giving
+    up the interpreter's own, which a running hook needs: beside a busy writer that can be a deadlock.
+    """
+    writer = service._opened.engine.writer
+    with writer._at_rest:
+        yield writer._connection
+
+
 class WriterGate:
     """Stops the writer at a statement that begins with ``statement``, the first time it runs one.
 
@@ -111,7 +123,8 @@ class WriterGate:
         self._open = threading.Event()
         self._statement = statement
         self._pass = 1 if inside else 0
-        service._opened.engine.writer._connection.set_trace_callback(self._stop)
+        with writer_at_rest(service) as connection:
+            connection.set_trace_callback(self._stop)
 
     def open(self) -> None:
         """Let the writer go on, for good."""
@@ -143,12 +156,13 @@ def writer_stopped(
 def traced(service: DatabaseSessionService) -> Iterator[list[str]]:
     """Collects the statements that the writer runs."""
     statements: list[str] = []
-    connection = service._opened.engine.writer._connection
-    connection.set_trace_callback(statements.append)
+    with writer_at_rest(service) as connection:
+        connection.set_trace_callback(statements.append)
     try:
         yield statements
     finally:
-        connection.set_trace_callback(None)
+        with writer_at_rest(service) as connection:
+            connection.set_trace_callback(None)
 
 
 @contextmanager
