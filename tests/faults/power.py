@@ -105,7 +105,7 @@ class Disk:
 
     def _opened(self, record: Record) -> None:
         path = record.text
-        if Path(path).suffix == ".sqlite3" or path.endswith("-wal"):
+        if path.endswith((".sqlite3", "-wal", "-journal")):
             if record.number:
                 self._names[path] = File()
             self._open[record.descriptor] = self._names[path]

@@ -249,7 +249,7 @@ class _Worker:
             await self._service.list_sessions(app_name=APP, user_id="u")
             self._operations["list"] += 1
         else:
-            other = f"{session.id}.short"
+            other = f"{session.id}.short{n}"
             await self._service.create_session(app_name=APP, user_id="u", session_id=other)
             await self._service.delete_session(app_name=APP, user_id="u", session_id=other)
             self._operations["create and delete"] += 1

@@ -117,8 +117,7 @@ def test_every_way_to_end_keeps_what_was_acknowledged(
                 refused.append(event)
             else:
                 acknowledged[name] += [event] if event else []
-        assert child.wait() == 0
-        assert stderr.read_text() == ""
+        assert (child.wait(), stderr.read_text()) == (0, "")
         assert_sound(path, acknowledged, absent=refused)
         figures(
             "endings under load",

@@ -69,7 +69,7 @@ UNUSABLE = ["a\0b", "\0", "\ud800", "x" * 100_000]
 texts = st.one_of(st.sampled_from(HOSTILE), st.text(max_size=12))
 ids = texts.filter(lambda text: bool(text.strip()) and text == text.strip() and "\0" not in text)
 keys = st.tuples(ids, ids, ids)
-EXAMPLES = sized(25, 1500)
+EXAMPLES = sized(12, 600)
 fuzzed = settings(
     max_examples=EXAMPLES,
     deadline=None,

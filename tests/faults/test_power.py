@@ -88,7 +88,7 @@ def judge(recording: Recording, image: dict[str, bytes], folder: Path, marks: in
     """Opens what a cut has left. Returns what is wrong ("" if nothing is), and how many acknowledged events are lost."""
     events_needed, sessions_needed = recording.needed[marks]
     path = folder / "db.sqlite3"
-    for suffix in ("", "-wal", "-shm"):
+    for suffix in ("", "-wal", "-shm", "-journal"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     for name, data in image.items():
         (folder / Path(name).name).write_bytes(data)
