@@ -25,6 +25,10 @@ PROGRAM = "tests.faults.ending_programs:"
 
 def ours() -> list[str]:
     """Returns the names of the package's threads that are running."""
+    for thread in threading.enumerate():
+        # It has answered whoever closed, and is at its very end.
+        if thread.name == "sessiondb-close":
+            thread.join()
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("sessiondb")]
 
 
