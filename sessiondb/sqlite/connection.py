@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -28,6 +30,10 @@ _OLDEST_SQLITE = (3, 38, 0)
 
 SYNC_FAILED = (sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC)
 """Extended result codes of a sync that failed."""
+
+_PAUSE = threading.Event()
+"""Never set: a wait that only lets time pass."""
+_PAUSE_SECONDS = 0.005
 
 # Primary result codes, see https://www.sqlite.org/rescode.html; the low byte of an extended code.
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
@@ -150,7 +156,17 @@ def enter_wal_mode(connection: sqlite3.Connection, path: Path) -> None:
         UnsupportedDatabaseError: If the file system cannot do that.
         sqlite3.Error: As SQLite raises it.
     """
-    mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+    (milliseconds,) = connection.execute("PRAGMA busy_timeout").fetchone()
+    give_up = time.monotonic() + milliseconds / 1000
+    while True:
+        try:
+            mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+            break
+        except sqlite3.OperationalError as error:
+            # Two that switch at once cannot wait for each other's locks, so SQLite fails one without its busy handler.
+            if primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() >= give_up:
+                raise
+            _PAUSE.wait(_PAUSE_SECONDS)
     if mode != "wal":
         raise UnsupportedDatabaseError(
             f"{str(path)!r} cannot be kept in WAL mode (it stays in {mode!r}): WAL needs a local file system with shared"

@@ -140,8 +140,11 @@ def _create_tables(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _is_current(connection: sqlite3.Connection, path: Path) -> bool:
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    # One statement, so one moment: another process may be creating the tables.
+    application, version, objects = connection.execute(
+        "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema)"
+        " FROM pragma_application_id, pragma_user_version"
+    ).fetchone()
     if application == APPLICATION_ID:
         if version > SCHEMA_VERSION:
             raise UnsupportedDatabaseError(
@@ -149,7 +152,6 @@ def _is_current(connection: sqlite3.Connection, path: Path) -> bool:
                 " not changed: install a newer sessiondb"
             )
         return True
-    (objects,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if application or version or objects:
         raise UnsupportedDatabaseError(
             f"{str(path)!r} is a database of another program; it was not changed. Give sessiondb a file of its own"

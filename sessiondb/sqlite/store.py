@@ -192,7 +192,13 @@ class SqliteStore:
         waiter = waiter_for_task()
         ticket: Ticket[None, None] = Ticket(None, waiter)
         # A thread of its own: the loop's shared ones may be used up by the host's own work.
-        threading.Thread(target=self._close_for, args=(ticket,), name="sessiondb-close", daemon=True).start()
+        closer = threading.Thread(target=self._close_for, args=(ticket,), name="sessiondb-close", daemon=True)
+        try:
+            closer.start()
+        except RuntimeError:
+            # The interpreter is ending and starts no thread any more; nobody else is there to be held up.
+            self.close(_EXIT_PATIENCE)
+            return
         try:
             await waiter.wait()
         except waiter.cancelled:

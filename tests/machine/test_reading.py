@@ -100,25 +100,24 @@ async def test_readers_are_started_when_needed_and_go_on_being_used(database_pat
         assert len(threads_of(service)) <= 4
 
 
-async def test_a_failing_read_reaches_its_caller_and_the_reader_lives_on(
-    database_path: Path, service: DatabaseSessionService
-) -> None:
+async def test_a_failing_read_reaches_its_caller_and_the_reader_lives_on(database_path: Path) -> None:
     class SurpriseError(BaseException):
         pass
 
     def surprise(_count: int) -> None:
         raise SurpriseError
 
-    with pytest.raises(SurpriseError):
-        await service._opened.read(COUNT, surprise)
-    with other_program(database_path, "DROP TABLE adk_events"):
-        pass
-    with pytest.raises(StorageError, match="no such table"):
-        service.get_event_count(APP, USER, "s")
-    with pytest.raises(StorageError, match="no such table"):
-        await service.get_session(APP, USER, "s")
-    assert not isinstance((await outcomes([service.list_sessions]))[0], Exception)
-    assert len(threads_of(service)) == 2
+    async with DatabaseSessionService(database_path, readers=1) as service:
+        with pytest.raises(SurpriseError):
+            await service._opened.read(COUNT, surprise)
+        with other_program(database_path, "DROP TABLE adk_events"):
+            pass
+        with pytest.raises(StorageError, match="no such table"):
+            service.get_event_count(APP, USER, "s")
+        with pytest.raises(StorageError, match="no such table"):
+            await service.get_session(APP, USER, "s")
+        assert not isinstance((await outcomes([service.list_sessions]))[0], Exception)
+        assert len(threads_of(service)) == 2
 
 
 async def test_warm_reads_need_no_reader(database_path: Path) -> None:
