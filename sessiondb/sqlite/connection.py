@@ -156,17 +156,7 @@ def enter_wal_mode(connection: sqlite3.Connection, path: Path) -> None:
         UnsupportedDatabaseError: If the file system cannot do that.
         sqlite3.Error: As SQLite raises it.
     """
-    (milliseconds,) = connection.execute("PRAGMA busy_timeout").fetchone()
-    give_up = time.monotonic() + milliseconds / 1000
-    while True:
-        try:
-            mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
-            break
-        except sqlite3.OperationalError as error:
-            # Two that switch at once cannot wait for each other's locks, so SQLite fails one without its busy handler.
-            if primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() >= give_up:
-                raise
-            _PAUSE.wait(_PAUSE_SECONDS)
+    mode = _switched(connection)
     if mode != "wal":
         raise UnsupportedDatabaseError(
             f"{str(path)!r} cannot be kept in WAL mode (it stays in {mode!r}): WAL needs a local file system with shared"
@@ -174,6 +164,21 @@ def enter_wal_mode(connection: sqlite3.Connection, path: Path) -> None:
         )
     # SQLite makes the log's file at the first access after the switch, and FileIdentity is to find it.
     connection.execute("PRAGMA schema_version").fetchone()
+
+
+def _switched(connection: sqlite3.Connection) -> str:
+    (milliseconds,) = connection.execute("PRAGMA busy_timeout").fetchone()
+    give_up = time.monotonic() + milliseconds / 1000
+    while True:
+        try:
+            mode: str = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            # Two that switch at once cannot wait for each other's locks, so SQLite fails one without its busy handler.
+            if primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() >= give_up:
+                raise
+            _PAUSE.wait(_PAUSE_SECONDS)
+        else:
+            return mode
 
 
 def open_reader(path: Path, busy_timeout: float) -> sqlite3.Connection:
