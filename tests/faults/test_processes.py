@@ -31,7 +31,7 @@ def test_a_new_file_is_opened_by_several_processes_at_once(
     any_zygote: Zygote, tmp_path: Path, figures: Figures
 ) -> None:
     """Seen failing while the header and the tables of a file were looked at in several snapshots."""
-    rounds, processes = sized(8, 200), 4
+    rounds, processes = sized(4, 200), 4
     for number in range(rounds):
         path = tmp_path / f"{number}.sqlite3"
         children = [
