@@ -11,13 +11,14 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from json.encoder import encode_basestring
+from types import NoneType
 from typing import Any
 
 from google.adk.events import Event, EventActions
 from google.adk.sessions import Session
 from google.genai import types
-from pydantic import TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError, from_json
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from sessiondb import scopes
 from sessiondb.delta import NO_JSON_FORM, EncodedDelta
@@ -240,12 +241,59 @@ def _record_of(event: Event, delta: EncodedDelta) -> tuple[EventRecord, bool]:
 
 def _dump(adapter: TypeAdapter[Any], value: object, **options: Any) -> tuple[str, bool]:
     """Returns a model's JSON without what is unset, and whether pydantic had to serialise something unexpected."""
+    text, doubtful = _dump_as_it_is(adapter, value, **options)
+    # A set becomes an array, and the parts of a content are one: where there is no other, there is no set.
+    if text.count("[") > (adapter is _CONTENT):
+        ordered = _ordered(value)
+        if ordered is not value:
+            return _dump_as_it_is(adapter, ordered, **options)
+    return text, doubtful
+
+
+def _dump_as_it_is(adapter: TypeAdapter[Any], value: object, **options: Any) -> tuple[str, bool]:
     try:
         text = adapter.dump_json(value, exclude_none=True, exclude_defaults=True, warnings="error", **options)
     except PydanticSerializationError:
         text = adapter.dump_json(value, exclude_none=True, exclude_defaults=True, warnings="none", **options)
         return text.decode(), True
     return text.decode(), False
+
+
+_LEAVES = (str, int, float, bool, bytes, NoneType)
+
+
+def _ordered(value: Any) -> Any:
+    """Returns a value with its sets as sorted lists; the value itself where it holds none.
+
+    The order of a set is another one in each process, so an event that is delivered again would not look equal.
+    """
+    if isinstance(value, set | frozenset):
+        # A declared set of one member stays what it is declared as.
+        members = list(map(_ordered, value))
+        return value if len(value) < 2 and members == list(value) else sorted(members, key=_sort_key)
+    if isinstance(value, BaseModel):
+        changed = _ordered_members({**value.__dict__, **(value.__pydantic_extra__ or {})})
+        return value.model_copy(update=changed) if changed else value
+    if isinstance(value, dict):
+        changed = _ordered_members(value)
+        return {**value, **changed} if changed else value
+    if isinstance(value, list | tuple):
+        changed = _ordered_members(dict(enumerate(value)))
+        return [changed.get(index, member) for index, member in enumerate(value)] if changed else value
+    return value
+
+
+def _ordered_members(members: dict[Any, Any]) -> dict[Any, Any]:
+    """Returns those members that :func:`_ordered` changes, as it does."""
+    changed = {}
+    for name, member in members.items():
+        if type(member) not in _LEAVES and (ordered := _ordered(member)) is not member:
+            changed[name] = ordered
+    return changed
+
+
+def _sort_key(member: object) -> bytes:
+    return to_json(member, serialize_unknown=True, bytes_mode="base64")
 
 
 def _encode_extra(event: Event) -> tuple[str | None, bool]:
