@@ -61,9 +61,15 @@ class CreateSession:
 
 @dataclass(frozen=True, slots=True)
 class DeleteSession:
-    """Delete a session with its log and its session-scoped state; user and app state stay."""
+    """Delete a session with its log and its session-scoped state; user and app state stay.
+
+    Attributes:
+        key: Which one.
+        updated_before: Only if its last update is before this moment, in seconds since the epoch; None: whatever it is.
+    """
 
     key: SessionKey
+    updated_before: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,26 +72,25 @@ def _deleted(file: Path, selection: Selection, before: float) -> Iterator[Sessio
     """Deletes sessions, batch by batch; yields those that are gone."""
     import asyncio
 
-    from sessiondb import DatabaseSessionService
+    from sessiondb.commands import DeleteSession
+    from sessiondb.config import StoreOptions
+    from sessiondb.records import Outcome, Status
     from sessiondb.sqlite.browsing import Browser
+    from sessiondb.sqlite.store import SqliteStore, open_store
 
-    async def delete(service: DatabaseSessionService, batch: list[SessionRow]) -> None:
-        await asyncio.gather(*(service.delete_session(*row.key) for row in batch))
+    async def delete(store: SqliteStore, batch: list[SessionRow]) -> list[Outcome]:
+        # A session that was taken up since it was looked up is not deleted.
+        return await asyncio.gather(*(store.write(DeleteSession(row.key, before)) for row in batch))
 
     with asyncio.Runner() as loop:
-        service = DatabaseSessionService(file)
+        store = open_store(file, StoreOptions())
         try:
-            previous: list[SessionRow] = []
             while True:
-                # Looked up just before: a session that is taken up again meanwhile is not deleted.
                 with Browser(file) as browser, browser.snapshot():
                     batch = list(browser.sessions(selection, updated_before=before, limit=BATCH))
                 if not batch:
                     return
-                if batch == previous:
-                    raise click.ClickException(f"session {batch[0].key.session_id!r} cannot be deleted")
-                loop.run(delete(service, batch))
-                yield from batch
-                previous = batch
+                outcomes = loop.run(delete(store, batch))
+                yield from (row for row, outcome in zip(batch, outcomes, strict=True) if outcome.status is Status.DONE)
         finally:
-            loop.run(service.close())
+            loop.run(store.release(first=True))

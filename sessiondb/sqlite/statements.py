@@ -239,7 +239,10 @@ _VERDICTS = (
     "SELECT json_group_array(json_array(status, incarnation, revision, session_state, user_state, app_state))"
     " FROM (SELECT * FROM verdicts ORDER BY n)"
 )
-_DELETE = "DELETE FROM adk_sessions WHERE app_name = ? AND user_id = ? AND session_id = ?"
+_DELETE = (
+    "DELETE FROM adk_sessions WHERE app_name = ?1 AND user_id = ?2 AND session_id = ?3"
+    " AND (?4 IS NULL OR update_time < ?4)"
+)
 
 
 def install(connection: sqlite3.Connection) -> None:
@@ -317,12 +320,18 @@ def _write_run(connection: sqlite3.Connection, kind: _Kind, run: list[Any], prog
         _insert(connection, _CREATES, _create_parameters(run), len(run))
         return _verdicts(connection)
     if kind is _Kind.DELETE:
-        connection.executemany(_DELETE, (command.key for command in run))
+        return [_delete(connection, command) for command in run]
     return [_PLAIN_DONE] * len(run)
+
+
+def _delete(connection: sqlite3.Connection, command: DeleteSession) -> Outcome:
+    deleted = connection.execute(_DELETE, (*command.key, command.updated_before)).rowcount
+    return _PLAIN_DONE if deleted else _NOT_THERE
 
 
 _STATUSES = {int(status): status for status in Status}
 _PLAIN_DONE = Outcome(Status.DONE)
+_NOT_THERE = Outcome(Status.MISSING)
 
 
 def _inserts(view: str, columns: Sequence[str]) -> dict[int, tuple[int, str]]:
