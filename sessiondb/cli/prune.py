@@ -80,7 +80,8 @@ def _deleted(file: Path, selection: Selection, before: float) -> Iterator[Sessio
 
     async def delete(store: SqliteStore, batch: list[SessionRow]) -> list[Outcome]:
         # A session that was taken up since it was looked up is not deleted.
-        return await asyncio.gather(*(store.write(DeleteSession(row.key, before)) for row in batch))
+        outcomes: list[Outcome] = await asyncio.gather(*(store.write(DeleteSession(row.key, before)) for row in batch))
+        return outcomes
 
     with asyncio.Runner() as loop:
         store = open_store(file, StoreOptions())
