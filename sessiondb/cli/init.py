@@ -1,0 +1,113 @@
+"""``sessiondb init``: make ``adk web``, ``adk api_server`` and ``adk run`` know the service."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from .database import to_path
+from .output import json_option, print_json, safe_line
+
+_EPILOG = """\b
+Examples:
+  sessiondb init agents
+  sessiondb init agents sessions.sqlite3
+  sessiondb init agents/assistant sessions.sqlite3     for `adk run agents/assistant`
+  sessiondb init agents --json | jq -r .uri
+
+\b
+The URI for ADK:
+  sessiondb:///sessions.sqlite3           below the folder in which adk is started
+  sessiondb:////srv/data/sessions.sqlite3 an absolute path, which begins with the fourth slash
+"""
+
+_MAX_DEPTH = 5
+"""How far below the folder `adk web` looks for agents."""
+
+
+@click.command("init", epilog=_EPILOG)
+@click.argument("agents_dir", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("file", required=False, callback=to_path)
+@click.option("--force", is_flag=True, help="Replace the class that the scheme is registered for.")
+@json_option
+@click.pass_context
+def command(context: click.Context, agents_dir: Path, file: Path, force: bool, as_json: bool) -> None:
+    """Make ADK's servers know the scheme sessiondb:, and check that they do.
+
+    AGENTS_DIR is what adk is given: the folder with your agents, or the folder of one. (`adk run` reads the latter
+    only.) Its services.yaml is created, or gets one more entry and keeps the rest. Then the service is opened as adk
+    would open it, which creates FILE if it is missing, and the command to start is printed. FILE is a path or URL;
+    without it: $SESSIONDB_PATH, else .adk/adk.sqlite3, as the service itself.
+    """
+    from . import registration, services_file
+
+    agents = _agents_in(agents_dir.resolve())
+    if not agents:
+        raise click.BadParameter(
+            f"there is no agent in {agents_dir}: adk looks for folders with agent.py, root_agent.yaml or __init__.py",
+            param_hint="AGENTS_DIR",
+        )
+    try:
+        services = services_file.plan(agents_dir, replace=force)
+        services.write()
+    except (services_file.ServicesFileError, OSError) as error:
+        raise click.ClickException(safe_line(str(error))) from error
+
+    # Four slashes: the command that is printed means the same file wherever it is started.
+    uri = f"{services_file.SCHEME}:///{quote(os.fsencode(file))}"
+    adk = registration.find_adk()
+    found = registration.check(adk, agents_dir.resolve(), uri)
+    notes = [
+        f"the scheme {scheme!r} in {services.path} cannot be reached: a URI's has lower-case letters, digits, + - ."
+        for scheme in services.unreachable
+    ]
+    notes += found.notes
+    verbs = ("web", "run") if _is_agent(agents_dir) else ("web",)
+    commands = [[*adk.command, verb, f"--session_service_uri={uri}", str(agents_dir)] for verb in verbs]
+    if as_json:
+        report: dict[str, Any] = {
+            "services_file": str(services.path),
+            "change": services.change,
+            "agents": agents,
+            "uri": uri,
+            "path": str(file),
+            "commands": commands,
+            "notes": notes,
+            "problem": found.problem,
+        }
+        print_json(report)
+    else:
+        click.echo(safe_line(f"{services.path}: {services.change}"))
+        click.echo(safe_line(f"agents: {', '.join(agents)}"))
+        for text in notes:
+            click.echo(safe_line(f"note: {text}"))
+    if found.problem:
+        raise click.ClickException(safe_line(found.problem))
+    if not as_json:
+        click.echo(f"ADK opens {safe_line(str(file))} with this package. Start it:\n")
+        for words in commands:
+            click.echo(f"  {safe_line(shlex.join(words))}")
+
+
+def _agents_in(folder: Path) -> list[str]:
+    """Lists the agents that one of ADK's servers would, by their names in ADK."""
+    if _is_agent(folder):
+        return [folder.name]
+    found = []
+    for place, names, files in os.walk(folder):
+        relative = Path(place).relative_to(folder)
+        depth = len(relative.parts)
+        names[:] = [name for name in sorted(names) if not name.startswith((".", "__"))] if depth < _MAX_DEPTH else []
+        # `adk api_server` looks one level down, and takes a plain package too.
+        if depth and (_is_agent(Path(place)) or (depth == 1 and "__init__.py" in files)):
+            found.append(".".join(relative.parts))
+    return found
+
+
+def _is_agent(folder: Path) -> bool:
+    return (folder / "agent.py").is_file() or (folder / "root_agent.yaml").is_file()

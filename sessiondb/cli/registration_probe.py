@@ -1,0 +1,74 @@
+"""Registers and opens the service as ADK's servers do, and prints what came of it as JSON.
+
+Run as a program by the Python that ``adk`` runs on. That one may lack this package, so nothing of it is imported
+before ADK is found. An exception ends the program, and its traceback is the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+from typing import Any
+
+SCHEME = "sessiondb"
+
+
+class _Keeper(logging.Handler):
+    """Keeps what ADK says of files that it cannot load: it goes on without them."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+def probe(agents_dir: str, uri: str) -> dict[str, Any]:
+    """Opens ``uri`` with what is registered in ``agents_dir``.
+
+    Returns:
+        ``missing``: a package that cannot be imported, and ``reason``. Otherwise ``warnings`` of ADK; ``origins``, one
+        for each registration of the scheme: true for YAML, false for services.py; and ``service``, the class of the
+        service, None if nothing is registered; ``is_own``, whether that is this package's.
+    """
+    try:
+        from google.adk.cli.service_registry import get_service_registry, load_services_module
+    except ImportError as error:
+        return {"missing": "google-adk", "reason": str(error)}
+    try:
+        from sessiondb import DatabaseSessionService
+    except ImportError as error:
+        return {"missing": "sessiondb", "reason": str(error)}
+
+    keeper = _Keeper()
+    logging.getLogger("google_adk").addHandler(keeper)
+    registry = get_service_registry()
+    register = registry.register_session_service
+    origins: list[bool] = []
+
+    def note(scheme: str, factory: Any) -> None:
+        if scheme == SCHEME:
+            origins.append(getattr(factory, "__module__", None) == load_services_module.__module__)
+        register(scheme, factory)
+
+    registry.register_session_service = note  # type: ignore[method-assign]  # of this object, for a moment
+    load_services_module(agents_dir)
+    service = registry.create_session_service(uri, agents_dir=agents_dir)
+    is_own = isinstance(service, DatabaseSessionService)
+    if isinstance(service, DatabaseSessionService):
+        asyncio.run(service.close())
+    kind = type(service)
+    return {
+        "warnings": keeper.messages,
+        "origins": origins,
+        "service": None if service is None else f"{kind.__module__}.{kind.__qualname__}",
+        "is_own": is_own,
+    }
+
+
+if __name__ == "__main__":
+    answer, sys.stdout = sys.stdout, sys.stderr  # what services.py prints is no answer
+    print(json.dumps(probe(*sys.argv[1:])), file=answer, flush=True)
