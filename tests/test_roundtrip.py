@@ -311,8 +311,7 @@ async def test_an_unreadable_row_is_named_and_breaks_no_other_session(
         for _ in range(2):
             with pytest.raises(errors.CorruptRowError) as error:
                 await reader.get_session(APP, USER, "broken")
-            # Text that is no UTF-8 keeps SQLite from handing out any row, so that only the session can be named.
-            assert f"row {row_id} of adk_events" in str(error.value) or case.endswith("no UTF-8")
+            assert f"row {row_id} of adk_events" in str(error.value)
             assert "'broken'" in str(error.value)
             assert error.value.__cause__ is None
         # Of the session itself, all but its log is there.

@@ -116,6 +116,22 @@ def _device_and_inode(file: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+def is_open_here(path: Path) -> bool:
+    """Says whether this process has a file open, by whatever means.
+
+    Closing any descriptor of a database file gives up all POSIX locks that the process holds on it, so such a file must
+    not be opened in any other way than by SQLite.
+    """
+    wanted = _device_and_inode(path)
+    for name in os.listdir("/dev/fd"):  # noqa: PTH208  # names of descriptors, not paths
+        # One of them lists the folder, and is closed by now.
+        with suppress(OSError):
+            status = os.fstat(int(name))
+            if (status.st_dev, status.st_ino) == wanted:
+                return True
+    return False
+
+
 def open_writer(path: Path, durability: Durability, busy_timeout: float) -> sqlite3.Connection:
     """Opens the connection that writes. Nothing in the file is changed yet.
 
@@ -131,7 +147,7 @@ def open_writer(path: Path, durability: Durability, busy_timeout: float) -> sqli
         )
     connection = _connect(path, "rw")
     try:
-        _set_busy_timeout(connection, busy_timeout)
+        set_busy_timeout(connection, busy_timeout)
         # Checkpoints are the writer's own, between batches: one inside COMMIT could raise though the data is committed.
         connection.execute("PRAGMA wal_autocheckpoint=0")
         connection.execute(f"PRAGMA synchronous={durability}")
@@ -185,7 +201,7 @@ def open_reader(path: Path, busy_timeout: float) -> sqlite3.Connection:
     """Opens a connection that cannot write."""
     connection = _connect(path, "ro")
     try:
-        _set_busy_timeout(connection, busy_timeout)
+        set_busy_timeout(connection, busy_timeout)
         connection.execute("PRAGMA query_only=ON")
         connection.execute("PRAGMA wal_autocheckpoint=0")
         connection.execute("PRAGMA trusted_schema=OFF")
@@ -193,6 +209,9 @@ def open_reader(path: Path, busy_timeout: float) -> sqlite3.Connection:
     except sqlite3.Error as error:
         connection.close()
         raise translate(error, path) from error
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -237,5 +256,6 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         raise translate(error, path) from error
 
 
-def _set_busy_timeout(connection: sqlite3.Connection, seconds: float) -> None:
+def set_busy_timeout(connection: sqlite3.Connection, seconds: float) -> None:
+    """Sets how long SQLite waits for a lock before it gives up; 0: not at all."""
     connection.execute(f"PRAGMA busy_timeout={int(seconds * 1000)}")

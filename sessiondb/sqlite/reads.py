@@ -46,9 +46,60 @@ _GET_SINCE = f"{_HEAD} UNION ALL SELECT * FROM ({_ROWS} AND event_time >= :since
 
 
 def read(connection: sqlite3.Connection, query: Query[ResultT]) -> ResultT:
-    """Answers a query from one snapshot."""
-    answer: ResultT = _READS[type(query)](connection, query)
+    """Answers a query from one snapshot.
+
+    Raises:
+        CorruptRowError: If a text is not UTF-8.
+        sqlite3.Error: If SQLite refuses.
+    """
+    try:
+        answer: ResultT = _READS[type(query)](connection, query)
+    except sqlite3.OperationalError as error:
+        # The message quotes the text.
+        if "decode to UTF-8" in str(error):
+            raise _not_utf8(connection, query) from None
+        raise
     return answer
+
+
+def _not_utf8(connection: sqlite3.Connection, query: Query[Any]) -> CorruptRowError:
+    """Looks for the text that could not be read, and returns the error that names its row."""
+    key: dict[str, str] = {}
+    if isinstance(query, GetSession):
+        key = query.key._asdict()
+    elif isinstance(query, ListSessions | GetUserState) and query.app_name is not None:
+        key = {"app_name": query.app_name}
+    log = " AND ".join(f"{column} = :{column}" for column in key) or "true"
+    others = "app_name = :app_name" if key else "true"
+    connection.text_factory = bytes
+    try:
+        for table, where in (("adk_events", log), ("adk_sessions", others), ("adk_state", others)):
+            rows = connection.execute(f"SELECT rowid, * FROM {table} WHERE {where} ORDER BY rowid", key)
+            for row_id, *values in rows:
+                for (column, *_), value in zip(rows.description[1:], values, strict=True):
+                    if isinstance(value, bytes) and not _is_utf8(value):
+                        return CorruptRowError(
+                            f"{column} of row {row_id} of {table} is not UTF-8{_of_session(query)}; it was changed by"
+                            " hand"
+                        )
+    finally:
+        connection.text_factory = str
+    return CorruptRowError(f"a text is not UTF-8{_of_session(query)}; it was changed by hand")
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _of_session(query: Query[Any]) -> str:
+    if not isinstance(query, GetSession):
+        return ""
+    app_name, user_id, session_id = query.key
+    return f", which session {session_id!r}, user {user_id!r}, app {app_name!r} reads"
 
 
 def _get_session(connection: sqlite3.Connection, query: GetSession) -> SessionSnapshot | None:
@@ -66,15 +117,7 @@ def _get_session(connection: sqlite3.Connection, query: GetSession) -> SessionSn
         statement = _GET_TAIL
         parameters["incarnation"], parameters["log_epoch"], parameters["row_id"] = query.known
         parameters["oldest"] = -1 if query.oldest is None else query.oldest
-    try:
-        found = connection.execute(statement, parameters).fetchall()
-    except sqlite3.OperationalError as error:
-        if "decode to UTF-8" in str(error):
-            raise CorruptRowError(
-                f"session {session_id!r} of user {user_id!r}, app {app_name!r} holds a text that is not UTF-8; it was"
-                " changed by hand"
-            ) from None
-        raise
+    found = connection.execute(statement, parameters).fetchall()
     if not found:
         return None
     # SQLite runs the parts of a UNION ALL in the order they are written in: the head comes first.
@@ -96,7 +139,8 @@ def _list_sessions(connection: sqlite3.Connection, query: ListSessions) -> list[
     own_state = object_of(
         "app_name = s.app_name AND user_id = s.user_id AND session_id = s.session_id AND scope = 'SESSION'"
     )
-    # Three statements, one snapshot.
+    # Three statements, one snapshot. None is left half read if one fails: the error's traceback would keep it, and it the
+    # snapshot.
     connection.execute("BEGIN")
     try:
         sessions = connection.execute(
@@ -110,7 +154,7 @@ def _list_sessions(connection: sqlite3.Connection, query: ListSessions) -> list[
                 f"SELECT app_name, user_id, {OBJECT} FROM adk_state WHERE scope = 'USER' {also}"
                 " GROUP BY app_name, user_id",
                 parameters,
-            )
+            ).fetchall()
         }
         apps = dict(
             connection.execute(

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, TypeAlias
 from sessiondb.errors import CorruptRowError, DatabaseBusyError, DatabaseCorruptError, StorageError
 from sessiondb.records import EventRow, SessionKey
 from sessiondb.sqlite import schema
-from sessiondb.sqlite.connection import open_writer, translate
+from sessiondb.sqlite.connection import is_open_here, open_writer, translate
 from sessiondb.sqlite.inspection import DecodeEvent, check
 from sessiondb.sqlite.new_file import check_target, create_private, private_folder, publish
 from sessiondb.sqlite.pages import PageFile, Row, Value
@@ -181,8 +181,10 @@ def _not_in_use(source: Path) -> Iterator[None]:
     """Keeps other processes from opening a database, where they have ever done so.
 
     Raises:
-        DatabaseBusyError: If one has it open.
+        DatabaseBusyError: If one has it open, this one included.
     """
+    if is_open_here(source):
+        raise DatabaseBusyError(f"a process has {str(source)!r} open, namely this one; close it first")
     try:
         descriptor = os.open(source.with_name(source.name + "-shm"), os.O_RDWR)
     except OSError:

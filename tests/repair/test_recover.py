@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import shutil
 import sqlite3
@@ -320,6 +321,11 @@ def test_a_file_that_a_process_has_open_is_refused(tmp_path: Path) -> None:
         with pytest.raises(DatabaseBusyError, match="stop it first"):
             recover(path, tmp_path / "recovered.sqlite3", FORMAT)
         processes.finish(holder)
+    # This process would not be kept out by locks, and would give its own up by looking at the file.
+    service = DatabaseSessionService(path)
+    with pytest.raises(DatabaseBusyError, match="this one"):
+        recover(path, tmp_path / "recovered.sqlite3", FORMAT)
+    asyncio.run(service.close())
     assert not (tmp_path / "recovered.sqlite3").exists()
     assert recover(path, tmp_path / "recovered.sqlite3", FORMAT).tables["adk_sessions"].saved == 1
 
