@@ -82,6 +82,10 @@ class UnsupportedDatabaseError(StorageError):
     """The file is not a sessiondb database, or a newer version of sessiondb wrote it. It was not changed."""
 
 
+class UpgradeError(StorageError):
+    """The file is of an earlier schema version and could not be brought up to date. It was not changed."""
+
+
 class CorruptRowError(StorageError):
     """A row cannot be read as the event or state value it should be; the message names the session and the row."""
 

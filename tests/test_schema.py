@@ -9,7 +9,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from google.genai import types
 
 from sessiondb import DatabaseSessionService, errors
 from sessiondb.sqlite import schema
+from tests.schema.interrupted import connect
 
 pytestmark = pytest.mark.anyio
 
@@ -448,22 +448,6 @@ async def test_what_another_program_writes_in_between_is_kept(database_path: Pat
 # --- Creating the tables ----------------------------------------------------------------------------------------------
 
 
-class Interrupted(sqlite3.Connection):
-    """A connection that lets something happen right before it carries out a statement."""
-
-    before: Callable[[str], None] = staticmethod(lambda statement: None)
-
-    def execute(self, statement: str, /, *parameters: Any) -> sqlite3.Cursor:
-        self.before(statement)
-        return super().execute(statement, *parameters)
-
-
-def _connect(path: Path, before: Callable[[str], None]) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, factory=Interrupted)
-    connection.before = before
-    return connection
-
-
 def test_another_process_creates_the_tables_first(database_path: Path) -> None:
     def let_another_be_first(statement: str) -> None:
         if statement == "BEGIN IMMEDIATE":
@@ -471,7 +455,7 @@ def test_another_process_creates_the_tables_first(database_path: Path) -> None:
                 schema.prepare(other, database_path)
                 other.execute("UPDATE sessiondb_meta SET value = 7")
 
-    with closing(_connect(database_path, let_another_be_first)) as connection:
+    with closing(connect(database_path, let_another_be_first)) as connection:
         schema.prepare(connection, database_path)
         assert not connection.in_transaction
     assert rows(database_path, "SELECT value FROM sessiondb_meta") == [(7,)]
@@ -482,7 +466,7 @@ def test_tables_are_created_all_or_none(database_path: Path) -> None:
         if "CREATE TRIGGER" in statement:
             raise sqlite3.OperationalError("disk I/O error")
 
-    with closing(_connect(database_path, fail)) as connection:
+    with closing(connect(database_path, fail)) as connection:
         with pytest.raises(sqlite3.OperationalError):
             schema.prepare(connection, database_path)
         assert not connection.in_transaction
@@ -497,7 +481,7 @@ def test_a_transaction_that_sqlite_has_ended_is_not_ended_twice(database_path: P
             raise sqlite3.OperationalError("disk I/O error")
 
     with (
-        closing(_connect(database_path, end_and_fail)) as connection,
+        closing(connect(database_path, end_and_fail)) as connection,
         pytest.raises(sqlite3.OperationalError, match="disk I/O error"),
     ):
         schema.prepare(connection, database_path)

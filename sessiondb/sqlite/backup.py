@@ -28,6 +28,9 @@ _STEP_PAGES = 256
 _STEP_INSTRUCTIONS = 50_000
 """The same for statements, in instructions of SQLite's virtual machine."""
 
+_PATIENCE = 5.0
+"""How long to wait for a lock that is held for moments only, in seconds."""
+
 _COUNTS = """
 SELECT (SELECT count(*) FROM adk_sessions), (SELECT count(*) FROM adk_events), (SELECT count(*) FROM adk_state)
 """
@@ -172,6 +175,18 @@ def back_up(path: Path, target: Path, *, overwrite: bool, progress: Progress | N
             except _GivenUpError:
                 continue
     raise changed_each_time(path)
+
+
+def back_up_beside_writer(path: Path, target: Path) -> None:
+    """Copies what is committed, beside a connection of this process that may hold the write lock.
+
+    Raises:
+        ConfigurationError: If something is at ``target``.
+        StorageError: If the copy cannot be made, or is damaged as the file is.
+    """
+    check_target(target, overwrite=False)
+    with closing(open_reader(path, _PATIENCE)) as source:
+        _copy(source, path, target, overwrite=False, progress=None)
 
 
 class _GivenUpError(Exception):

@@ -124,7 +124,7 @@ class Browser:
             busy_timeout: How long to wait for a lock, in seconds.
 
         Raises:
-            UnsupportedDatabaseError: If it is not a database of sessiondb, or of a newer version.
+            UnsupportedDatabaseError: If it is not a database of sessiondb, or of another version.
             StorageError: If it cannot be read.
         """
         self._path = path
@@ -269,6 +269,12 @@ class Browser:
             raise UnsupportedDatabaseError(
                 f"{str(self._path)!r} has schema version {version}; this version of sessiondb knows {SCHEMA_VERSION}:"
                 " install a newer sessiondb"
+            )
+        if version < SCHEMA_VERSION:
+            raise UnsupportedDatabaseError(
+                f"{str(self._path)!r} has schema version {version}, an earlier one than {SCHEMA_VERSION}, which this version"
+                " of sessiondb reads: it is brought up to date, and a copy kept, by the next service that opens it, or by"
+                " `sessiondb vacuum`"
             )
 
     def _rows(

@@ -1,4 +1,4 @@
-"""The one place that creates and checks the tables.
+"""The one place that creates and checks the tables; :mod:`sessiondb.sqlite.upgrade` brings older ones up to date.
 
 ``adk_sessions``, ``adk_events`` and ``adk_state`` are public: people query them with SQL. ``sessiondb_meta`` is not.
 """
@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from sessiondb.errors import UnsupportedDatabaseError
 from sessiondb.sqlite.connection import enter_wal_mode
+from sessiondb.sqlite.upgrade import Step, upgrade
 
 APPLICATION_ID = 0x53455344
 """``SESD`` in ASCII, in the header of every file of ours."""
@@ -98,17 +101,37 @@ END;
 """
 
 
-def prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Puts a file into WAL mode and creates the tables in an empty one, once it is known to be ours or empty.
+class Schema(NamedTuple):
+    """The tables as one version has them."""
+
+    version: int
+    tables: str
+    """A script that creates them."""
+    steps: Mapping[int, Step]
+    """For each earlier version, what takes a file of it to the next one."""
+
+
+PRESENT = Schema(SCHEMA_VERSION, _TABLES, {})
+
+
+def prepare(connection: sqlite3.Connection, path: Path, schema: Schema = PRESENT) -> None:
+    """Puts a file into WAL mode, creates the tables in an empty one, and brings older ones up to date.
+
+    All that once it is known to be ours or empty.
 
     Raises:
         UnsupportedDatabaseError: If it is another program's, or of a newer version; it is left as it was.
+        UpgradeError: If it is of an earlier version, and could not be brought up to date; it is left as it was.
         sqlite3.Error: As SQLite raises it.
     """
-    current = _is_current(connection, path)
+    version = _version(connection, path, schema)
     enter_wal_mode(connection, path)
-    if not current:
-        _create_tables(connection, path)
+    if version is None:
+        _create_tables(connection, path, schema)
+    elif version < schema.version:
+        upgrade(connection, path, schema.version, schema.steps)
+        # A newer release may have been first, and gone further.
+        _version(connection, path, schema)
     reload(connection)
 
 
@@ -123,15 +146,15 @@ def reload(connection: sqlite3.Connection) -> None:
     connection.execute("SELECT 1 FROM adk_sessions LIMIT 0")
 
 
-def _create_tables(connection: sqlite3.Connection, path: Path) -> None:
+def _create_tables(connection: sqlite3.Connection, path: Path, schema: Schema) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
         # Another process may have been first.
-        if not _is_current(connection, path):
-            for statement in _statements(_TABLES):
+        if _version(connection, path, schema) is None:
+            for statement in _statements(schema.tables):
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+            connection.execute(f"PRAGMA user_version={schema.version}")
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
@@ -139,24 +162,25 @@ def _create_tables(connection: sqlite3.Connection, path: Path) -> None:
         raise
 
 
-def _is_current(connection: sqlite3.Connection, path: Path) -> bool:
+def _version(connection: sqlite3.Connection, path: Path, schema: Schema) -> int | None:
+    """Returns the version of a file of ours; None if it is empty."""
     # One statement, so one moment: another process may be creating the tables.
     application, version, objects = connection.execute(
         "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema)"
         " FROM pragma_application_id, pragma_user_version"
     ).fetchone()
     if application == APPLICATION_ID:
-        if version > SCHEMA_VERSION:
+        if version > schema.version:
             raise UnsupportedDatabaseError(
-                f"{str(path)!r} has schema version {version}; this version of sessiondb knows {SCHEMA_VERSION}. It was"
+                f"{str(path)!r} has schema version {version}; this version of sessiondb knows {schema.version}. It was"
                 " not changed: install a newer sessiondb"
             )
-        return True
+        return int(version)
     if application or version or objects:
         raise UnsupportedDatabaseError(
             f"{str(path)!r} is a database of another program; it was not changed. Give sessiondb a file of its own"
         )
-    return False
+    return None
 
 
 def _statements(script: str) -> list[str]:
