@@ -16,6 +16,7 @@ from google.adk.events import Event
 from sessiondb.forking import renew_after_fork
 from sessiondb.queries import LogPosition
 from sessiondb.records import SessionKey
+from sessiondb.stats import CacheStats
 
 # Measured: what a decoded text event takes beside its text, and what each character of JSON takes (docs/performance).
 _EVENT_BYTES = 5_000
@@ -44,8 +45,7 @@ class LogCache:
     """Entries for the sessions read last, within a budget of memory. Safe for any number of threads."""
 
     def __init__(self, limit: int) -> None:
-        self.hits = 0
-        self.misses = 0
+        self.stats = CacheStats()
         self._limit = limit
         self._lock = threading.Lock()
         self._entries: OrderedDict[SessionKey, CachedLog] = OrderedDict()
@@ -53,7 +53,8 @@ class LogCache:
         renew_after_fork(self)
 
     def renew_in_child(self) -> None:
-        """Starts empty: a thread of the parent may have been at work in here."""
+        """Starts empty: a thread of the parent may have been at work in here. The parent's reads are not this process's."""
+        self.stats.hits = self.stats.misses = 0
         self._lock = threading.Lock()
         self._entries = OrderedDict()
         self._bytes = 0
@@ -68,9 +69,9 @@ class LogCache:
         with self._lock:
             entry = self._entries.get(key)
             if entry is None:
-                self.misses += 1
+                self.stats.misses += 1
             else:
-                self.hits += 1
+                self.stats.hits += 1
                 self._entries.move_to_end(key)
             return entry
 

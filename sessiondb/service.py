@@ -338,8 +338,8 @@ class DatabaseSessionService(BaseSessionService):
             "state_keys": size.state_keys,
             "db_size_mb": size.file_bytes / 2**20,
             **running._asdict(),
-            "cache_hits": 0 if cache is None else cache.hits,
-            "cache_misses": 0 if cache is None else cache.misses,
+            "cache_hits": 0 if cache is None else cache.stats.hits,
+            "cache_misses": 0 if cache is None else cache.stats.misses,
             "cache_bytes": 0 if cache is None else cache.bytes,
         }
         return cast("ServiceStats", stats)

@@ -17,6 +17,8 @@ class WriterStats:
     commit_seconds: float = 0.0
     last_commit_seconds: float = 0.0
     longest_commit_seconds: float = 0.0
+    lock_waits: int = 0
+    lock_wait_seconds: float = 0.0
 
     def record_batch(self, commands: int, seconds: float) -> None:
         """Adds a batch that was committed."""
@@ -26,6 +28,14 @@ class WriterStats:
         self.commit_seconds += seconds
         self.last_commit_seconds = seconds
         self.longest_commit_seconds = max(self.longest_commit_seconds, seconds)
+
+
+@dataclass(slots=True)
+class CacheStats:
+    """Sums kept by a cache of decoded logs, under its lock."""
+
+    hits: int = 0
+    misses: int = 0
 
 
 class StoreStats(NamedTuple):
@@ -43,6 +53,8 @@ class StoreStats(NamedTuple):
     commit_seconds: float
     last_commit_seconds: float
     longest_commit_seconds: float
+    lock_waits: int
+    lock_wait_seconds: float
     checkpoints: int
     blocked_checkpoints: int
     failed_checkpoints: int
@@ -99,6 +111,10 @@ class ServiceStats(TypedDict):
     """The same for the last transaction."""
     longest_commit_seconds: float
     """The same for the longest one."""
+    lock_waits: int
+    """Transactions that had to wait for another program's lock, the one that waits now included."""
+    lock_wait_seconds: float
+    """How long they waited, summed; a part of ``commit_seconds`` for those that got the lock."""
     checkpoints: int
     """Times that the whole write-ahead log was moved into the database file, so that it starts anew."""
     blocked_checkpoints: int

@@ -31,7 +31,7 @@ def test_those_not_used_for_longest_go_first() -> None:
     cache.put(THREE, _log(40))
     assert [cache.get(key) is not None for key in (ONE, TWO, THREE)] == [True, False, True]
     assert cache.bytes == 80
-    assert (cache.hits, cache.misses) == (3, 1)
+    assert (cache.stats.hits, cache.stats.misses) == (3, 1)
 
 
 def test_what_is_larger_than_all_of_it_is_not_kept_and_pushes_nothing_out() -> None:

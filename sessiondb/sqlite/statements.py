@@ -251,8 +251,13 @@ def install(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
-def write(connection: sqlite3.Connection, commands: Sequence[DataCommand]) -> list[Outcome]:
+def write(connection: sqlite3.Connection, commands: Sequence[DataCommand], *, begun: bool = False) -> list[Outcome]:
     """Carries out commands in their order, as one transaction; one outcome for each, after the commit.
+
+    Args:
+        connection: One that was given what :func:`install` creates.
+        commands: What to do.
+        begun: Whether the transaction has been begun, and holds the write lock.
 
     Raises:
         sqlite3.Error: If SQLite refuses. A transaction may be left open then; whether one command or the file is to
@@ -268,11 +273,14 @@ def write(connection: sqlite3.Connection, commands: Sequence[DataCommand]) -> li
             if str(error) != _UNEXPECTED:
                 raise
         else:
+            if begun:
+                connection.execute("COMMIT")
             return outcomes
     runs = _runs(commands)
-    if len(runs) == 1 and runs[0][0] is _Kind.CREATE:
-        return _write_run(connection, *runs[0], {})
-    connection.execute("BEGIN IMMEDIATE")
+    if not begun:
+        if len(runs) == 1 and runs[0][0] is _Kind.CREATE:
+            return _write_run(connection, *runs[0], {})
+        connection.execute("BEGIN IMMEDIATE")
     outcomes = []
     progress: _Progress = {}
     for kind, run in runs:

@@ -23,7 +23,7 @@ from sessiondb.log import logger
 from sessiondb.queries import Query
 from sessiondb.sqlite import reads, schema, statements
 from sessiondb.sqlite.backup import BackupReport, Backups, Progress
-from sessiondb.sqlite.connection import open_writer, prepare_file, translate
+from sessiondb.sqlite.connection import open_writer, prepare_file, set_busy_timeout, translate
 from sessiondb.sqlite.readers import ReaderPool, reader_timeout
 from sessiondb.sqlite.writer import WriteQueue, WriterThread, WriteTicket, queue_full
 from sessiondb.stats import Health, StoreStats
@@ -309,6 +309,8 @@ class _Engine:
             commit_seconds=sums.commit_seconds,
             last_commit_seconds=sums.last_commit_seconds,
             longest_commit_seconds=sums.longest_commit_seconds,
+            lock_waits=sums.lock_waits,
+            lock_wait_seconds=sums.lock_wait_seconds,
             checkpoints=wal.checkpoints,
             blocked_checkpoints=wal.blocked,
             failed_checkpoints=wal.failed,
@@ -332,6 +334,8 @@ class _Engine:
         try:
             schema.prepare(connection, self._path)
             statements.install(connection)
+            # From here on the writer has SQLite wait only where it takes note of the wait.
+            set_busy_timeout(connection, 0)
         except sqlite3.Error as error:
             connection.close()
             raise translate(error, self._path) from error

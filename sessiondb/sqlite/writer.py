@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,7 +16,7 @@ from sessiondb.errors import FileLostError, QueueFullError, ServiceClosedError, 
 from sessiondb.log import logger
 from sessiondb.records import Outcome, Status
 from sessiondb.sqlite import maintenance, schema, statements
-from sessiondb.sqlite.connection import SYNC_FAILED, FileIdentity, primary_code, translate
+from sessiondb.sqlite.connection import SYNC_FAILED, FileIdentity, primary_code, set_busy_timeout, translate
 from sessiondb.stats import WriterStats
 from sessiondb.waiting import Ticket, settle
 
@@ -26,6 +27,9 @@ _LOOK_SECONDS = 0.1
 
 _SLOW_SECONDS = 1.0
 """A transaction that takes longer is worth a line in the host's log."""
+
+_LOCK_WAIT_SECONDS = 0.1
+"""And so is a wait for the write lock."""
 
 _BATCH_BYTES = 8 * 1024 * 1024
 """A batch takes no further command once its events hold this much JSON: so large events do not pile up in one commit."""
@@ -313,30 +317,63 @@ class WriterThread(threading.Thread):
 
     def _commit(self, commands: Sequence[DataCommand]) -> Sequence[Outcome | StorageError]:
         try:
-            return statements.write(self._connection, commands)
+            return self._write(commands)
         except sqlite3.Error as error:
             if len(commands) == 1 or not _is_of_one_command(error):
                 raise
         # One command is to blame: the others must not pay for it.
         self._roll_back()
-        schema.reload(self._connection)
+        with self._patience():
+            schema.reload(self._connection)
         return [self._commit_alone(command) for command in commands]
 
     def _commit_alone(self, command: DataCommand) -> Outcome | StorageError:
         if self._stopping is not None:
             return _again(self._stopping)
         try:
-            (outcome,) = statements.write(self._connection, [command])
+            (outcome,) = self._write([command])
         except sqlite3.Error as error:
             self._roll_back()
             return self._failure(error, 1)
         _advance(command, outcome)
         return outcome
 
+    def _write(self, commands: Sequence[DataCommand]) -> list[Outcome]:
+        try:
+            return statements.write(self._connection, commands)
+        except sqlite3.OperationalError as error:
+            if primary_code(error) != sqlite3.SQLITE_BUSY or self._connection.in_transaction:
+                raise
+        self._wait_for_lock()
+        return statements.write(self._connection, commands, begun=True)
+
+    def _wait_for_lock(self) -> None:
+        """Begins a transaction that holds the write lock, and takes note of how long that took."""
+        self.stats.lock_waits += 1
+        started = time.perf_counter()
+        try:
+            with self._patience():
+                self._connection.execute("BEGIN IMMEDIATE")
+        finally:
+            seconds = time.perf_counter() - started
+            self.stats.lock_wait_seconds += seconds
+            if seconds >= _LOCK_WAIT_SECONDS:
+                logger().info("lock_wait", path=str(self._path), seconds=seconds)
+
+    @contextmanager
+    def _patience(self) -> Iterator[None]:
+        """Has SQLite wait for the locks of others. Elsewhere it does not, so that a wait is noticed."""
+        set_busy_timeout(self._connection, self._options.busy_timeout)
+        try:
+            yield
+        finally:
+            set_busy_timeout(self._connection, 0)
+
     def _serve_vacuum(self, ticket: WriteTicket) -> None:
         try:
             self.wal.checkpoint()
-            maintenance.vacuum(self._connection, self._path)
+            with self._patience():
+                maintenance.vacuum(self._connection, self._path)
             self.wal.checkpoint(cut=True)
         except sqlite3.Error as error:
             ticket.error = self._failure(error, 1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import sqlite3
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import anyio
@@ -18,6 +19,7 @@ from sessiondb import DatabaseSessionService
 from sessiondb.errors import DatabaseBusyError
 from tests.machine.tools import (
     APP,
+    PATIENCE,
     USER,
     create,
     event,
@@ -77,6 +79,50 @@ async def test_a_lock_held_for_less_is_waited_for(database_path: Path, service: 
             other.execute("ROLLBACK")
     assert await texts(service, "s") == ["hello"]
     assert service.get_stats()["failed_batches"] == 0
+
+
+async def test_waits_for_a_lock_are_counted(
+    database_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO", "sessiondb")
+    async with DatabaseSessionService(database_path, busy_timeout=0.05) as service:
+        session = await create(service)
+        assert service.get_stats()["lock_waits"] == 0
+        with other_program(database_path, "BEGIN IMMEDIATE"):
+            for bound in (PATIENCE, 0):
+                monkeypatch.setattr("sessiondb.sqlite.writer._LOCK_WAIT_SECONDS", bound)
+                with pytest.raises(DatabaseBusyError):
+                    await service.append_event(session, event())
+        await service.append_event(session, event())
+        stats = service.get_stats()
+        assert stats["lock_waits"] == 2
+        assert stats["lock_wait_seconds"] > 0
+        (record,) = [record for record in caplog.records if record.msg == "lock_wait"]
+        assert vars(record)["path"] == str(database_path)
+
+
+async def test_every_kind_of_write_goes_through_after_a_wait(
+    database_path: Path, service: DatabaseSessionService
+) -> None:
+    overtaken, session, gone = await create(service, "s"), await get(service, "s"), await create(service, "gone")
+    calls: list[Callable[[], Awaitable[object]]] = [
+        functools.partial(service.append_event, session, event("appended")),
+        functools.partial(service.append_event, overtaken, event("refused")),
+        functools.partial(service.create_session, APP, USER, "new", {"k": 1}),
+        functools.partial(service.update_keys, APP, USER, "new", {"l": 2}),
+        functools.partial(service.delete_session, APP, USER, gone.id),
+        service.flush,
+    ]
+    for call in calls:
+        waits = service.get_stats()["lock_waits"]
+        with other_program(database_path, "BEGIN IMMEDIATE") as other:
+            async with anyio.create_task_group() as group:
+                group.start_soon(outcomes, [call])
+                await until(lambda waits=waits: service._opened.measure().lock_waits > waits)  # type: ignore[misc]
+                other.execute("ROLLBACK")
+    assert await texts(service, "s") == ["appended"]
+    assert (await get(service, "new")).state == {"k": 1, "l": 2}
+    assert await service.get_session(APP, USER, gone.id) is None
 
 
 async def test_a_new_file_that_another_program_has_locked(database_path: Path) -> None:
