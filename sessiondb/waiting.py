@@ -36,6 +36,10 @@ class AsyncioWaiter:
         """Runs a callback on the loop, from any thread. Raises RuntimeError if the loop is closed."""
         self.loop.call_soon_threadsafe(callback, *args)
 
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Runs a callback on the loop once the tasks have run that are ready. Called on the loop."""
+        self.loop.call_soon(callback)
+
     def complete(self) -> None:
         """Lets the task go on. Called on the loop."""
         self.settled = True
@@ -79,6 +83,10 @@ class TrioWaiter:
     def schedule(self, callback: Callable[..., None], *args: Any) -> None:
         """Runs a callback on the loop, from any thread. Raises RuntimeError if the run is over."""
         self._token.native_token.run_sync_soon(callback, *args)  # type: ignore[attr-defined]  # a trio token
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Runs a callback on the loop once the tasks have run that are ready. Called on the loop."""
+        self.schedule(callback)
 
     def complete(self) -> None:
         """Lets the task go on. Called on the loop."""

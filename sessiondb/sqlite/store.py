@@ -25,7 +25,8 @@ from sessiondb.sqlite import reads, schema, statements
 from sessiondb.sqlite.backup import BackupReport, Backups, Progress
 from sessiondb.sqlite.connection import open_writer, prepare_file, set_busy_timeout, translate
 from sessiondb.sqlite.readers import ReaderPool, reader_timeout
-from sessiondb.sqlite.writer import WriteQueue, WriterThread, WriteTicket, queue_full
+from sessiondb.sqlite.write_queue import WriteQueue, WriteTicket, queue_full
+from sessiondb.sqlite.writer import WriterThread
 from sessiondb.stats import Health, StoreStats
 from sessiondb.waiting import ThreadWaiter, Ticket, settle, waiter_for_task
 

@@ -1,4 +1,4 @@
-"""The write path: a bounded queue, and the one thread that commits whatever is in it as one transaction."""
+"""The one thread that writes: it commits whatever is queued as one transaction."""
 
 from __future__ import annotations
 
@@ -8,19 +8,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
 
-from sessiondb.commands import AppendEvent, DataCommand, Vacuum, WriteCommand
+from sessiondb.commands import AppendEvent, DataCommand, Vacuum
 from sessiondb.config import StoreOptions
-from sessiondb.errors import FileLostError, QueueFullError, ServiceClosedError, StorageError, WriterStoppedError
+from sessiondb.errors import FileLostError, ServiceClosedError, StorageError, WriterStoppedError
 from sessiondb.log import logger
 from sessiondb.records import Outcome, Status
 from sessiondb.sqlite import maintenance, schema, statements
 from sessiondb.sqlite.connection import SYNC_FAILED, FileIdentity, primary_code, set_busy_timeout, translate
+from sessiondb.sqlite.write_queue import WriteQueue, WriteTicket, again
 from sessiondb.stats import WriterStats
-from sessiondb.waiting import Ticket, settle
-
-WriteTicket: TypeAlias = Ticket[WriteCommand, Any]
+from sessiondb.waiting import settle
 
 _LOOK_SECONDS = 0.1
 """How often the writer looks whether the file is still in its place and how long the log is, under load."""
@@ -30,131 +28,6 @@ _SLOW_SECONDS = 1.0
 
 _LOCK_WAIT_SECONDS = 0.1
 """And so is a wait for the write lock."""
-
-_BATCH_BYTES = 8 * 1024 * 1024
-"""A batch takes no further command once its events hold this much JSON: so large events do not pile up in one commit."""
-
-
-class WriteQueue:
-    """Commands on their way to the writer, in the order in which they were accepted.
-
-    At most ``limit`` commands are queued; tickets beyond that are parked, and move up in order as the writer takes
-    others. Looking whether the queue is open and putting a ticket into it are one step under one lock, so no ticket is
-    ever left behind by a writer that has gone.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._lock = threading.Lock()
-        # The writer sleeps on the doorbell; it is held shut while there is nothing to do.
-        self._doorbell = threading.Lock()
-        self._doorbell.acquire()
-        self._sleeping = False
-        self._queued: dict[WriteTicket, None] = {}
-        self._parked: dict[WriteTicket, None] = {}
-        self._refusal: StorageError | None = None
-
-    @property
-    def depth(self) -> int:
-        """Commands queued or parked at this moment."""
-        return len(self._queued) + len(self._parked)
-
-    def put(self, ticket: WriteTicket) -> bool:
-        """Queues a ticket, or parks it if the queue is full; says whether it was queued.
-
-        Raises:
-            ServiceClosedError, WriterStoppedError: If nothing is taken any more.
-        """
-        with self._lock:
-            if self._refusal is not None:
-                raise _again(self._refusal)
-            if self._parked or len(self._queued) >= self._limit:
-                self._parked[ticket] = None
-                return False
-            self._queued[ticket] = None
-            if self._sleeping:
-                self._sleeping = False
-                self._doorbell.release()
-            return True
-
-    def withdraw(self, ticket: WriteTicket) -> bool:
-        """Takes a ticket back that the writer has not begun; says whether that was so."""
-        with self._lock:
-            if ticket in self._parked:
-                del self._parked[ticket]
-                return True
-            if ticket in self._queued:
-                del self._queued[ticket]
-                self._move_up()
-                return True
-            return False
-
-    def unpark(self, ticket: WriteTicket) -> bool:
-        """Takes a ticket back that is still parked; says whether it was."""
-        with self._lock:
-            return self._parked.pop(ticket, self) is None
-
-    def take(self, most: int, timeout: float | None) -> list[WriteTicket] | None:
-        """Waits for tickets and takes what is there, at most ``most``.
-
-        Returns:
-            The tickets; an empty list after ``timeout`` seconds without any; None once the queue is closed and empty.
-        """
-        while True:
-            with self._lock:
-                if self._queued:
-                    return self._take(most)
-                if self._refusal is not None:
-                    return None
-                self._sleeping = True
-            if not self._doorbell.acquire(timeout=-1 if timeout is None else timeout):
-                with self._lock:
-                    if self._sleeping:
-                        self._sleeping = False
-                        return []
-                # It rang while the wait was running out.
-                self._doorbell.acquire()
-
-    def refuse(self, refusal: StorageError) -> None:
-        """Lets nothing more in; what is queued stays and can be taken."""
-        with self._lock:
-            if self._refusal is None:
-                self._refusal = refusal
-            if self._sleeping:
-                self._sleeping = False
-                self._doorbell.release()
-
-    def drain(self, refusal: StorageError) -> list[WriteTicket]:
-        """Lets nothing more in and takes everything, parked tickets too."""
-        self.refuse(refusal)
-        with self._lock:
-            tickets = [*self._queued, *self._parked]
-            self._queued.clear()
-            self._parked.clear()
-            return tickets
-
-    def _take(self, most: int) -> list[WriteTicket]:
-        batch: list[WriteTicket] = []
-        size = 0
-        for ticket in self._queued:
-            batch.append(ticket)
-            if type(ticket.work) is AppendEvent:
-                size += ticket.work.event.size
-            if len(batch) >= most or size >= _BATCH_BYTES:
-                break
-        if len(batch) == len(self._queued):
-            self._queued.clear()
-        else:
-            for ticket in batch:
-                del self._queued[ticket]
-        self._move_up()
-        return batch
-
-    def _move_up(self) -> None:
-        while self._parked and len(self._queued) < self._limit:
-            ticket = next(iter(self._parked))
-            del self._parked[ticket]
-            self._queued[ticket] = None
 
 
 class WriterThread(threading.Thread):
@@ -218,7 +91,7 @@ class WriterThread(threading.Thread):
         """Lets nothing more in, and answers all that has not begun, and ``begun``, with an error."""
         tickets = [*begun, *self._queue.drain(failure)]
         for ticket in tickets:
-            ticket.error = _again(failure)
+            ticket.error = again(failure)
         settle(tickets)
 
     def suspend(self) -> None:
@@ -307,7 +180,7 @@ class WriterThread(threading.Thread):
 
     def _answer(self, tickets: list[WriteTicket], failure: StorageError) -> None:
         for ticket in tickets:
-            ticket.error = _again(failure)
+            ticket.error = again(failure)
         self._let_go(tickets)
 
     def _let_go(self, tickets: list[WriteTicket]) -> None:
@@ -329,7 +202,7 @@ class WriterThread(threading.Thread):
 
     def _commit_alone(self, command: DataCommand) -> Outcome | StorageError:
         if self._stopping is not None:
-            return _again(self._stopping)
+            return again(self._stopping)
         try:
             (outcome,) = self._write([command])
         except sqlite3.Error as error:
@@ -432,16 +305,3 @@ def _advance(command: DataCommand, outcome: Outcome) -> None:
 class _Stop(Exception):  # noqa: N818  # ends the thread, never seen outside
     def __init__(self, failure: StorageError) -> None:
         self.failure = failure
-
-
-def _again(error: StorageError) -> StorageError:
-    """Returns an equal error: one exception object raised by many tasks would collect all their tracebacks."""
-    return type(error)(*error.args)
-
-
-def queue_full(limit: int, seconds: float) -> QueueFullError:
-    """Returns the error for a command that waited in vain for a place in the queue."""
-    return QueueFullError(
-        f"the write queue ({limit} commands) stayed full for {seconds:g} s; nothing was written. The disk or another"
-        " program's lock holds the writer up, or more is written than the disk can take"
-    )

@@ -10,7 +10,7 @@ from typing import Any
 from sessiondb import waiting
 from sessiondb.errors import WriteFailedError
 from sessiondb.records import Outcome, Status
-from sessiondb.sqlite import connection, maintenance, writer
+from sessiondb.sqlite import connection, maintenance, write_queue, writer
 
 
 class _Fetched:
@@ -142,7 +142,7 @@ def errors_are_swallowed() -> None:
 
     settle = waiting.settle
 
-    def settle_well(tickets: Iterable[writer.WriteTicket]) -> None:
+    def settle_well(tickets: Iterable[write_queue.WriteTicket]) -> None:
         tickets = list(tickets)
         for ticket in tickets:
             if isinstance(ticket.error, WriteFailedError):

@@ -132,7 +132,7 @@ async def test_a_batch_takes_at_most_max_batch(database_path: Path) -> None:
 async def test_large_events_are_not_piled_up_in_one_transaction(
     service: DatabaseSessionService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sessiondb.sqlite.writer._BATCH_BYTES", 8_000)
+    monkeypatch.setattr("sessiondb.sqlite.write_queue._BATCH_BYTES", 8_000)
     sessions = [await create(service, f"s{n}") for n in range(5)]
     before = service.get_stats()["batches"]
     with writer_stopped(service) as gate:

@@ -36,7 +36,7 @@ from sessiondb.errors import (
 )
 from sessiondb.sqlite import schema
 from sessiondb.sqlite.connection import enter_wal_mode, open_reader, open_writer, translate
-from sessiondb.sqlite.writer import WriteQueue, WriteTicket
+from sessiondb.sqlite.write_queue import WriteQueue, WriteTicket
 from sessiondb.waiting import ThreadWaiter
 from tests.machine.tools import (
     APP,
@@ -280,7 +280,8 @@ async def test_another_process_that_creates_the_tables_first(
 
 async def test_tables_that_cannot_be_created(database_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as broken:
-        broken.setattr(schema, "_TABLES", "CREATE TABLE t (x);\nCREATE TABLE u (;\n")
+        tables = "CREATE TABLE t (x);\nCREATE TABLE u (;\n"
+        broken.setattr(schema.prepare, "__defaults__", (schema.PRESENT._replace(tables=tables),))
         with pytest.raises(WriteFailedError, match="syntax error"):
             DatabaseSessionService(database_path)
     async with DatabaseSessionService(database_path) as service:
