@@ -14,7 +14,8 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
 ]
-exclude_patterns = ["_build"]
+# figures: parts of pages, which include them.
+exclude_patterns = ["_build", "figures"]
 
 html_theme = "furo"
 html_title = f"sessiondb {release}"

@@ -8,9 +8,13 @@ import inspect
 import logging
 import os
 import re
+import runpy
 import shlex
+import signal
+import socket
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -40,6 +44,12 @@ _COMMANDS = {"sessiondb": sessiondb_command, "adk": adk_command}
 _TAKES_LONG = {"demo", "--follow", "--watch"}
 """Such commands are not run: their name and options are checked, by asking for help with them."""
 
+_FILE = re.compile(r"# (\w+\.(?:py|yaml))\n")
+"""How a block begins that a reader saves under this name."""
+
+_PORT = "8000"
+"""The port that the pages speak of; a free one takes its place."""
+
 
 class Reader:
     """A reader with a folder of his own, which is the working directory."""
@@ -49,6 +59,8 @@ class Reader:
         self._loop = loop
         self._output = output
         self._names: dict[str, Any] = {"__name__": "__main__"}
+        self._server: subprocess.Popen[str] | None = None
+        self._port = ""
 
     def run(self, block: Block) -> None:
         """Runs an example.
@@ -56,9 +68,14 @@ class Reader:
         Raises:
             AssertionError: If it does not do what the page says.
         """
+        if name := _FILE.match(block.code):
+            (self._folder / name[1]).write_text(block.code)
+            return
         match block.language:
             case "python":
                 self._run_python(block)
+            case "console":
+                self._run_console(block)
             case "sql":
                 self._run_sql(block)
             case "sh":
@@ -71,7 +88,9 @@ class Reader:
                 raise AssertionError(f"{block.place}: a reader cannot run {block.language!r}")
 
     def close(self) -> None:
-        """Closes the services that the examples leave open for each other."""
+        """Closes the services that the examples leave open for each other, and ends a server."""
+        if self._server is not None:
+            self._stop_server()
         for value in self._names.values():
             if isinstance(value, DatabaseSessionService):
                 self._loop.run(value.close())
@@ -79,7 +98,7 @@ class Reader:
     def _run_python(self, block: Block) -> None:
         # Lines before the code make line numbers those of the page.
         code = compile(
-            "\n" * block.line + block.code,
+            "\n" * block.line + block.code.replace(f":{_PORT}", f":{self._port}"),
             str(block.page),
             "exec",
             flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,
@@ -91,7 +110,8 @@ class Reader:
             self._loop.run(result)
         printed = self._output.readouterr().out.splitlines()
         remaining = iter(printed)
-        for promised in re.findall(r"^ *print\(.*\)  # (.+)$", block.code, re.MULTILINE):
+        # Beside the call that prints it, or on lines of its own.
+        for promised in re.findall(r"^(?: *print\(.*\)  )?# (.+)$", block.code, re.MULTILINE):
             assert promised in remaining, f"{block.place}: {promised!r} is missing, or too late, in {printed}"
 
     def _run_sql(self, block: Block) -> None:
@@ -101,6 +121,64 @@ class Reader:
                 if cursor.description is not None:
                     assert cursor.fetchall(), f"{block.place}: an example that finds nothing shows nothing"
             connection.commit()
+
+    def _run_console(self, block: Block) -> None:
+        """Runs each line that begins with a prompt, and looks for the others in what it prints, in order."""
+        printed: list[str] = []
+        remaining = iter(printed)
+        for line in block.code.splitlines():
+            if line.startswith("$ "):
+                printed = self._run_command(shlex.split(line[2:]), block).splitlines()
+                remaining = iter(printed)
+            else:
+                assert line in remaining, f"{block.place}: {line!r} is missing, or too late, in {printed}"
+
+    def _run_command(self, words: list[str], block: Block) -> str:
+        match words:
+            case ["sessiondb", *arguments]:
+                result = CliRunner().invoke(sessiondb_command, arguments)
+                assert result.exit_code == 0, f"{block.place}: {words}: {result.output}"
+                return result.output
+            case ["python", script, *arguments]:
+                self._output.readouterr()
+                # Everything but the file begins anew, as in another process, without importing ADK once more.
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(sys, "argv", [script, *arguments])
+                    runpy.run_path(script, run_name="__main__")
+                return self._output.readouterr().out
+            case ["datasette", *_]:
+                return subprocess.run(
+                    [sys.executable, "-m", *words], check=True, capture_output=True, text=True, timeout=60
+                ).stdout
+            case ["uvicorn", *arguments, "&"]:
+                self._start_server(arguments)
+            case ["kill", "%1"]:
+                self._stop_server()
+            case _:
+                raise AssertionError(f"{block.place}: a reader cannot run {words}")
+        return ""
+
+    def _start_server(self, arguments: list[str]) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self._port = str(free.getsockname()[1])
+        self._server = subprocess.Popen(
+            [sys.executable, "-m", "uvicorn", *arguments, "--port", self._port], stderr=subprocess.PIPE, text=True
+        )
+        assert self._server.stderr is not None
+        workers = int(arguments[arguments.index("--workers") + 1])
+        log = ""
+        while log.count("Application startup complete.") < workers:
+            line = self._server.stderr.readline()
+            assert line, log
+            log += line
+
+    def _stop_server(self) -> None:
+        assert self._server is not None
+        with self._server as server:
+            server.send_signal(signal.SIGTERM)
+            _, log = server.communicate(timeout=60)
+        self._server = None
+        assert "Traceback" not in log, log
 
     def _load_services(self, block: Block) -> None:
         (self._folder / "services.yaml").write_text(block.code)
@@ -118,6 +196,7 @@ def reader(folder: Path, output: pytest.CaptureFixture[str], patch: pytest.Monke
     log = logging.getLogger("sessiondb")
     level, handlers = log.level, list(log.handlers)
     patch.delenv("SESSIONDB_PATH", raising=False)
+    patch.setenv("NO_PROXY", "127.0.0.1")
     patch.setattr(LLMRegistry, "new_llm", lambda model: OfflineModel(model=model, respond=_respond))
     with asyncio.Runner() as loop:
         loop.run(_make_database(folder / DATABASE))

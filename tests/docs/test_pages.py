@@ -28,12 +28,16 @@ def test_the_examples_of_the_page_run(
     ("language", "code"),
     [
         ("python", "print(1 + 1)  # 3\n"),
+        ("python", "for n in range(2):\n    print(n)\n# 1\n# 0\n"),
         ("python", "assert await service.get_session('my_app', 'user_123', 'nobody')\n"),
         ("sql", "SELECT * FROM adk_events WHERE session_id = 'nobody';\n"),
         ("sql", "SELECT 1\n"),
         ("sh", "sessiondb demo --no-such-option\n"),
         ("sh", "cd . && .venv/bin/sessiondb no-such-command\n"),
         ("sh", "if true\n"),
+        ("console", "$ sessiondb stats sessions.sqlite3\nsessions  2\n"),
+        ("console", "$ sessiondb no-such-command\n"),
+        ("console", "$ rm sessions.sqlite3\n"),
         ("fortran", "stop\n"),
     ],
 )
