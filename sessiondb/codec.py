@@ -123,17 +123,24 @@ def _where(row: EventRow, key: SessionKey) -> str:
 
 def copy_events(events: Iterable[Event]) -> list[Event]:
     """Copies decoded events: their own fields are the copies', what they hold is shared."""
-    # model_copy() with less to find out: a decoded event is exactly an Event, without extras or private attributes.
-    new, put = Event.__new__, object.__setattr__
+    # model_copy() with less to find out: a decoded event is exactly an Event, without extras or private attributes. The
+    # record of which fields were given is shared too: copying it would make it the third object of each copy, for
+    # the garbage collector as well, and assigning a field of one copy only adds a name to it.
+    new, set_fields, set_extra, set_private = object.__new__, _set_fields_set, _set_extra, _set_private
     copies = []
     for event in events:
         copy = new(Event)
-        put(copy, "__dict__", event.__dict__.copy())
-        put(copy, "__pydantic_fields_set__", event.__pydantic_fields_set__.copy())
-        put(copy, "__pydantic_extra__", None)
-        put(copy, "__pydantic_private__", None)
+        copy.__dict__.update(event.__dict__)
+        set_fields(copy, event.__pydantic_fields_set__)
+        set_extra(copy, None)
+        set_private(copy, None)
         copies.append(copy)
     return copies
+
+
+_set_fields_set = BaseModel.__dict__["__pydantic_fields_set__"].__set__
+_set_extra = BaseModel.__dict__["__pydantic_extra__"].__set__
+_set_private = BaseModel.__dict__["__pydantic_private__"].__set__
 
 
 def row_characters(row: EventRow) -> int:
