@@ -16,7 +16,7 @@ from google.adk.platform import uuid as platform_uuid
 from google.adk.sessions import BaseSessionService, Session
 from google.adk.sessions.base_session_service import GetSessionConfig
 
-from sessiondb import codec, config
+from sessiondb import codec, config, telemetry
 from sessiondb.commands import AppendEvent, CreateSession, DeleteSession, Flush, UpdateKeys, Vacuum
 from sessiondb.config import CacheMode, Durability, OnStale, ServiceOptions, StoreOptions
 from sessiondb.delta import EncodedDelta, encode_delta
@@ -99,6 +99,7 @@ class DatabaseSessionService(BaseSessionService):
         self._closed = False
         self._reader = SessionReader(self._options)
         self._handles = Handles()
+        telemetry.service_opened(self, self._opened.path, self._reader.cache)
         # A service that is dropped without close() gives up its file all the same.
         self._finalizer = weakref.finalize(self, _abandoned, self._opened, repr(self))
         self._finalizer.atexit = False
@@ -120,6 +121,7 @@ class DatabaseSessionService(BaseSessionService):
     ) -> None:
         await self.close()
 
+    @telemetry.operation
     async def create_session(
         self,
         app_name: str,
@@ -160,6 +162,7 @@ class DatabaseSessionService(BaseSessionService):
             marker_of_revision(outcome.incarnation, outcome.revision),
         )
 
+    @telemetry.operation
     async def get_session(
         self,
         app_name: str,
@@ -196,6 +199,7 @@ class DatabaseSessionService(BaseSessionService):
             plan = plan.for_a_thread()
         return await self._store.read(plan.query, functools.partial(self._reader.assemble, plan))
 
+    @telemetry.operation
     async def list_sessions(self, app_name: str | None = None, user_id: str | None = None) -> SessionList:
         """Lists sessions, the one updated last at the end.
 
@@ -212,6 +216,7 @@ class DatabaseSessionService(BaseSessionService):
         )
         return await self._store.read(query, list_of)
 
+    @telemetry.operation
     async def delete_session(self, app_name: str, user_id: str, session_id: str) -> None:
         """Deletes a session with its events and its own state; does nothing if there is none.
 
@@ -221,6 +226,7 @@ class DatabaseSessionService(BaseSessionService):
         await self._store.write(DeleteSession(key))
         self._reader.note_deleted(key)
 
+    @telemetry.operation
     async def append_event(self, session: Session, event: Event) -> Event:
         """Appends an event to a conversation, and applies its state delta.
 
@@ -270,6 +276,7 @@ class DatabaseSessionService(BaseSessionService):
             )
         return event
 
+    @telemetry.operation
     async def update_keys(self, app_name: str, user_id: str, session_id: str, delta: Mapping[str, Any]) -> None:
         """Changes state from outside any conversation.
 
@@ -294,6 +301,7 @@ class DatabaseSessionService(BaseSessionService):
         if outcome.status is Status.MISSING:
             raise SessionNotFoundError(f"Session {key.session_id} not found.")
 
+    @telemetry.operation
     async def get_user_state(self, app_name: str, user_id: str) -> dict[str, Any]:
         """Returns what is stored for a user of an app, keys without ``user:``; ``{}`` if nothing is."""
         query = GetUserState(check_text("app_name", app_name), check_text("user_id", user_id))
@@ -305,6 +313,7 @@ class DatabaseSessionService(BaseSessionService):
         found = self._store.read_inline(query, decode)
         return found[0] if found is not None else await self._store.read(query, decode)
 
+    @telemetry.operation
     async def flush(self) -> None:
         """Returns once every write that was queued before is on disk."""
         await self._store.write(Flush())
@@ -318,10 +327,12 @@ class DatabaseSessionService(BaseSessionService):
         self._closed = True
         await self._opened.release(first=self._finalizer.detach() is not None)
 
+    @telemetry.operation
     def get_event_count(self, app_name: str, user_id: str, session_id: str) -> int:
         """Counts the events of a session, 0 if there is none. Callable from any thread, which it blocks."""
         return self._store.read_from_thread(CountEvents(check_key(app_name, user_id, _stripped(session_id))))
 
+    @telemetry.operation
     def get_stats(self) -> ServiceStats:
         """Measures the database and the running service. Callable from any thread, which it blocks.
 
@@ -352,6 +363,7 @@ class DatabaseSessionService(BaseSessionService):
         """
         return self._store.health(stalled_after)
 
+    @telemetry.operation
     def vacuum(self) -> None:
         """Checks the file, gives free space back and refreshes statistics. Callable from any thread, which it blocks.
 
@@ -362,6 +374,7 @@ class DatabaseSessionService(BaseSessionService):
         """
         self._store.write_from_thread(Vacuum())
 
+    @telemetry.operation
     async def backup(
         self,
         path: str | os.PathLike[str],

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import anyio
 import anyio.to_thread
 
+from sessiondb import telemetry
 from sessiondb.commands import WriteCommand
 from sessiondb.config import StoreOptions
 from sessiondb.errors import ConfigurationError, ServiceClosedError
@@ -271,11 +272,13 @@ class _Engine:
         self.readers = ReaderPool(path, options.readers, options.busy_timeout)
         self.backups = Backups(path, options.busy_timeout)
         self.writer.start()
+        telemetry.store_opened(self, path)
 
     def close(self, patience: float | None) -> None:
         closed = ServiceClosedError("the session service is closed")
         self.queue.refuse(closed)
         self.writer.join(patience)
+        telemetry.store_closed(self)
         if self.writer.is_alive():
             self.writer.abandon(
                 ServiceClosedError("the process ended before this write began; nothing of it is stored")

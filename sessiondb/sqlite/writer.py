@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from sessiondb import telemetry
 from sessiondb.commands import AppendEvent, DataCommand, Vacuum
 from sessiondb.config import StoreOptions
 from sessiondb.errors import FileLostError, ServiceClosedError, StorageError, WriterStoppedError
@@ -167,6 +168,7 @@ class WriterThread(threading.Thread):
         else:
             seconds = time.perf_counter() - started
             self.stats.record_batch(len(batch), seconds)
+            telemetry.record_batch(len(batch), seconds)
             if seconds >= _SLOW_SECONDS:
                 # Most often another program held the lock; else the disk is slow.
                 logger().warning("slow_commit", path=str(self._path), seconds=seconds, commands=len(batch))
