@@ -1,6 +1,11 @@
 """Sphinx configuration: `tox -e docs` builds what is here with warnings as errors, and without a network."""
 
+import json
 from importlib.metadata import version as installed_version
+from pathlib import Path
+
+from sphinx.application import Sphinx
+from sphinx.errors import SphinxError
 
 project = "sessiondb"
 author = "The sessiondb authors"
@@ -60,3 +65,23 @@ nitpick_ignore_regex = [
         "structlog",
     )
 ]
+
+# What somebody who needs this documentation types into its search box, as the index has it: in small letters, without
+# endings. The search runs in the reader's browser, on that index.
+SEARCHED = ("backup", "checkpoint", "cancel", "datasett", "fastapi", "fork", "revis", "stalesessionerror", "vacuum")
+
+
+def check_search(app: Sphinx, failure: Exception | None) -> None:
+    """Fails a build whose search finds nothing."""
+    if failure is not None or app.builder.name != "html":
+        return
+    site = Path(app.outdir)
+    index = json.loads((site / "searchindex.js").read_text("utf-8").removeprefix("Search.setIndex(").removesuffix(")"))
+    missing = [word for word in SEARCHED if word not in index["terms"]]
+    if missing or "searchtools.js" not in (site / "search.html").read_text("utf-8"):
+        raise SphinxError(f"the site cannot be searched; not in its index: {missing}")
+
+
+def setup(app: Sphinx) -> None:
+    """Has the search checked after the build."""
+    app.connect("build-finished", check_search)
