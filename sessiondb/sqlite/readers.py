@@ -1,10 +1,11 @@
-"""The read path: a few threads, each with a read-only connection of its own, and one connection for tiny reads."""
+"""The read path: a few threads, each with a connection of its own, and connections for tiny reads in the callers'."""
 
 from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -35,8 +36,7 @@ class ReaderPool:
         self._idle = 0
         self._closed = False
         self._suspended = False
-        self._inline = threading.Lock()
-        self._inline_connection: sqlite3.Connection | None = None
+        self._inline = _InlineConnections(path, size)
 
     @property
     def in_use(self) -> int:
@@ -87,20 +87,13 @@ class ReaderPool:
             ServiceClosedError: If the pool is closed.
             StorageError: If SQLite refuses the read.
         """
-        if not self._inline.acquire(blocking=False):
-            return None
         try:
-            if self._closed:
-                raise ServiceClosedError("the session service is closed")
-            if self._inline_connection is None:
-                self._inline_connection = open_reader(self._path, 0)
-            return (job(self._inline_connection),)
+            with self._inline.borrowed() as connection:
+                return None if connection is None else (job(connection),)
         except sqlite3.Error as error:
             if primary_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 return None
             raise translate(error, self._path, reading=True) from error
-        finally:
-            self._inline.release()
 
     def close(self, patience: float | None = None) -> None:
         """Ends the pool: running jobs finish, waiting jobs get ServiceClosedError. Blocks; idempotent.
@@ -119,13 +112,11 @@ class ReaderPool:
         settle(refused)
         for thread in threads:
             thread.join(patience)
-        with self._inline:
-            self._close_inline()
+        self._inline.close()
 
     def suspend(self) -> None:
         """Waits until no job is running, and gives up the file until :meth:`resume`."""
-        self._inline.acquire()
-        self._close_inline()
+        self._inline.suspend()
         with self._lock:
             self._suspended = True
             threads = list(self._threads)
@@ -140,7 +131,7 @@ class ReaderPool:
             self._suspended = False
             waiting = list(self._waiting)
             self._waiting.clear()
-        self._inline.release()
+        self._inline.resume()
         for ticket in waiting:
             self.submit(ticket)
 
@@ -177,10 +168,74 @@ class ReaderPool:
             del self._waiting[ticket]
             return ticket
 
-    def _close_inline(self) -> None:
-        if self._inline_connection is not None:
-            self._inline_connection.close()
-            self._inline_connection = None
+
+class _InlineConnections:
+    """Connections for reads in the callers' own threads: as many as there are callers at once, at most ``limit``.
+
+    Event loops in several threads read beside each other then; a loop that finds none free goes to the reader threads.
+    """
+
+    def __init__(self, path: Path, limit: int) -> None:
+        self._path = path
+        self._limit = limit
+        self._changed = threading.Condition(threading.Lock())
+        self._free: list[sqlite3.Connection] = []
+        self._borrowed = 0
+        self._closed = False
+        self._suspended = False
+
+    @contextmanager
+    def borrowed(self) -> Iterator[sqlite3.Connection | None]:
+        """Lends a connection; None if that would take waiting.
+
+        Raises:
+            ServiceClosedError: If they are closed.
+            StorageError: If a connection cannot be opened.
+        """
+        with self._changed:
+            if self._closed:
+                raise ServiceClosedError("the session service is closed")
+            if self._suspended or self._borrowed >= self._limit:
+                connection, lent = None, False
+            else:
+                connection, lent = self._free.pop() if self._free else None, True
+                self._borrowed += 1
+        if not lent:
+            yield None
+            return
+        try:
+            if connection is None:
+                connection = open_reader(self._path, 0)
+            yield connection
+        finally:
+            with self._changed:
+                self._borrowed -= 1
+                if connection is not None:
+                    self._free.append(connection)
+                self._changed.notify_all()
+
+    def suspend(self) -> None:
+        """Lends nothing until :meth:`resume`; waits until all are back, and closes them."""
+        with self._changed:
+            self._suspended = True
+            self._close_all()
+
+    def resume(self) -> None:
+        """Lends again after :meth:`suspend`."""
+        with self._changed:
+            self._suspended = False
+
+    def close(self) -> None:
+        """Lends nothing any more; waits until all are back, and closes them."""
+        with self._changed:
+            self._closed = True
+            self._close_all()
+
+    def _close_all(self) -> None:
+        while self._borrowed:
+            self._changed.wait()
+        while self._free:
+            self._free.pop().close()
 
 
 def reader_timeout(readers: int, seconds: float) -> StorageError:

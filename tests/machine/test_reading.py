@@ -143,7 +143,7 @@ async def test_what_cannot_be_read_at_once_goes_to_a_reader(database_path: Path)
         session = await create(service)
         await service.append_event(session, event("0", {"user:k": 0}))
         # Somebody else reads in his own thread at this moment.
-        with service._opened.engine.readers._inline:
+        with service._opened.engine.readers._inline.borrowed():
             assert await texts(service, "s") == ["0"]
             assert await service.get_user_state(APP, USER) == {"k": 0}
         assert len(threads_of(service)) == 2
@@ -153,6 +153,16 @@ async def test_what_cannot_be_read_at_once_goes_to_a_reader(database_path: Path)
             for number in range(1, 40):
                 await other.append_event(elsewhere, event(f"{number}"))
         assert await texts(service, "s") == [f"{number}" for number in range(40)]
+
+
+@pytest.mark.parametrize(("readers", "beside"), [(1, None), (2, (0,))])
+async def test_reads_in_passing_go_side_by_side_up_to_the_limit(
+    database_path: Path, readers: int, beside: tuple[int] | None
+) -> None:
+    async with DatabaseSessionService(database_path, readers=readers) as service:
+        store = service._opened
+        # The second read is made while the first is under way, as another thread's would be.
+        assert store.read_inline(COUNT, lambda _: store.read_inline(COUNT, int)) == (beside,)
 
 
 @pytest.mark.parametrize("code", [sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR])
