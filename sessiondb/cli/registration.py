@@ -82,13 +82,12 @@ def check(adk: Adk, agents_dir: Path, uri: str) -> Registration:
 
 
 def _judge(answer: dict[str, Any], python: str, notes: list[str]) -> Registration:
-    if package := answer.get("missing"):
-        return Registration(
-            f"adk runs on {python}, which cannot import {package} ({answer['reason']}): install it there, with"
-            f" {shlex.quote(python)} -m pip install {package}, or put the adk of {sysconfig.get_path('scripts')} first"
-            " on the PATH",
-            notes,
-        )
+    if reason := answer.get("missing"):
+        remedy = f"install it there: {shlex.join([python, '-m', 'pip', 'install', 'sessiondb'])}"
+        scripts = sysconfig.get_path("scripts")
+        if Path(python).parent != Path(scripts):
+            remedy += f"; or put {scripts} first on the PATH, for the adk beside this command"
+        return Registration(f"adk runs on {python}, which cannot import sessiondb ({reason}): {remedy}", notes)
     by_services_py = bool(answer["origins"]) and not answer["origins"][-1]
     if answer["service"] is None:
         return Registration("; ".join(["ADK does not find the scheme", *answer["warnings"]]), notes)

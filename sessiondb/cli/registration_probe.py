@@ -1,7 +1,7 @@
 """Registers and opens the service as ADK's servers do, and prints what came of it as JSON.
 
-Run as a program by the Python that ``adk`` runs on. That one may lack this package, so nothing of it is imported
-before ADK is found. An exception ends the program, and its traceback is the answer.
+Run as a program by the Python that ``adk`` runs on, which may lack this package. An exception ends the program, and
+its traceback is the answer.
 """
 
 from __future__ import annotations
@@ -30,18 +30,15 @@ def probe(agents_dir: str, uri: str) -> dict[str, Any]:
     """Opens ``uri`` with what is registered in ``agents_dir``.
 
     Returns:
-        ``missing``: a package that cannot be imported, and ``reason``. Otherwise ``warnings`` of ADK; ``origins``, one
-        for each registration of the scheme: true for YAML, false for services.py; and ``service``, the class of the
-        service, None if nothing is registered; ``is_own``, whether that is this package's.
+        ``missing``, if this package cannot be imported: why. Otherwise ``warnings`` of ADK; ``origins``, one for each
+        registration of the scheme: true for YAML, false for services.py; ``service``, the class of the service, None
+        if nothing is registered; and ``is_own``, whether that is this package's.
     """
-    try:
-        from google.adk.cli.service_registry import get_service_registry, load_services_module
-    except ImportError as error:
-        return {"missing": "google-adk", "reason": str(error)}
     try:
         from sessiondb import DatabaseSessionService
     except ImportError as error:
-        return {"missing": "sessiondb", "reason": str(error)}
+        return {"missing": str(error)}
+    from google.adk.cli.service_registry import get_service_registry, load_services_module
 
     keeper = _Keeper()
     logging.getLogger("google_adk").addHandler(keeper)
