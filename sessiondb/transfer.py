@@ -64,7 +64,7 @@ def export_lines(browser: Browser, selection: Selection = EVERYTHING, session_id
 
     Raises:
         CorruptRowError: If a row does not hold JSON.
-        DatabaseBusyError: As :meth:`Browser.snapshot` does, at the end.
+        DatabaseBusyError: At the end, if a program began to write meanwhile and what was read may be mixed up.
     """
     with browser.snapshot():
         yield _line(type="header", format=FORMAT, version=VERSION, created_at=now_text())

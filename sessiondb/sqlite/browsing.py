@@ -114,7 +114,10 @@ _HOLDS_KEY = (
 
 
 class Browser:
-    """A database opened for looking into it, as :class:`~sessiondb.sqlite.quiet.QuietReader` does; a context manager."""
+    """A database opened for looking into it, also beside services that use it; a context manager.
+
+    The file is not changed, and nothing is created beside it.
+    """
 
     def __init__(self, path: Path, busy_timeout: float = 5.0) -> None:
         """Opens the file.

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import sessiondb
-from sessiondb import DatabaseSessionService, ServiceStats, errors, limits
+from sessiondb import DatabaseSessionService, ServiceStats, errors, limits, migration, testing, transfer
 from sessiondb.cli import main
 from sessiondb.sqlite import schema
 from tests.docs.markdown import README, ROOT, headings_of, tables_of
@@ -191,3 +191,19 @@ def test_every_dependency_has_a_reason() -> None:
         re.match(r"[\w-]+", requirement)[0]  # type: ignore[index]  # a requirement begins with a name
         for requirement in project["dependencies"]
     ]
+
+
+def test_the_reference_lists_every_public_name() -> None:
+    documented = set(re.findall(r"^\.\. auto\w+:: (.+)$", (_DOCS / "reference.md").read_text("utf-8"), re.MULTILINE))
+    public = {f"sessiondb.{name}" for name in sessiondb.__all__}
+    for module in (testing, transfer, migration):
+        public |= {
+            f"{module.__name__}.{name}"
+            for name, thing in vars(module).items()
+            if not name.startswith("_")
+            and (inspect.isfunction(thing) or inspect.isclass(thing))
+            and thing.__module__ == module.__name__
+        }
+    # Helpers that migration shares.
+    public -= {f"{transfer.__name__}.{name}" for name in ("decode_values", "encode_state", "now_text")}
+    assert public <= documented
