@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from sessiondb.sqlite.connection import SYNC_FAILED
 _DUE_BYTES = 4 * 1024 * 1024
 _MOST_BYTES = 64 * 1024 * 1024
 _IDLE_SECONDS = 1.0
+_RETRY_SECONDS = 10.0
 # Readers of this process are done within a fraction of this; others are not waited for, since appends wait meanwhile.
 _READERS_MAY_TAKE_MS = 50
 _MOST_PROBLEMS = 20
@@ -26,7 +28,8 @@ class WalKeeper:
     half the time of making it longer. So the log is due when the file *grows*, which says that it is full. Only a log
     that some reader has made very long is cut (TRUNCATE). Both modes hold the write lock: with PASSIVE checkpoints
     SQLite before 3.51.3 can skip frames of a log that another connection resets meanwhile ("WAL-reset" defect). Slow
-    readers are not waited for: a checkpoint that cannot finish is tried again when the log has grown by as much again.
+    readers are not waited for: a checkpoint that cannot finish is tried again when the log has grown by as much again,
+    and now and then while no write comes.
 
     Attributes:
         checkpoints: Checkpoints that moved the whole log into the database file, so that it starts anew.
@@ -44,6 +47,7 @@ class WalKeeper:
         self._durability = durability
         self._due_bytes = _DUE_BYTES
         self._idle_work = self.size > 0
+        self._was_blocked = False
 
     @property
     def size(self) -> int:
@@ -56,7 +60,9 @@ class WalKeeper:
     @property
     def patience(self) -> float | None:
         """How long the writer waits for commands before it comes back to checkpoint, in seconds; None: for ever."""
-        return _IDLE_SECONDS if self._idle_work else None
+        if self._idle_work:
+            return _IDLE_SECONDS
+        return _RETRY_SECONDS if self._was_blocked else None
 
     def use(self, connection: sqlite3.Connection) -> None:
         """Goes on with another connection to the same file."""
@@ -104,11 +110,18 @@ class WalKeeper:
             self._due_bytes = self.size + _DUE_BYTES
             logger().warning("checkpoint_failed", path=str(self._path), error=str(error))
             return
+        self._was_blocked = bool(busy)
         if busy:
             self.blocked += 1
-            self._due_bytes = self.size + _DUE_BYTES
-            logger().info(
-                "checkpoint_blocked", path=str(self._path), wal_bytes=self.size, frames=frames, checkpointed=done
+            size = self.size
+            self._due_bytes = size + _DUE_BYTES
+            logger().log(
+                logging.WARNING if size > _MOST_BYTES else logging.INFO,
+                "checkpoint_blocked",
+                path=str(self._path),
+                wal_bytes=size,
+                frames=frames,
+                checkpointed=done,
             )
             return
         self.checkpoints += 1
