@@ -1,0 +1,109 @@
+"""Without an SDK nothing is paid for: counted in calls of Python functions, in the caller's thread and in the writer's.
+
+Seen to fail with a span that is started whether or not anybody listens, and with a look for providers at every call.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import opentelemetry.trace
+import pytest
+
+from sessiondb import DatabaseSessionService, telemetry
+from sessiondb.telemetry.providers import PROVIDERS
+from tests.telemetry.exporting import no_providers
+from tests.telemetry.works import APP, USER, event, every_call
+
+pytestmark = pytest.mark.anyio
+
+_API = str(Path(opentelemetry.trace.__file__).parents[1]) + os.sep
+_OURS = str(Path(telemetry.__file__).parent) + os.sep
+
+
+class Calls:
+    """Calls of Python functions: of OpenTelemetry's, and of those of ``sessiondb.telemetry``. A resumed task counts."""
+
+    def __init__(self) -> None:
+        self._counted: Counter[str] = Counter()
+
+    def note(self, frame: FrameType, what: str, _: object) -> None:
+        if what == "call":
+            path = frame.f_code.co_filename
+            self._counted["api"] += path.startswith(_API)
+            self._counted["ours"] += path.startswith(_OURS)
+
+    def taken(self) -> tuple[int, int]:
+        """How many there were since the last look."""
+        taken = self._counted["api"], self._counted["ours"]
+        self._counted.clear()
+        return taken
+
+
+@pytest.fixture
+def calls() -> Iterator[Calls]:
+    """Counts the calls of this thread, and of those that it starts, while OpenTelemetry is not configured."""
+    with no_providers(), _counting() as counted:
+        yield counted
+
+
+@contextmanager
+def _counting() -> Iterator[Calls]:
+    counted = Calls()
+    threading.setprofile(counted.note)
+    sys.setprofile(counted.note)
+    try:
+        yield counted
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+
+
+async def test_an_append_calls_nothing_of_opentelemetry(
+    calls: Calls, database_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PROVIDERS, "look_at", math.inf)
+    async with DatabaseSessionService(database_path) as service:
+        session = await service.create_session(APP, USER, "s")
+        await service.flush()
+        calls.taken()
+        await service.append_event(session, event())
+        await service.flush()
+        api, ours = calls.taken()
+        assert api == 0
+        # For the append, and the same for the flush: its start, its going on after the wait, and the record of a batch.
+        assert 2 <= ours <= 6
+
+
+async def test_no_other_call_does(
+    calls: Calls, database_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PROVIDERS, "look_at", math.inf)
+    async with DatabaseSessionService(database_path) as service:
+        calls.taken()
+        await every_call(service, tmp_path)
+        assert calls.taken()[0] == 0
+
+
+async def test_a_look_for_providers_is_made_once_in_a_while(
+    calls: Calls, database_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with DatabaseSessionService(database_path) as service:
+        monkeypatch.setattr("sessiondb.telemetry.providers._LOOK_SECONDS", math.inf)
+        await service.get_user_state(APP, USER)
+        calls.taken()
+        monkeypatch.setattr(PROVIDERS, "look_at", 0)
+        await service.get_user_state(APP, USER)
+        one_look, _ = calls.taken()
+        assert 0 < one_look <= 4
+        for _ in range(100):
+            await service.get_user_state(APP, USER)
+        assert calls.taken()[0] == 0
