@@ -121,13 +121,15 @@ def test_the_messages_that_are_explained_exist() -> None:
 
 def _messages() -> Iterator[tuple[str, list[str]]]:
     """Every message given to an error: where it is given, and its parts between the values in it."""
-    names = {error.__name__ for error in _ERRORS}
+    names = {error.__name__ for error in _ERRORS} | {"BadParameter", "ClickException", "UsageError"}
     for path in _PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             match node:
-                case ast.Call(func=ast.Name(id=name), args=[ast.Constant() | ast.JoinedStr() as message]) if (
-                    name in names
-                ):
+                case ast.Call(
+                    # The package's own, and those of the command (click.UsageError and the like).
+                    func=ast.Name(id=name) | ast.Attribute(value=ast.Name(id="click"), attr=name),
+                    args=[ast.Constant() | ast.JoinedStr() as message, *_],
+                ) if name in names:
                     parts = [part.value for part in ast.walk(message) if isinstance(part, ast.Constant)]
                     yield f"{path}:{node.lineno}", [part for part in parts if isinstance(part, str)]
 
