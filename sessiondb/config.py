@@ -64,16 +64,21 @@ class ServiceOptions:
         log_cache: ``"copy"`` hands out shallow copies of cached events, ``"share"`` the cached objects themselves,
             ``"off"`` decodes each time.
         log_cache_bytes: About how much memory the cache of decoded events may hold.
+        follow_symlinks: Whether a path that is a symbolic link stands for the file it leads to when the service is opened;
+            otherwise it is refused.
     """
 
     on_stale: OnStale = "reject"
     log_cache: CacheMode = "copy"
     log_cache_bytes: int = 256 * 1024 * 1024
+    follow_symlinks: bool = False
 
     def __post_init__(self) -> None:
         _check_choice("on_stale", self.on_stale, get_args(OnStale))
         _check_choice("log_cache", self.log_cache, get_args(CacheMode))
         _check_count("log_cache_bytes", self.log_cache_bytes, 0, 2**62)
+        if not isinstance(self.follow_symlinks, bool):
+            raise ConfigurationError(f"follow_symlinks must be True or False, not {self.follow_symlinks!r}")
 
 
 def resolve_path(path: str | os.PathLike[str] | None, uri: str | None) -> Path | None:
@@ -107,6 +112,18 @@ def resolve_path(path: str | os.PathLike[str] | None, uri: str | None) -> Path |
     if not text or "\0" in text:
         raise ConfigurationError(f"{text!r} cannot be a path; give the path of a file")
     return Path(text).absolute()
+
+
+def followed(path: Path) -> Path:
+    """Returns the file that a path leads to by now, whether it is there or not.
+
+    Raises:
+        ConfigurationError: If the links lead in a circle.
+    """
+    try:
+        return path.resolve()
+    except RuntimeError:
+        raise ConfigurationError(f"the symbolic links of {str(path)!r} lead in a circle") from None
 
 
 def _path_of_url(url: str) -> str:

@@ -66,6 +66,7 @@ class DatabaseSessionService(BaseSessionService):
         on_stale: OnStale = "reject",
         log_cache: CacheMode = "copy",
         log_cache_bytes: int = 256 * 1024 * 1024,
+        follow_symlinks: bool = False,
     ) -> None:
         """Opens the file, creating it and its folders, private to the user, where they are missing.
 
@@ -87,6 +88,8 @@ class DatabaseSessionService(BaseSessionService):
             log_cache: ``"copy"`` gives each reader shallow copies of cached events, ``"share"`` the cached objects
                 themselves, ``"off"`` decodes the log each time.
             log_cache_bytes: About how much memory the cache of decoded events may take.
+            follow_symlinks: Whether ``path`` may be a symbolic link. It is followed once, here: a link that is changed
+                later leads this service nowhere else.
 
         Raises:
             ConfigurationError: If an option or the path cannot be used.
@@ -94,8 +97,11 @@ class DatabaseSessionService(BaseSessionService):
         """
         del agents_dir
         store_options = StoreOptions(durability, readers, max_queue, max_batch, busy_timeout)
-        self._options = ServiceOptions(on_stale, log_cache, log_cache_bytes)
-        self._opened = open_store(config.resolve_path(path, uri), store_options)
+        self._options = ServiceOptions(on_stale, log_cache, log_cache_bytes, follow_symlinks)
+        file = config.resolve_path(path, uri)
+        if file is not None and follow_symlinks:
+            file = config.followed(file)
+        self._opened = open_store(file, store_options)
         self._closed = False
         self._reader = SessionReader(self._options)
         self._handles = Handles()

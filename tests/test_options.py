@@ -36,6 +36,7 @@ OPTIONS: dict[str, tuple[list[Any], list[Any], str]] = {
     "on_stale": (["reject", "append"], ["ignore", None, True], "must be one of 'reject', 'append'"),
     "log_cache": (["copy", "share", "off"], ["on", None, False], "must be one of 'copy', 'share', 'off'"),
     "log_cache_bytes": ([0, 2**62], [-1, 2**62 + 1], "must be from 0 to"),
+    "follow_symlinks": ([True, False], [1, 0, None, "yes"], "must be True or False"),
 }
 NO_NUMBERS = ["4", None, True, [4]]
 
@@ -247,15 +248,6 @@ def test_a_database_of_another_program(database_path: Path) -> None:
         _refused(database_path, errors.UnsupportedDatabaseError, "of another program; it was not changed")
 
 
-async def test_a_database_of_adks_own_service(database_path: Path) -> None:
-    from google.adk.sessions.sqlite_session_service import SqliteSessionService
-
-    other = SqliteSessionService(str(database_path))
-    await other.create_session(app_name=APP, user_id=USER)
-    await other.close()
-    _refused(database_path, errors.UnsupportedDatabaseError, "of another program")
-
-
 @pytest.mark.parametrize("journal", ["wal", "delete"])
 async def test_a_database_of_a_newer_version(database_path: Path, journal: str) -> None:
     async with DatabaseSessionService(database_path) as service:
@@ -312,6 +304,33 @@ def test_a_symbolic_link(tmp_path: Path, exists: bool) -> None:
     link.symlink_to(target)
     _refused(link, errors.ConfigurationError, "symbolic link")
     assert target.exists() == exists
+
+
+@pytest.mark.parametrize("exists", [True, False], ids=["to a file", "to nothing"])
+async def test_a_symbolic_link_is_followed_once_where_that_is_said(tmp_path: Path, exists: bool) -> None:
+    """What the link leads to later is another file. Seen failing with the option taken out of effect."""
+    target, link, elsewhere = tmp_path / "real" / "target.db", tmp_path / "link.db", tmp_path / "elsewhere.db"
+    for file in (target, elsewhere) if exists else (elsewhere,):
+        async with DatabaseSessionService(file) as service:
+            await service.create_session(APP, USER, file.stem)
+    link.symlink_to("hop")
+    (tmp_path / "hop").symlink_to(target)
+    async with DatabaseSessionService(link, follow_symlinks=True) as service:
+        link.unlink()
+        link.symlink_to(elsewhere)
+        async with DatabaseSessionService(target) as same:
+            await same.create_session(APP, USER, SESSION)
+        listed = {row["session_id"] for row in await service.list_sessions()}
+        assert listed == {SESSION, *(["target"] if exists else [])}
+        assert {file.name for file in _entries(target.parent)} == {"target.db", "target.db-wal", "target.db-shm"}
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+
+
+def test_symbolic_links_that_lead_in_a_circle(tmp_path: Path) -> None:
+    (tmp_path / "a.db").symlink_to("b.db")
+    (tmp_path / "b.db").symlink_to("a.db")
+    with pytest.raises(errors.ConfigurationError, match=r"circle|symbolic link"):
+        DatabaseSessionService(tmp_path / "a.db", follow_symlinks=True)
 
 
 async def test_a_symbolic_link_to_the_folder_is_followed(tmp_path: Path) -> None:

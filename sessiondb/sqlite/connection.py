@@ -65,7 +65,7 @@ def prepare_file(path: Path) -> None:
     if stat.S_ISLNK(mode):
         raise ConfigurationError(
             f"{str(path)!r} is a symbolic link, which could lead writes to a file of somebody else's choice; give the"
-            " path of the file itself"
+            " path of the file itself, or say that links are followed (follow_symlinks=True)"
         )
     if not stat.S_ISREG(mode):
         raise ConfigurationError(f"{str(path)!r} is not a regular file")

@@ -65,7 +65,7 @@ def stand_still(report: Report, *, path: str, seconds: float) -> None:
             refused.append("cancelled/1")
             tasks.append(asyncio.create_task(append("queued3", "queued3/1")))
             # Reads go on: what is known already, what is not, and everything that is no session.
-            read = [
+            read: list[Any] = [
                 await service.get_session(app_name=APP, user_id=USER, session_id="begun"),
                 (await service.list_sessions(app_name=APP)).sessions,
                 await service.get_user_state(app_name=APP, user_id=USER),
