@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -36,3 +37,10 @@ async def service(database_path: Path) -> AsyncIterator[DatabaseSessionService]:
     """An open service on ``database_path``."""
     async with DatabaseSessionService(database_path) as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def garbage_is_collected() -> Iterator[None]:
+    """Lets what the tests of a module leave behind be warned of while their filters of warnings are still there."""
+    yield
+    gc.collect()

@@ -28,6 +28,9 @@ from sessiondb.migration import MigrationReport, migrate_adk_file, migrate_memor
 from tests.cli.conftest import APP, SESSION, USER, Look
 from tests.command import run_sessiondb
 from tests.filling import full_event
+from tests.peers import ADKS_SQLITE
+
+pytestmark = ADKS_SQLITE
 
 Opener: TypeAlias = Callable[[Path], Any]
 

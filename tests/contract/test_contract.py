@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import inspect
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from sessiondb import DatabaseSessionService
+from sessiondb.errors import UnsupportedDatabaseError
 from tests.contract import handles, logs, sessions, state
 from tests.contract.places import KINDS, Kind, Place
 from tests.contract.table import TABLE, Row
+from tests.peers import ADKS_SQLITE
+
+pytestmark = ADKS_SQLITE
 
 
 @pytest.mark.anyio
@@ -18,6 +25,22 @@ from tests.contract.table import TABLE, Row
 async def test_a_case_shows_what_the_table_says(row: Row, kind: Kind, tmp_path: Path) -> None:
     async with Place(kind, tmp_path) as place:
         assert await row.case(place) == row.expected[kind]
+
+
+def dump(path: Path) -> str:
+    with closing(sqlite3.connect(path)) as connection:
+        return "\n".join(connection.iterdump())
+
+
+@pytest.mark.anyio
+async def test_a_file_of_adks_service_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    async with Place("sqlite", tmp_path) as place:
+        await place.create()
+    path = tmp_path / "contract.sqlite3"
+    before = dump(path)
+    with pytest.raises(UnsupportedDatabaseError, match="of another program"):
+        DatabaseSessionService(path)
+    assert dump(path) == before
 
 
 def test_every_case_is_in_the_table_once() -> None:
