@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 import time
 from pathlib import Path
@@ -115,14 +114,9 @@ class WalKeeper:
             self.blocked += 1
             size = self.size
             self._due_bytes = size + _DUE_BYTES
-            logger().log(
-                logging.WARNING if size > _MOST_BYTES else logging.INFO,
-                "checkpoint_blocked",
-                path=str(self._path),
-                wal_bytes=size,
-                frames=frames,
-                checkpointed=done,
-            )
+            logger().info("checkpoint_blocked", path=str(self._path), wal_bytes=size, frames=frames, checkpointed=done)
+            if size > _MOST_BYTES:
+                logger().warning("log_held_back", path=str(self._path), wal_bytes=size)
             return
         self.checkpoints += 1
         self._due_bytes = max(self.size, _DUE_BYTES)

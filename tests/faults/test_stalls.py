@@ -128,7 +128,7 @@ def test_a_reader_that_does_not_end_holds_nobody_up_and_is_told_of(
                     await service.get_session(app_name=APP, user_id="u", session_id="s")
                 with pytest.raises(ReaderTimeoutError):
                     await service.list_sessions(app_name=APP)
-            await until(lambda: (logging.WARNING, "checkpoint_blocked") in heard)
+            await until(lambda: (logging.WARNING, "log_held_back") in heard)
             stats = service._opened.measure()
             assert stats.blocked_checkpoints > 0
             assert stats.wal_bytes > appends * size
