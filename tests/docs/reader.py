@@ -191,7 +191,7 @@ class Reader:
 
 @contextmanager
 def reader(folder: Path, output: pytest.CaptureFixture[str], patch: pytest.MonkeyPatch) -> Iterator[Reader]:
-    """Gives a reader a folder with a database in it, and a model without a network for every agent he builds."""
+    """Gives a reader a folder with a database and an agent, and a model without a network for each he builds."""
     patch.chdir(folder)
     log = logging.getLogger("sessiondb")
     level, handlers = log.level, list(log.handlers)
@@ -200,6 +200,9 @@ def reader(folder: Path, output: pytest.CaptureFixture[str], patch: pytest.Monke
     patch.setattr(LLMRegistry, "new_llm", lambda model: OfflineModel(model=model, respond=_respond))
     with asyncio.Runner() as loop:
         loop.run(_make_database(folder / DATABASE))
+        agent = folder / "agents" / "assistant"
+        agent.mkdir(parents=True)
+        (agent / "agent.py").touch()
         someone = Reader(folder, loop, output)
         try:
             yield someone
