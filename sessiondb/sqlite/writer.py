@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import threading
 import time
@@ -118,14 +119,12 @@ class WriterThread(threading.Thread):
         return 0.0 if since is None else time.monotonic() - since
 
     def _serve(self, batch: list[WriteTicket]) -> None:
-        # Looking at the files takes as long as a small write does, so it is not done for each batch.
         look = time.monotonic() - self._looked >= _LOOK_SECONDS
         if look:
             try:
                 self._identity.check()
             except FileLostError as error:
-                logger().error("file_lost", path=str(self._path))
-                self._answer(batch, error)
+                self._lost(batch, error)
                 return
             self._looked = time.monotonic()
         # Vacuum cannot run inside a transaction: what stands before and after it is committed by itself.
@@ -156,6 +155,11 @@ class WriterThread(threading.Thread):
         started = time.perf_counter()
         try:
             outcomes = self._commit([command for _, command in batch])
+            # After the commit, before the answers: what is acknowledged is in a file that can be found at its path.
+            self._identity.check()
+        except FileLostError as error:
+            self._lost(tickets, error)
+            return
         except sqlite3.Error as error:
             self._roll_back()
             self._answer(tickets, self._failure(error, len(tickets)))
@@ -179,6 +183,12 @@ class WriterThread(threading.Thread):
                 ticket.outcome = outcome
                 _advance(command, outcome)
         self._let_go(tickets)
+
+    def _lost(self, tickets: list[WriteTicket], error: FileLostError) -> None:
+        logger().error("file_lost", path=str(self._path))
+        # The next batch looks before it writes, so that no more is written than was under way.
+        self._looked = -math.inf
+        self._answer(tickets, error)
 
     def _answer(self, tickets: list[WriteTicket], failure: StorageError) -> None:
         for ticket in tickets:
