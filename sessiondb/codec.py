@@ -47,7 +47,8 @@ _FRESH = Event()
 _EXTRA_NAMES = sorted(set(_FRESH.__dict__) - _COLUMNS - {"node_info"})
 _extra_fields = operator.itemgetter(*_EXTRA_NAMES)
 _EXTRA_UNSET = _extra_fields(_FRESH.__dict__)
-_PLAIN_NODE = _FRESH.node_info
+_NODE = type(_FRESH.node_info)
+_PLAIN_NODE = _FRESH.node_info.__dict__
 _other_actions = operator.itemgetter(*sorted(set(_FRESH.actions.__dict__) - {"state_delta"}))
 _ACTIONS_UNSET = _other_actions(_FRESH.actions.__dict__)
 
@@ -86,7 +87,10 @@ def encode_event(event: Event, delta: EncodedDelta) -> EventRecord:
     except NO_JSON_FORM as error:
         # pydantic quotes the value it failed on, which is the user's: only the kind of the error goes on.
         raise InvalidInputError(f"the event has no JSON form ({type(error).__name__})") from None
-    if (size := json_size(record.content, record.actions, record.extra)) > MAX_EVENT_BYTES:
+    # Nearly every event is far below: four bytes is the most that a character takes.
+    if record.size * 4 > MAX_EVENT_BYTES and (
+        (size := json_size(record.content, record.actions, record.extra)) > MAX_EVENT_BYTES
+    ):
         raise InvalidInputError(
             f"the event is {size} bytes of JSON; at most {MAX_EVENT_BYTES} can be stored. Large media belong in an"
             " artifact service."
@@ -212,7 +216,21 @@ def marker_of(session: Session) -> str | None:
 
 def set_marker(session: Session, marker: str) -> None:
     """Sets the revision marker of a Session."""
-    session._storage_update_marker = marker  # noqa: SLF001  # as above, with what pydantic does for a first write
+    private = session.__pydantic_private__
+    if private is None:
+        session._storage_update_marker = marker  # noqa: SLF001  # as above, with what pydantic does for a first write
+    else:
+        private["_storage_update_marker"] = marker
+
+
+def set_field(model: BaseModel, name: str, value: object) -> None:
+    """Sets a field of a model, to a value that is known to be valid.
+
+    What pydantic does for it, without finding out what is to be done: three times an append, that costs as much as
+    encoding the event's content.
+    """
+    model.__dict__[name] = value
+    model.__pydantic_fields_set__.add(name)
 
 
 _SESSION_FIELDS = frozenset({"id", "app_name", "user_id", "state", "events", "last_update_time"})
@@ -258,10 +276,12 @@ def _dump(adapter: TypeAdapter[Any], value: object, **options: Any) -> tuple[str
 
 
 def _dump_as_it_is(adapter: TypeAdapter[Any], value: object, **options: Any) -> tuple[str, bool]:
+    # As dump_json() does it, which has fifteen options to pass on.
+    to_json = adapter.serializer.to_json
     try:
-        text = adapter.dump_json(value, exclude_none=True, exclude_defaults=True, warnings="error", **options)
+        text = to_json(value, exclude_none=True, exclude_defaults=True, warnings="error", **options)
     except PydanticSerializationError:
-        text = adapter.dump_json(value, exclude_none=True, exclude_defaults=True, warnings="none", **options)
+        text = to_json(value, exclude_none=True, exclude_defaults=True, warnings="none", **options)
         return text.decode(), True
     return text.decode(), False
 
@@ -305,7 +325,8 @@ def _sort_key(member: object) -> bytes:
 
 def _encode_extra(event: Event) -> tuple[str | None, bool]:
     fields = event.__dict__
-    if _extra_fields(fields) == _EXTRA_UNSET and fields["node_info"] == _PLAIN_NODE:
+    node = fields["node_info"]
+    if _extra_fields(fields) == _EXTRA_UNSET and type(node) is _NODE and node.__dict__ == _PLAIN_NODE:
         return None, False
     extra, doubtful = _dump(_EVENT, event, exclude=_COLUMNS)
     return (None if extra == _EMPTY else extra), doubtful

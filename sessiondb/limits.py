@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from sessiondb.errors import InvalidInputError
 from sessiondb.records import SessionKey
 
@@ -34,9 +36,20 @@ def check_text(what: str, value: object) -> str:
 
 def check_key(app_name: object, user_id: object, session_id: object) -> SessionKey:
     """Returns the key of a session, its parts checked with :func:`check_text`."""
+    # A conversation comes back with the same three texts. Only strings can be looked up: 1 and True are one key to a
+    # cache.
+    if type(app_name) is type(user_id) is type(session_id) is str:
+        return _checked_key(app_name, user_id, session_id)
+    return _check_key(app_name, user_id, session_id)
+
+
+def _check_key(app_name: object, user_id: object, session_id: object) -> SessionKey:
     return SessionKey(
         check_text("app_name", app_name), check_text("user_id", user_id), check_text("session_id", session_id)
     )
+
+
+_checked_key = functools.lru_cache(maxsize=4096)(_check_key)
 
 
 def json_size(*texts: str | None) -> int:

@@ -417,13 +417,13 @@ class DatabaseSessionService(BaseSessionService):
 def _apply(session: Session, event: Event, delta: EncodedDelta, marker: str) -> None:
     """Brings a live Session, and the event, in line with what was stored."""
     if event.actions.state_delta:
-        event.actions.state_delta = delta.event_delta
+        codec.set_field(event.actions, "state_delta", delta.event_delta)
         session.state.update(delta.temp)
         session.state.update(delta.live)
         for name in delta.deleted:
             session.state.pop(name, None)
     session.events.append(event)
-    session.last_update_time = event.timestamp
+    codec.set_field(session, "last_update_time", event.timestamp)
     codec.set_marker(session, marker)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import anyio
@@ -46,13 +46,14 @@ class AsyncioWaiter:
         if self._future is not None and not self._future.done():
             self._future.set_result(None)
 
-    async def wait(self) -> None:
+    def wait(self) -> Awaitable[None]:
         """Waits until the ticket is settled; can be called again after a cancellation."""
         # settled is written on this loop only, so between this look and the await nothing can be missed. A
         # cancellation cancels the future, therefore each wait makes its own.
-        if not self.settled:
-            self._future = self.loop.create_future()
-            await self._future
+        self._future = self.loop.create_future()
+        if self.settled:
+            self._future.set_result(None)
+        return self._future
 
     async def wait_through_cancellation(self) -> None:
         """Waits until the ticket is settled, whatever cancellations arrive meanwhile.
