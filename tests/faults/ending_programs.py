@@ -128,6 +128,7 @@ def _exit_with_writes_queued(load: _Load) -> None:
     enough.wait()
 
 
+WITH_A_THREAD_OF_ITS_OWN = "exit with writes queued"
 _ASYNC = {
     "close under load": _close_under_load,
     "close twice": _close_twice,
@@ -138,7 +139,7 @@ _ASYNC = {
 }
 _PLAIN: dict[str, Callable[[_Load], None]] = {
     "close the loop in mid-append": _run_in_dying_loop,
-    "exit with writes queued": _exit_with_writes_queued,
+    WITH_A_THREAD_OF_ITS_OWN: _exit_with_writes_queued,
 }
 WAYS = (*_ASYNC, *_PLAIN)
 

@@ -8,11 +8,16 @@ import os
 import sqlite3
 import threading
 import time
+from collections import Counter
+from hashlib import blake2b
 from pathlib import Path
 
+from google.adk.events import Event, EventActions
 from google.adk.sessions import Session
+from google.genai import types
 
 from sessiondb import DatabaseSessionService
+from sessiondb.errors import StaleSessionError
 from tests.faults.mutants import MUTANTS, checkpoint_at
 from tests.faults.shim import Shim
 from tests.faults.workload import APP, converse, make_event, many_clients
@@ -84,6 +89,116 @@ def share(
         report(["read", len(last_read), last_read[-1:]])
 
     asyncio.run(main())
+
+
+class _Mixer:
+    """Tasks of one process; what they were told."""
+
+    def __init__(self, service: DatabaseSessionService, name: str, seconds: float, report: Report) -> None:
+        self.told: Counter[str] = Counter()
+        self.counted = 0
+        self._service = service
+        self._name = name
+        self._deadline = time.monotonic() + seconds
+        self._report = report
+
+    async def run(self, number: int) -> None:
+        user = f"user{number}"
+        own = await self._service.create_session(app_name=APP, user_id=user, session_id=f"{self._name}-{number}")
+        brief = f"{own.id}-brief"
+        events: list[str] = []
+        for n in itertools.count():
+            if time.monotonic() >= self._deadline:
+                break
+            event = make_event(f"{own.id}/{n}", n)
+            await self._service.append_event(own, event)
+            events.append(event.id)
+            match n % 6:
+                case 1:
+                    await self._service.update_keys(APP, user, own.id, {"noted": n, "user:noted": n})
+                case 2:
+                    await self._come_and_go(user, brief, f"{brief}/{n}")
+                case 3:
+                    await self._count(f"{SHARED}/{own.id}/{n}")
+                case 4:
+                    read = await self._get(user, own.id)
+                    assert [each.id for each in read.events if "/" in each.id] == events
+                    assert read.state["last"] == event.id
+        for start in range(0, len(events), 500):
+            self._report(["own", own.id, events[start : start + 500]])
+        self._report(["gone", brief])
+
+    async def _come_and_go(self, user: str, session_id: str, event_id: str) -> None:
+        """A session that comes, is written to, and goes; under a name that comes again."""
+        session = await self._service.create_session(app_name=APP, user_id=user, session_id=session_id)
+        await self._service.append_event(session, plain_event(event_id, {"n": 1}))
+        assert [each.id for each in (await self._get(user, session_id)).events] == [event_id]
+        await self._service.delete_session(app_name=APP, user_id=user, session_id=session_id)
+        assert await self._service.get_session(app_name=APP, user_id=user, session_id=session_id) is None
+
+    async def _count(self, event_id: str) -> None:
+        """Reads the counter and writes it one higher, again and again until nobody was faster."""
+        for attempt in itertools.count():
+            session = await self._get("everybody", SHARED)
+            value = session.state.get("count", 0) + 1
+            try:
+                await self._service.append_event(session, plain_event(f"{event_id}/{attempt}", {"count": value}))
+            except StaleSessionError:
+                self.told["StaleSessionError"] += 1
+            else:
+                self.counted += 1
+                return
+
+    async def wait_for(self, names: list[str]) -> None:
+        """Waits until the processes of these names have all come here."""
+        await self._service.update_keys(APP, "everybody", SHARED, {f"user:{self._name} is done": True})
+        while True:
+            done = await self._service.get_user_state(app_name=APP, user_id="everybody")
+            if all(f"{name} is done" in done for name in names):
+                return
+            await asyncio.sleep(0.01)
+
+    async def digest(self) -> str:
+        """Reads everything."""
+        digest = blake2b()
+        for session in (await self._service.list_sessions(app_name=APP)).sessions:
+            digest.update((await self._get(session.user_id, session.id)).model_dump_json().encode())
+        return digest.hexdigest()
+
+    async def _get(self, user: str, session_id: str) -> Session:
+        read = await self._service.get_session(app_name=APP, user_id=user, session_id=session_id)
+        assert read is not None
+        return read
+
+
+def mix(report: Report, *, path: str, name: str, names: list[str], tasks: int, seconds: float) -> None:
+    """Tasks append, update, create, delete and read, in sessions of their own and in one that all processes count in.
+
+    When the processes named ``names`` have all come to their end, everything is read through the service that was used
+    until then. Reports ``["own", session, events]`` and ``["gone", session]`` for what was acknowledged,
+    ``["counted", number]`` for increments of the shared counter, ``["told", kinds]`` for the errors that a caller has to
+    deal with, and ``["read", digest]``.
+    """
+
+    async def main() -> None:
+        async with DatabaseSessionService(path) as service:
+            mixer = _Mixer(service, name, seconds, report)
+            await asyncio.gather(*map(mixer.run, range(tasks)))
+            await mixer.wait_for(names)
+            report(["read", await mixer.digest()])
+            report(["counted", mixer.counted])
+            report(["told", dict(mixer.told)])
+            assert service.get_stats()["failed_batches"] == 0
+
+    asyncio.run(main())
+
+
+def plain_event(event_id: str, delta: dict[str, int]) -> Event:
+    """Returns an event that changes the state of its own session only."""
+    content = types.Content(role="user", parts=[types.Part(text=f"{event_id} ")])
+    return Event(
+        id=event_id, invocation_id="i", author="user", content=content, actions=EventActions(state_delta=dict(delta))
+    )
 
 
 def hold_lock(report: Report, *, path: str) -> None:

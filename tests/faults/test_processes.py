@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.adk.sessions import Session
 
 from sessiondb import DatabaseSessionService
 from sessiondb.errors import DatabaseBusyError
@@ -98,6 +99,68 @@ def test_processes_share_a_file(any_zygote: Zygote, tmp_path: Path, figures: Fig
         errors=0,
         lost=0,
     )
+
+
+def test_processes_that_do_everything_at_once(any_zygote: Zygote, tmp_path: Path, figures: Figures) -> None:
+    """Appends, updates, creations, deletions and reads by tasks of several processes: nothing is lost, each session is
+    in order, what was deleted is gone, a counter that all increment misses nothing, the caches of all processes agree
+    in the end, and nobody is told of anything but of being overtaken.
+
+    Seen failing with ``busy_timeout`` 0 (locked), with a cache that is taken for the log, and with appends that are not
+    checked against the revision (the counter).
+    """
+    path = tmp_path / "db.sqlite3"
+    prepare(path)
+    processes, tasks, seconds = sized((2, 4, 1.0), (4, 16, 180.0))
+    names = [f"p{number}" for number in range(processes)]
+    children = [
+        any_zygote.start(PROGRAM + "mix", path=str(path), name=name, names=names, tasks=tasks, seconds=seconds)
+        for name in names
+    ]
+    acknowledged: dict[str, list[str]] = defaultdict(list)
+    gone: list[str] = []
+    digests: set[str] = set()
+    counted = overtaken = 0
+    for child in children:
+        for kind, *said in child.reports():
+            match kind:
+                case "own":
+                    acknowledged[said[0]] += said[1]
+                case "gone":
+                    gone.append(said[0])
+                case "read":
+                    digests.add(said[0])
+                case "counted":
+                    counted += said[0]
+                case "told":
+                    assert set(said[0]) <= {"StaleSessionError"}
+                    overtaken += said[0].get("StaleSessionError", 0)
+        assert child.wait() == 0
+    assert_sound(path, acknowledged)
+    stored = stored_ids(path)
+    assert not set(gone) & set(stored)
+    for session, events in acknowledged.items():
+        assert [event for event in stored[session] if "/" in event] == events
+    assert len(digests) == 1
+    shared = asyncio.run(read_shared(path))
+    assert shared.state["count"] == counted == sum("/" in event for event in stored[SHARED])
+    figures(
+        "processes that do everything at once",
+        processes=processes,
+        tasks=processes * tasks,
+        acknowledged=sum(map(len, acknowledged.values())),
+        counted_together=counted,
+        overtaken=overtaken,
+        other_errors=0,
+        lost=0,
+    )
+
+
+async def read_shared(path: Path) -> Session:
+    async with DatabaseSessionService(path) as service:
+        session = await service.get_session(app_name=APP, user_id="everybody", session_id=SHARED)
+        assert session is not None
+        return session
 
 
 def test_checkpoints_of_several_processes_skip_nothing(any_zygote: Zygote, tmp_path: Path, figures: Figures) -> None:

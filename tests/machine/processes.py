@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -32,15 +33,30 @@ def start(function: Callable[..., Any], *args: object, python: tuple[str, ...] =
     )
 
 
-def finish(process: subprocess.Popen[str]) -> str:
-    """Wait for a process to end well, and return what it wrote to its standard output."""
+def died_in_a_foreign_thread(status: int, err: str) -> bool:
+    """Say whether the interpreter aborted because of a daemon thread of the host, which nobody but the host can prevent.
+
+    Before 3.14 a daemon thread that wants the GIL of an interpreter on its way out is ended by ``pthread_exit``. If
+    pydantic is at work in it, its Rust does not let that through, and the C library aborts: about once in 400 exits with
+    a busy loop in such a thread.
+    """
+    return sys.version_info < (3, 14) and status == -signal.SIGABRT and "exception not rethrown" in err
+
+
+def finish(process: subprocess.Popen[str], *, host_writes: bool = False) -> str:
+    """Wait for a process to end well, and return what it wrote to its standard output.
+
+    Args:
+        process: It.
+        host_writes: Whether a daemon thread of its own may be inside pydantic in the end.
+    """
     try:
         out, err = process.communicate(timeout=60)
     except subprocess.TimeoutExpired:
         process.kill()
         out, err = process.communicate()
         raise AssertionError(f"the process did not end; it wrote {out!r} and {err!r}") from None
-    assert process.returncode == 0, err
+    assert process.returncode == 0 or (host_writes and died_in_a_foreign_thread(process.returncode, err)), err
     return out
 
 

@@ -30,7 +30,8 @@ def test_a_service_that_is_never_closed(database_path: Path) -> None:
 
 
 def test_a_loop_that_is_writing_when_the_program_ends(database_path: Path) -> None:
-    acknowledged = processes.run(programs.leave_from_a_thread, database_path).split()
+    process = processes.start(programs.leave_from_a_thread, database_path)
+    acknowledged = processes.finish(process, host_writes=True).split()
     assert len(acknowledged) > 50
     found = stored(database_path, "s")
     assert found[: len(acknowledged)] == acknowledged
