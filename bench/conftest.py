@@ -6,6 +6,8 @@ import importlib.metadata
 import os
 import sqlite3
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -95,6 +97,7 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
     machine_info["cpus"] = os.cpu_count()
     machine_info["sqlite"] = sqlite3.sqlite_version
     machine_info["fsync_ms"] = _fsync_milliseconds()
+    machine_info["slowed_by_a_neighbour"] = _slowed_by_a_neighbour()
     machine_info["packages"] = {name: importlib.metadata.version(name) for name in _PACKAGES if _is_installed(name)}
     machine_info["sizes"] = "quick" if config.getoption("--quick") else "full"
 
@@ -118,3 +121,28 @@ def _fsync_milliseconds() -> float:
             os.fdatasync(file.fileno())
             seconds.append(time.perf_counter() - started)
     return round(statistics.median(seconds) * 1000, 3)
+
+
+def _slowed_by_a_neighbour() -> float:
+    """How much longer one process takes while another computes beside it: 1 if each has a core to itself.
+
+    Two CPUs are often two threads of one core. What runs beside something else, the writer beside the event loop,
+    gains less then than the number of CPUs says.
+    """
+    alone = _computation_seconds()
+    command = [sys.executable, "-c", "while True: sum(range(1000))"]
+    with subprocess.Popen(command) as neighbour:
+        try:
+            beside = _computation_seconds()
+        finally:
+            neighbour.kill()
+    return round(beside / alone, 2)
+
+
+def _computation_seconds() -> float:
+    seconds = []
+    for _ in range(21):
+        started = time.perf_counter()
+        sum(n * n for n in range(200_000))
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)

@@ -192,7 +192,8 @@ def to_markdown(run: Mapping[str, Any]) -> str:
         f"Measured on {run['datetime'][:10]}, {machine['sizes']} sizes: {machine['cpus']} CPUs ({cpu}),"
         f" {machine['system']} {machine['release'].partition('-')[0]},"
         f" {machine['python_implementation']} {machine['python_version']}, SQLite {machine['sqlite']}; a sync of one"
-        f" page takes the disk {machine['fsync_ms']} ms. {packages}.",
+        f" page takes the disk {machine['fsync_ms']} ms, and one process takes {machine['slowed_by_a_neighbour']} times as"
+        f" long while another computes beside it. {packages}.",
         "Times are medians over the rounds; the rounds of all services took turns, each service in a process of its"
         " own. The last column says how many rounds there were, and how many operations of each client make one.",
         *([_QUICK] if machine["sizes"] == "quick" else []),

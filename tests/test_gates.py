@@ -137,6 +137,7 @@ def test_a_report_holds_the_machine_the_tables_and_the_verdicts() -> None:
             "cpus": 2,
             "sqlite": "3.40.1",
             "fsync_ms": 0.1,
+            "slowed_by_a_neighbour": 1.4,
             "sizes": "quick",
             "packages": {"google-adk": "2.13.0"},
         },

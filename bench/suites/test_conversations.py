@@ -33,6 +33,9 @@ ROWS = [
         [
             Entry("sessiondb", "turn", {**_TURNS, "each": 9}, {}, "one loop"),
             Entry("sessiondb", "turn", {**_TURNS, "each": 9, "threads": 4}, {}, "4 threads"),
+            # What several threads cost by themselves: Python code runs in one of them at a time.
+            Entry("mem", "turn", {**_TURNS, "each": 9}, {"each": 4}, "one loop"),
+            Entry("mem", "turn", {**_TURNS, "each": 9, "threads": 4}, {"each": 4}, "4 threads"),
         ],
         _ROUNDS,
     ),
