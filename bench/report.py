@@ -205,6 +205,41 @@ def to_markdown(run: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+_COMPARED = {
+    "append_1": ("append, one client, median", "p50"),
+    "append_64": ("append, 64 clients, a second", "per_second"),
+    "busy_64": ("the same beside a CPU-bound Python thread", "per_second"),
+    "turn_32": ("turns (a read of 100 events, two appends), 32 clients, a second", "per_second"),
+    "create": ("create_session, median", "p50"),
+    "get_100": ("get_session, 100 events read before, median", "p50"),
+    "get_10000": ("get_session, 10,000 events read before, median", "p50"),
+    "get_cold": ("get_session, 10,000 events not read before, median", "p50"),
+    "list_1000": ("list_sessions, 1,000 sessions, median", "p50"),
+    "size": ("bytes on disk for an event of 577 bytes", "bytes_per_event"),
+}
+"""Rows of the comparison: the title there, and the figure shown."""
+
+
+def to_comparison(run: Mapping[str, Any]) -> str:
+    """One table of the services side by side, for the page that compares them."""
+    figures = figures_of(run["benchmarks"])
+    peers = ("sessiondb", "mem", "sql", "db", "spec")
+    lines = []
+    for row, (title, figure) in _COMPARED.items():
+        values = [figures.get(f"{row}/{peer}/{figure}") for peer in peers]
+        lines.append([title, *("" if value is None else _compared(figure, value) for value in values)])
+    return (
+        f"Of one run on {run['datetime'][:10]}, with the versions named above; the machine and all other figures are in"
+        " [performance](../performance.md).\n\n"
+        + _markdown_table(["work", "sessiondb", "InMemory", "Sqlite", "Database", "sqlspec"], lines)
+        + "\n\nAn empty cell was not measured.\n"
+    )
+
+
+def _compared(figure: str, value: float) -> str:
+    return _time(value) if figure == "p50" else f"{value:,.0f}"
+
+
 def _verdict_rows(benchmarks: Iterable[Mapping[str, Any]]) -> list[list[str]]:
     figures = figures_of(benchmarks)
     verdicts = [judge(target, figures) for target in load_targets()]
@@ -237,12 +272,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.report", description=__doc__)
     parser.add_argument("results", type=Path, help="what pytest wrote with --benchmark-json")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the report here, too")
+    parser.add_argument("--comparison", type=Path, metavar="FILE", help="write the services side by side here, too")
     arguments = parser.parse_args()
     run = json.loads(arguments.results.read_text())
     # Where nobody looks on, in a log, nothing says how wide a line may be.
     _print(run, Console(width=None if sys.stdout.isatty() else 160))
     if arguments.markdown is not None:
         arguments.markdown.write_text(to_markdown(run))
+    if arguments.comparison is not None:
+        arguments.comparison.write_text(to_comparison(run))
 
 
 if __name__ == "__main__":

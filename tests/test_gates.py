@@ -10,7 +10,7 @@ import pytest
 
 from bench import gates
 from bench.gates import BOUNDS, GATES, Bound, Verdict, load_bounds, refresh
-from bench.report import Check, Target, figures_of, judge, load_targets, to_markdown
+from bench.report import Check, Target, figures_of, judge, load_targets, to_comparison, to_markdown
 from bench.rows import Row
 from bench.suites import test_conversations, test_footprint, test_growth, test_reads, test_writes
 from bench.tape import Tape
@@ -150,6 +150,7 @@ def test_a_report_holds_the_machine_the_tables_and_the_verdicts() -> None:
     assert "| sessiondb | 100 µs | 12 ms | 10,000 | 0 | 2 x 30 |" in text
     assert "append_64 sessiondb p99: 12 ms (<= 15 ms)" in text
     assert text.count("| not measured |") > 10
+    assert "| append, 64 clients, a second | 10,000 |  |  |  |  |" in to_comparison(run)
 
 
 def test_the_clock_of_the_tables_plays_what_was_measured() -> None:
