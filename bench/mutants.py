@@ -37,9 +37,12 @@ class _InOneTransaction:
 def _row_by_row(write: _Write) -> _Write:
     """One transaction a batch, as ever, but statements for each command of it instead of one for all."""
 
-    def write_each(connection: sqlite3.Connection, commands: Sequence[DataCommand]) -> list[Outcome]:
+    def write_each(
+        connection: sqlite3.Connection, commands: Sequence[DataCommand], *, begun: bool = False
+    ) -> list[Outcome]:
         joined = cast("sqlite3.Connection", _InOneTransaction(connection))
-        connection.execute("BEGIN IMMEDIATE")
+        if not begun:
+            connection.execute("BEGIN IMMEDIATE")
         outcomes = [write(joined, [command])[0] for command in commands]
         connection.execute("COMMIT")
         return outcomes
