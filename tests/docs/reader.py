@@ -33,6 +33,7 @@ from sessiondb import DatabaseSessionService
 from sessiondb.cli import main as sessiondb_command
 from sessiondb.demo.model import OfflineModel, Reply, call
 from tests.docs.markdown import Block
+from tests.telemetry.exporting import no_providers
 
 DATABASE = "sessions.sqlite3"
 """The file that the examples speak of; it holds a session when they begin."""
@@ -198,7 +199,8 @@ def reader(folder: Path, output: pytest.CaptureFixture[str], patch: pytest.Monke
     patch.delenv("SESSIONDB_PATH", raising=False)
     patch.setenv("NO_PROXY", "127.0.0.1")
     patch.setattr(LLMRegistry, "new_llm", lambda model: OfflineModel(model=model, respond=_respond))
-    with asyncio.Runner() as loop:
+    # A page may configure OpenTelemetry, which a process can do once.
+    with no_providers(), asyncio.Runner() as loop:
         loop.run(_make_database(folder / DATABASE))
         agent = folder / "agents" / "assistant"
         agent.mkdir(parents=True)

@@ -19,6 +19,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader, Metric
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.util._once import Once
 from prometheus_client import CollectorRegistry
 
 from sessiondb.telemetry.providers import PROVIDERS, SCOPE, TRACER
@@ -82,7 +83,7 @@ def _scope_of(span: ReadableSpan) -> str:
 
 @contextmanager
 def no_providers() -> Iterator[None]:
-    """As in a process that has not configured OpenTelemetry."""
+    """As in a process that has not configured OpenTelemetry, and may do so now."""
     with pytest.MonkeyPatch.context() as patch:
         _replace(patch, None, None)
         PROVIDERS.look()
@@ -110,6 +111,8 @@ def _replace(
 ) -> None:
     patch.setattr(trace, "_TRACER_PROVIDER", tracer_provider)
     patch.setattr(_internal, "_METER_PROVIDER", meter_provider)
+    patch.setattr(trace, "_TRACER_PROVIDER_SET_ONCE", Once())
+    patch.setattr(_internal, "_METER_PROVIDER_SET_ONCE", Once())
     for tracer in _TRACERS:
         # It keeps the first tracer that it finds.
         patch.setattr(tracer, "_real_tracer", None)
