@@ -16,8 +16,40 @@ from sessiondb import DatabaseSessionService
 settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 # The same examples each time, so that a build fails for its own change only.
 settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, print_blob=True)
+# Of a Python on which what does not depend on it is not tested: a few examples show that all of it works there.
+settings.register_profile("few", settings.get_profile("ci"), max_examples=20)
 settings.register_profile("full", settings.get_profile("dev"), max_examples=2_000, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
+
+
+_ONCE = (
+    # Pages, packages, measurements: they speak of the project.
+    "docs",
+    "packaging",
+    "test_demo.py",
+    "test_gates.py",
+    "test_testing.py",
+    # What they show is done by SQLite and the operating system, or is plain computing.
+    "cli/test_init.py",
+    "cli/test_migrate.py",
+    "cli/test_prune.py",
+    "cli/test_reading.py",
+    "cli/test_transfer.py",
+    "faults/test_crash.py",
+    "faults/test_disk.py",
+    "faults/test_history.py",
+    "faults/test_power.py",
+    "faults/test_soak.py",
+    "repair",
+)
+"""Tests that one Python runs, tox's py311. The others run what threads, processes, exits and ADK have a part in."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if any(item.path.is_relative_to(here / name) for name in _ONCE):
+            item.add_marker(pytest.mark.once)
 
 
 @pytest.fixture

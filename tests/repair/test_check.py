@@ -13,6 +13,7 @@ import pytest
 
 from sessiondb import DatabaseSessionService, codec
 from sessiondb.errors import DatabaseBusyError, StorageError
+from sessiondb.records import EventRow
 from sessiondb.sqlite.inspection import CheckReport, check
 from tests.command import run_sessiondb
 from tests.machine import processes
@@ -219,8 +220,11 @@ def test_a_file_that_changes_at_each_attempt_is_given_up(original: Original, tmp
     path = tmp_path / "adk.sqlite3"
     path.write_bytes(original.data)
 
-    def decode_while_it_changes(_row: object, _key: object) -> None:
-        path.write_bytes(original.data)
+    first = min(original.rows["adk_events"])
+
+    def decode_while_it_changes(row: EventRow, _key: object) -> None:
+        if row.row_id == first:
+            path.write_bytes(original.data)
 
     with pytest.raises(DatabaseBusyError, match="changed by another program"):
         check(path, decode_while_it_changes)

@@ -1,0 +1,19 @@
+"""The versions that ``tox -e lowest`` installs are the lower bounds in pyproject.toml."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+def test_the_pins_are_the_lower_bounds() -> None:
+    project = tomllib.loads((HERE.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    requirements = [*project["dependencies"], *project["optional-dependencies"]["testing"]]
+    assert list(project["optional-dependencies"]) == ["testing"]
+    lines = (HERE / "lowest.txt").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if not line.startswith("#")] == [
+        re.sub(r"^([\w-]+)>=([\d.]+)(,<\d+)?$", r"\1==\2", requirement) for requirement in requirements
+    ]
