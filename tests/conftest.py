@@ -25,7 +25,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.enviro
 _ONCE = (
     # Pages, packages, measurements: they speak of the project.
     "docs",
-    "packaging",
+    "distribution",
     "test_demo.py",
     "test_gates.py",
     "test_testing.py",
