@@ -33,9 +33,9 @@ def command(damaged: Path, new: Path, as_json: bool) -> None:
     leave them there.
     """
     from sessiondb import codec, scopes
-    from sessiondb.sqlite import recovery
+    from sessiondb.sqlite import recovery, salvaged
 
-    report = recovery.recover(damaged, new, recovery.Format(codec.decode_event, scopes.parse))
+    report = recovery.recover(damaged, new, salvaged.Format(codec.decode_event, scopes.parse))
     if as_json:
         touched = [{**asdict(session), "lost_events": session.lost_events} for session in report.touched]
         print_json({**asdict(report), "source": str(damaged), "path": str(new), "touched": touched})

@@ -16,7 +16,8 @@ from sessiondb import DatabaseSessionService, codec, scopes
 from sessiondb.errors import ConfigurationError, DatabaseBusyError, DatabaseCorruptError, StorageError
 from sessiondb.sqlite.inspection import check
 from sessiondb.sqlite.pages import PageFile
-from sessiondb.sqlite.recovery import Format, RecoveryReport, recover
+from sessiondb.sqlite.recovery import RecoveryReport, recover
+from sessiondb.sqlite.salvaged import Format
 from tests.machine import processes
 from tests.repair import programs
 from tests.repair.conftest import Original
