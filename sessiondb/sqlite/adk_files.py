@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from sessiondb.errors import CorruptRowError, StorageError, UnsupportedDatabaseError
 from sessiondb.records import SessionKey
 from sessiondb.sqlite.connection import translate
 from sessiondb.sqlite.new_file import create_private
+from sessiondb.sqlite.opening import ClosedAtExit, closed_on_failure
 from sessiondb.sqlite.quiet import QuietReader
 
 
@@ -60,7 +60,7 @@ _APP_STATES = "SELECT app_name, NULL, state FROM app_states ORDER BY app_name"
 _COUNT_EVENTS = "SELECT count(*) FROM events"
 
 
-class AdkFile:
+class AdkFile(ClosedAtExit):
     """A file of one of ADK's services, opened for reading only; a context manager."""
 
     def __init__(self, path: Path, busy_timeout: float = 30.0) -> None:
@@ -72,18 +72,11 @@ class AdkFile:
         """
         self._path = path
         self._reader = QuietReader(path, busy_timeout)
-        try:
+        with closed_on_failure(self._reader):
             self.layout = self._find_layout()
-        except BaseException:
-            self._reader.close()
-            raise
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Closes the file. Idempotent."""
         self._reader.close()
 
     def snapshot(self) -> AbstractContextManager[None]:
@@ -150,7 +143,7 @@ _INSERT_USER_STATE = (
 )
 
 
-class AdkFileWriter:
+class AdkFileWriter(ClosedAtExit):
     """A file of ADK's ``SqliteSessionService``, opened for putting whole sessions into it; a context manager."""
 
     def __init__(self, path: Path, schema: str, busy_timeout: float = 30.0) -> None:
@@ -173,19 +166,11 @@ class AdkFileWriter:
                     raise UnsupportedDatabaseError(f"{str(path)!r} is a file of {present.layout.value}")
         self._path = path
         self._connection = sqlite3.connect(path, isolation_level=None, timeout=busy_timeout)
-        try:
-            with self._translating():
-                self._connection.executescript(schema)
-        except BaseException:
-            self._connection.close()
-            raise
+        with closed_on_failure(self._connection), self._translating():
+            self._connection.executescript(schema)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Closes the file. Idempotent."""
         self._connection.close()
 
     def put(self, session: AdkSession, events: Iterator[AdkEvent]) -> list[str] | None:

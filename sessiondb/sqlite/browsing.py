@@ -10,13 +10,13 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from sessiondb.errors import CorruptRowError, UnsupportedDatabaseError
 from sessiondb.queries import MeasureStore
 from sessiondb.records import SessionKey, StoreSize
 from sessiondb.sqlite import reads
+from sessiondb.sqlite.opening import ClosedAtExit, closed_on_failure
 from sessiondb.sqlite.quiet import QuietReader
 from sessiondb.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION
 
@@ -113,7 +113,7 @@ _HOLDS_KEY = (
 )
 
 
-class Browser:
+class Browser(ClosedAtExit):
     """A database opened for looking into it, also beside services that use it; a context manager.
 
     The file is not changed, and nothing is created beside it.
@@ -132,19 +132,8 @@ class Browser:
         """
         self._path = path
         self._reader = QuietReader(path, busy_timeout)
-        try:
+        with closed_on_failure(self):
             self._check_schema()
-        except BaseException:
-            self.close()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Closes the file. Idempotent."""

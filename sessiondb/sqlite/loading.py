@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from sessiondb.errors import StorageError
 from sessiondb.records import EventRecord, SessionKey
 from sessiondb.sqlite import schema
 from sessiondb.sqlite.connection import open_writer, prepare_file, translate
 from sessiondb.sqlite.maintenance import WalKeeper
+from sessiondb.sqlite.opening import ClosedAtExit, closed_on_failure
 from sessiondb.sqlite.statements import event_hash
 
 _READ_AHEAD = 2000
@@ -66,7 +66,7 @@ _KEPT_STATE = (
 )
 
 
-class Loader:
+class Loader(ClosedAtExit):
     """A database opened for putting sessions into it, beside whoever else uses it; a context manager."""
 
     def __init__(self, path: Path, busy_timeout: float = 30.0) -> None:
@@ -79,21 +79,10 @@ class Loader:
         prepare_file(path)
         self._path = path
         self._connection = open_writer(path, "full", busy_timeout)
-        try:
+        with closed_on_failure(self._connection):
             with self._translating():
                 schema.prepare(self._connection, path)
             self._wal = WalKeeper(self._connection, path, "full")
-        except BaseException:
-            self._connection.close()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Closes the file. Idempotent."""

@@ -12,8 +12,9 @@ import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Self, TypeAlias
+from typing import NamedTuple, TypeAlias
+
+from sessiondb.sqlite.opening import ClosedAtExit, closed_on_failure
 
 Value: TypeAlias = "int | float | str | bytes | None"
 
@@ -51,7 +52,7 @@ class Row(NamedTuple):
     values: tuple[Value, ...]
 
 
-class PageFile:
+class PageFile(ClosedAtExit):
     """The pages of a database file, with those of its write-ahead log in their place; a context manager.
 
     Attributes:
@@ -74,7 +75,7 @@ class PageFile:
         self._wal: int | None = None
         self._in_wal: dict[int, int] = {}
         self.skipped_frames = 0
-        try:
+        with closed_on_failure(self._files):
             head = os.pread(self._database, 100, 0)
             self.header_is_readable = _is_header(head)
             self._page_size = _page_size(head[16:18]) if self.header_is_readable else _DEFAULT_PAGE_SIZE
@@ -91,16 +92,9 @@ class PageFile:
             self.free = known or set()
             self._leaves = self._walk_tables() if known is None else None
             self.deleted_may_return = known is None and self._leaves is None
-        except BaseException:
-            self._files.close()
-            raise
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Closes the files. Idempotent."""
         self._files.close()
 
     def rows(self) -> Iterator[Row]:

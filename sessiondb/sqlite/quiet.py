@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from sessiondb.errors import DatabaseBusyError, FileLostError, StorageError
 from sessiondb.sqlite.connection import open_reader, primary_code, translate
+from sessiondb.sqlite.opening import closed_on_failure
 
 _UNREADABLE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY)
 _JOURNALS = ("-wal", "-journal")
@@ -108,11 +109,8 @@ class QuietReader:
                 self.connection = open_reader(self._path, self._busy_timeout)
         except sqlite3.Error as error:
             raise self.translated(error) from error
-        try:
+        with closed_on_failure(self.connection):
             self._version = self._data_version()
-        except BaseException:
-            self.connection.close()
-            raise
 
     def _has_journal(self) -> bool:
         return any(self._path.with_name(self._path.name + suffix).exists() for suffix in _JOURNALS)
