@@ -217,8 +217,9 @@ def test_of_two_processes_one_upgrades_and_the_other_waits(old: Path) -> None:
             assert process.stdin is not None
             process.stdin.write("\n")
             process.stdin.flush()
-        answers = [first.communicate(), second.communicate()]
-    said = sorted(out.splitlines() for out, _ in answers)
+        # Not communicate(), which would pass over what has been read ahead of a line.
+        answers = [process.stdout.read() for process in (first, second) if process.stdout is not None]
+    said = sorted(answer.splitlines() for answer in answers)
     count = len(frozen.recorded(VERSION)["sessions"])
     assert said == [[str((VERSION + 1, count))], ["upgrading", str((VERSION + 1, count))]], answers
 
