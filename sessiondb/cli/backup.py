@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -33,14 +34,17 @@ def command(file: Path, target: Path, overwrite: bool, as_json: bool) -> None:
     from sessiondb.sqlite.backup import back_up
 
     console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        copying = bar.add_task("copying", total=None)
-        report = back_up(
-            file,
-            target,
-            overwrite=overwrite,
-            progress=lambda done, total: bar.update(copying, completed=done, total=total),
-        )
+    with ExitStack() as shown:
+        progress = None
+        # A bar that is disabled still writes an empty line, with rich before 14.3.
+        if console.is_terminal:
+            bar = shown.enter_context(Progress(console=console, transient=True))
+            copying = bar.add_task("copying", total=None)
+
+            def progress(done: int, total: int) -> None:
+                bar.update(copying, completed=done, total=total)
+
+        report = back_up(file, target, overwrite=overwrite, progress=progress)
     figures = {
         "sessions": report.sessions,
         "events": report.events,
