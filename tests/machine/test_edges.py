@@ -11,6 +11,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -185,7 +186,7 @@ async def test_a_text_that_is_no_text(database_path: Path, service: DatabaseSess
     }
     for place, reading in calls.items():
         table, _, column = place.partition(".")
-        with sqlite3.connect(database_path) as connection:
+        with closing(sqlite3.connect(database_path)) as connection, connection:
             (before,) = connection.execute(f"SELECT {column} FROM {table} ORDER BY rowid DESC").fetchone()
             connection.execute(f"UPDATE {table} SET {column} = CAST(x'22736563726574ff22' AS TEXT)")
         errors = await outcomes(reading)
@@ -193,9 +194,8 @@ async def test_a_text_that_is_no_text(database_path: Path, service: DatabaseSess
             assert isinstance(error, CorruptRowError)
             assert f"{column} of row 1 of {table} is not UTF-8" in str(error)
             assert "secret" not in str(error)
-        with sqlite3.connect(database_path) as connection:
+        with closing(sqlite3.connect(database_path)) as connection, connection:
             connection.execute(f"UPDATE {table} SET {column} = ?", (before,))
-        connection.close()
         for read in reading:
             assert not isinstance((await outcomes([read]))[0], Exception)
 
