@@ -240,8 +240,8 @@ _VERDICTS = (
     " FROM (SELECT * FROM verdicts ORDER BY n)"
 )
 _DELETE = (
-    "DELETE FROM adk_sessions WHERE app_name = ?1 AND user_id = ?2 AND session_id = ?3"
-    " AND (?4 IS NULL OR update_time < ?4)"
+    "DELETE FROM adk_sessions WHERE app_name = :app_name AND user_id = :user_id AND session_id = :session_id"
+    " AND (:updated_before IS NULL OR update_time < :updated_before)"
 )
 
 
@@ -333,7 +333,7 @@ def _write_run(connection: sqlite3.Connection, kind: _Kind, run: list[Any], prog
 
 
 def _delete(connection: sqlite3.Connection, command: DeleteSession) -> Outcome:
-    deleted = connection.execute(_DELETE, (*command.key, command.updated_before)).rowcount
+    deleted = connection.execute(_DELETE, {**command.key._asdict(), "updated_before": command.updated_before}).rowcount
     return _PLAIN_DONE if deleted else _NOT_THERE
 
 
