@@ -225,11 +225,13 @@ class SqliteStore:
         """Commits what is queued, then ends the threads and closes the file. Blocks; idempotent.
 
         Args:
-            patience: How long to wait for the writer, in seconds; what is queued after that is answered with
-                ServiceClosedError. None: until it is done.
+            patience: How long to wait for another thread that is closing already, and how long for the writer, in
+                seconds; what is queued after that is answered with ServiceClosedError. None: until it is done.
         """
         # Held until all is done, so that whoever closes as well, or forks, waits for it.
-        with self._closing:
+        if not self._closing.acquire(timeout=-1 if patience is None else patience):
+            return
+        try:
             with self._lock:
                 self._closed = True
                 engine, self._engine = self._engine, None
@@ -237,6 +239,8 @@ class SqliteStore:
                 engine.close(patience)
             if self._folder is not None and os.getpid() == self._folder_owner:
                 shutil.rmtree(self._folder, ignore_errors=True)
+        finally:
+            self._closing.release()
         with _registry_lock:
             _ending.discard(self)
 
@@ -446,8 +450,11 @@ def _after_fork_in_child() -> None:
 
 
 def _at_exit() -> None:
-    # An owner that never closes, as ADK's servers do not, loses nothing by it, and does not keep the process alive.
-    for store in list(_stores.values()):
+    # An owner that never closes, as ADK's servers do not, loses nothing by it, and does not keep the process alive. A
+    # thread that closes a dropped service would be cut off by the end of the interpreter.
+    with _registry_lock:
+        stores = [*_stores.values(), *_ending]
+    for store in stores:
         store.close(patience=_EXIT_PATIENCE)
 
 

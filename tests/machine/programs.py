@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import gc
 import multiprocessing
 import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from hashlib import blake2b
@@ -84,6 +87,20 @@ def leave_with_writes_queued(path: str) -> None:
     # The writer goes on while the interpreter is on its way out.
     stack.close()
     say("leaving")
+
+
+def leave_while_a_dropped_service_is_closed(_path: str) -> None:
+    """Drop a service that was never closed, and end before the thread that closes it has begun."""
+    service = DatabaseSessionService(":memory:")
+    store = service._opened
+    say(str(store.path.parent))
+    store._closing.acquire()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        del service
+        gc.collect()
+    # Called before those that were registered earlier.
+    atexit.register(store._closing.release)
 
 
 def leave_while_another_program_holds_the_lock(path: str) -> None:

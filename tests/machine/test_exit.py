@@ -54,6 +54,13 @@ def test_writes_that_are_queued_when_the_program_ends(database_path: Path) -> No
     assert counts[0] == 1
 
 
+def test_a_dropped_service_is_closed_before_the_program_ends(tmp_path: Path) -> None:
+    """Seen to fail without the stores that are being closed in what is closed at exit: the folder stays."""
+    folder = processes.run(programs.leave_while_a_dropped_service_is_closed, tmp_path).strip()
+    assert folder
+    assert not Path(folder).exists()
+
+
 def test_a_lock_held_by_another_program_when_the_program_ends(database_path: Path) -> None:
     async def prepare() -> None:
         async with DatabaseSessionService(database_path) as service:
