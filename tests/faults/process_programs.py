@@ -24,6 +24,8 @@ from tests.faults.workload import APP, converse, make_event, many_clients
 from tests.faults.zygote import Report
 
 SHARED = "shared"
+CHECKPOINT_LOCK = 121
+"""First byte of SQLite's lock, in the -shm file."""
 
 
 def share(
@@ -199,6 +201,27 @@ def plain_event(event_id: str, delta: dict[str, int]) -> Event:
     return Event(
         id=event_id, invocation_id="i", author="user", content=content, actions=EventActions(state_delta=dict(delta))
     )
+
+
+def checkpoint_when_told(report: Report, *, path: str, orders: str, mutant: str) -> None:
+    """Checkpoints as a writer does, between batches, each time that a line comes through the pipe ``orders``.
+
+    After ``stop`` the checkpoint stops once it has the checkpoint lock; ``passive`` is one of somebody else's kind.
+    """
+    MUTANTS[mutant]()
+    shim = Shim()
+    shim.watch(Path(path).parent)
+    service = DatabaseSessionService(path)
+    writer = service._opened.engine.writer
+    report("ready")
+    with open(orders) as lines, writer._at_rest:  # noqa: PTH123  # a pipe
+        for order in lines:
+            if order == "passive\n":
+                writer._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            else:
+                shim.stop_at_lock(CHECKPOINT_LOCK)
+                writer.wal.checkpoint()
+            report("done")
 
 
 def hold_lock(report: Report, *, path: str) -> None:

@@ -51,6 +51,7 @@ static long armed_nth, armed_times, counted, injected;
 static int armed_action;
 static char held_op;
 static int holding;
+static int64_t stop_at = -1;
 
 static void resolve(void) {
     if (real_open) return;
@@ -144,6 +145,9 @@ void faults_hold(char op) {
     holding = 1;
     pthread_mutex_unlock(&lock);
 }
+
+/* The thread that next takes an exclusive lock beginning at this byte stops itself, once it has it. */
+void faults_stop_at_lock(int64_t first) { stop_at = first; }
 
 void faults_release(void) {
     pthread_mutex_lock(&lock);
@@ -310,6 +314,10 @@ static int controlled(int fd, int command, void *argument) {
         pthread_mutex_lock(&lock);
         record('L', fd, wanted->l_start, &payload, sizeof payload);
         pthread_mutex_unlock(&lock);
+        if (wanted->l_type == F_WRLCK && wanted->l_start == stop_at) {
+            stop_at = -1;
+            raise(SIGSTOP);
+        }
     }
     return result;
 }

@@ -73,6 +73,7 @@ class Shim:
             ctypes.c_int,
         ]
         self._library.faults_hold.argtypes = [ctypes.c_char]
+        self._library.faults_stop_at_lock.argtypes = [ctypes.c_int64]
 
     def watch(self, folder: Path, log: Path | None = None) -> None:
         """Begins with the files that are opened in ``folder`` from now on; records to the file ``log``, if given."""
@@ -112,6 +113,10 @@ class Shim:
     def hold(self, operation: str) -> None:
         """Holds up every call of a kind until :meth:`release`."""
         self._library.faults_hold(operation.encode())
+
+    def stop_at_lock(self, first: int) -> None:
+        """Has the thread that next takes an exclusive lock beginning at byte ``first`` stop (SIGSTOP) once it has it."""
+        self._library.faults_stop_at_lock(first)
 
     def release(self) -> None:
         """Lets the calls go on that :meth:`hold` holds up."""
