@@ -204,9 +204,10 @@ class WriterThread(threading.Thread):
         try:
             return self._write(commands)
         except sqlite3.Error as error:
-            if len(commands) == 1 or not _is_of_one_command(error):
+            if not _is_of_one_command(error):
                 raise
-        # One command is to blame: the others must not pay for it.
+        # One command is to blame: the others must not pay for it. Or a table was away and is back, which SQLite does not
+        # notice by itself where a trigger refers to it.
         self._roll_back()
         with self._patience():
             schema.reload(self._connection)

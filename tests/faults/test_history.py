@@ -367,7 +367,7 @@ def test_a_crowd_appends_without_an_error(tmp_path: Path, figures: Figures) -> N
 def test_an_event_delivered_again_and_again_is_stored_once(tmp_path: Path) -> None:
     """Through one handle, through fresh handles, at the same time and after a restart.
 
-    Seen failing with the look for an equal event taken out of the statement.
+    Seen failing with the look for an equal event taken out of the statement that judges a batch row by row.
     """
     path = tmp_path / "db.sqlite3"
     event = make_event("again", 1)

@@ -1,7 +1,7 @@
 """Closing: everything queued is settled, nothing is left behind, and nobody is let in afterwards.
 
 Seen to fail with a ``close`` that discards the queue (busy), with a store that marks itself closed only after the
-threads have ended (second close), with reader threads that are not joined, and with a finalizer that keeps the store.
+threads have ended (second close), and with a finalizer that keeps the store.
 """
 
 from __future__ import annotations

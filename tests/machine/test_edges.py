@@ -426,3 +426,23 @@ async def test_threads_that_enter_a_forked_store_together(service: DatabaseSessi
     store._engine, store._lock = None, HeldByTheFirst()  # type: ignore[assignment]  # stands in for a wait
     assert store.engine is engine
     await create(service)
+
+
+async def test_a_table_that_is_renamed_and_comes_back(database_path: Path, service: DatabaseSessionService) -> None:
+    """Calls fail meanwhile, nothing of them is stored, and the service goes on.
+
+    Seen failing while a batch of one command was not tried again: every single append was refused from then on.
+    """
+    session = await create(service)
+    await service.append_event(session, event("before"))
+    assert await texts(service, "s") == ["before"]
+    with other_program(database_path, "PRAGMA legacy_alter_table=ON", "ALTER TABLE adk_events RENAME TO away") as other:
+        for call in (
+            functools.partial(service.append_event, session, event("meanwhile")),
+            functools.partial(get, service, "s"),
+        ):
+            assert isinstance((await outcomes([call]))[0], StorageError)
+        other.execute("ALTER TABLE away RENAME TO adk_events")
+    await service.append_event(session, event("after"))
+    assert await texts(service, "s") == ["before", "after"]
+    assert service.get_event_count(APP, USER, "s") == 2
