@@ -20,7 +20,8 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.util._once import Once
-from prometheus_client import CollectorRegistry
+from prometheus_client import REGISTRY
+from prometheus_client.samples import Sample
 
 from sessiondb.telemetry.providers import PROVIDERS, SCOPE, TRACER
 
@@ -31,11 +32,10 @@ class Exported:
     """What the SDK was given since the providers were set."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
         self._reader = InMemoryMetricReader()
         self._spans = InMemorySpanExporter()
         self.meter_provider = MeterProvider(
-            metric_readers=[self._reader, PrometheusMetricReader(registry=self.registry)], shutdown_on_exit=False
+            metric_readers=[self._reader, PrometheusMetricReader()], shutdown_on_exit=False
         )
         self.tracer_provider = TracerProvider(shutdown_on_exit=False)
         self.tracer_provider.add_span_processor(SimpleSpanProcessor(self._spans))
@@ -70,6 +70,12 @@ class Exported:
     def values(self, name: str) -> dict[tuple[str, ...], float]:
         """The values of a metric that is no histogram."""
         return {attributes: point.value for attributes, point in self.points(name).items()}
+
+    def for_prometheus(self) -> Iterator[Sample]:
+        """The samples of sessiondb as Prometheus is given them; how they name their scope varies by release."""
+        for family in REGISTRY.collect():
+            if family.name.startswith(("sessiondb_", "db_client_")):
+                yield from family.samples
 
     def operations(self) -> dict[tuple[str, ...], int]:
         """How often each operation was called, by its name, the system, and the error if there was one."""

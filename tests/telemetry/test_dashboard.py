@@ -28,10 +28,8 @@ async def samples(exported: Exported, service: DatabaseSessionService, tmp_path:
     """What Prometheus is given of sessiondb: the labels of each time series, by its name."""
     await every_call(service, tmp_path)
     given: dict[str, set[str]] = {}
-    for family in exported.registry.collect():
-        for sample in family.samples:
-            if sample.labels.get("otel_scope_name") == "sessiondb":
-                given.setdefault(sample.name, set()).update(sample.labels)
+    for sample in exported.for_prometheus():
+        given.setdefault(sample.name, set()).update(sample.labels)
     return given
 
 
