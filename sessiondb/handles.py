@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 
 from google.adk.sessions import Session
 
@@ -49,6 +50,18 @@ class _InFlight:
     def __init__(self, handle: Handle) -> None:
         self.handle = handle
         self.appends = 0
+
+
+_by_store: weakref.WeakKeyDictionary[object, Handles] = weakref.WeakKeyDictionary()
+
+
+def handles_of(store: object) -> Handles:
+    """Returns the handles of a store: the same ones for all services that share it.
+
+    Appends through one Session expect what the one before left behind, whichever service each goes through.
+    """
+    # One step of the dictionary underneath: no lock, which a forked child could inherit locked.
+    return _by_store.setdefault(store, Handles())
 
 
 _MARKER = "sessiondb"

@@ -28,7 +28,7 @@ from sessiondb.errors import (
     SessionNotFoundError,
     StaleSessionError,
 )
-from sessiondb.handles import Handles, marker_of_revision
+from sessiondb.handles import handles_of, marker_of_revision
 from sessiondb.limits import check_key, check_text
 from sessiondb.listing import SessionList
 from sessiondb.log import logger
@@ -104,7 +104,7 @@ class DatabaseSessionService(BaseSessionService):
         self._opened = open_store(file, store_options)
         self._closed = False
         self._reader = SessionReader(self._options)
-        self._handles = Handles()
+        self._handles = handles_of(self._opened)
         telemetry.service_opened(self, self._opened.path, self._reader.cache)
         # A service that is dropped without close() gives up its file all the same.
         self._finalizer = weakref.finalize(self, _abandoned, self._opened, repr(self))

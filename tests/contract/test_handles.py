@@ -59,6 +59,14 @@ async def test_on_stale_append_takes_every_handle(database_path: Path) -> None:
             await service.append_event(Session(id="never", app_name=APP, user_id=USER), event())
 
 
+async def test_appends_through_one_session_and_two_services_at_once(database_path: Path) -> None:
+    """Seen to fail with handles of each service's own: one of the two is refused as stale."""
+    async with DatabaseSessionService(database_path) as one, DatabaseSessionService(database_path) as two:
+        session = await one.create_session(APP, USER, SESSION)
+        await asyncio.gather(one.append_event(session, event()), two.append_event(session, event()))
+        assert len((await _get(two)).events) == len(session.events) == 2
+
+
 async def test_services_that_differ_in_on_stale_share_a_file(database_path: Path) -> None:
     async with (
         DatabaseSessionService(database_path) as strict,
