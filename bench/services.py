@@ -58,6 +58,36 @@ def sessiondb(**options: Any) -> Callable[[Path], Opened]:
     return opened
 
 
+class _WithoutTelemetry(DatabaseSessionService):
+    """The service as it was before its methods were made operations."""
+
+
+for _name, _method in vars(DatabaseSessionService).items():
+    if hasattr(_method, "__wrapped__"):
+        setattr(_WithoutTelemetry, _name, _method.__wrapped__)
+
+
+@asynccontextmanager
+async def _without_telemetry(folder: Path) -> AsyncIterator[BaseSessionService]:
+    async with _WithoutTelemetry(folder / "sessions.sqlite3") as service:
+        yield service
+
+
+@asynccontextmanager
+async def _with_an_sdk(folder: Path) -> AsyncIterator[BaseSessionService]:
+    # Spans are made and dropped, and measurements added up: what an exporter does is its own.
+    from opentelemetry import metrics, trace  # noqa: PLC0415
+    from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader  # noqa: PLC0415
+    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
+
+    if not isinstance(trace.get_tracer_provider(), TracerProvider):
+        trace.set_tracer_provider(TracerProvider())
+        metrics.set_meter_provider(MeterProvider([InMemoryMetricReader()]))
+    async with DatabaseSessionService(folder / "sessions.sqlite3") as service:
+        yield service
+
+
 @asynccontextmanager
 async def _memory(folder: Path) -> AsyncIterator[BaseSessionService]:
     del folder
@@ -115,6 +145,8 @@ RAW = "raw"
 PEERS: dict[str, Peer] = {
     SESSIONDB: Peer("sessiondb", sessiondb()),
     "share": Peer("sessiondb, log_cache=share", sessiondb(log_cache="share")),
+    "plain": Peer("sessiondb, telemetry taken out", _without_telemetry),
+    "sdk": Peer("sessiondb, with an OpenTelemetry SDK", _with_an_sdk),
     MEMORY: Peer("ADK in-memory", _memory, durable=False),
     "sql": Peer("ADK SQLite", _adk_sqlite, errors=(sqlite3.OperationalError, StaleSessionError)),
     "db": Peer("ADK database (aiosqlite)", _adk_database, errors=_database_errors()),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bench.rows import Entry, Row
+from bench.rows import Entry, Row, lines
 from bench.tape import clock
 from bench.workers import Task
 
@@ -35,6 +35,11 @@ ROWS = [
         "idle",
         "CPU time of an idle service (per second)",
         [Entry("sessiondb", "idle", {"seconds": 5.0}, {"seconds": 1.0})],
+    ),
+    Row(
+        "telemetry",
+        "get_session of 10 events, read before: what telemetry costs (median)",
+        [*lines("get", {"plain": (500, 200), "sessiondb": (500, 200), "sdk": (500, 200)}, {"events": 10}, "times")],
     ),
     Row("import", "import of sessiondb after ADK's sessions", [Entry("sessiondb", "import_time", {}, {})]),
     Row(
