@@ -197,11 +197,11 @@ def to_markdown(run: Mapping[str, Any]) -> str:
         "Times are medians over the rounds; the rounds of all services took turns, each service in a process of its"
         " own. The last column says how many rounds there were, and how many operations of each client make one.",
         *([_QUICK] if machine["sizes"] == "quick" else []),
-        "## Targets",
+        "### Targets",
         _markdown_table(["work", "target", "measured", "verdict"], _verdict_rows(run["benchmarks"])),
     ]
     for title, header, rows in render_tables(run["benchmarks"]):
-        parts += [f"## {title[0].upper()}{title[1:]}", _markdown_table(header, rows)]
+        parts += [f"### {title[0].upper()}{title[1:]}", _markdown_table(header, rows)]
     return "\n\n".join(parts) + "\n"
 
 
