@@ -9,6 +9,7 @@ import sqlite3
 import threading
 from collections import defaultdict
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +124,11 @@ def test_processes_that_do_everything_at_once(any_zygote: Zygote, tmp_path: Path
     gone: list[str] = []
     digests: set[str] = set()
     counted = overtaken = 0
-    for child in children:
-        for kind, *said in child.reports():
+    # Each is listened to at the same time: they wait for one another, and whose pipe is full says nothing more.
+    with ThreadPoolExecutor(processes) as listeners:
+        reports = list(listeners.map(lambda child: list(child.reports()), children))
+    for child, told in zip(children, reports, strict=True):
+        for kind, *said in told:
             match kind:
                 case "own":
                     acknowledged[said[0]] += said[1]
