@@ -185,11 +185,12 @@ class _Document:
 
     def _checked(self, text: str, expected: object) -> str:
         try:
-            if yaml.safe_load(text) == expected:
-                return text
+            as_expected = yaml.safe_load(text) == expected
         except yaml.YAMLError:
-            pass  # as with another result, below
-        raise self._too_unusual()
+            as_expected = False
+        if not as_expected:
+            raise self._too_unusual()
+        return text
 
     def _too_unusual(self) -> ServicesFileError:
         return ServicesFileError(f"{self.path} is written in a way that is left to a person: add {_FLOW} to services")

@@ -14,7 +14,7 @@ from sessiondb.errors import CorruptRowError, StorageError, UnsupportedDatabaseE
 from sessiondb.records import SessionKey
 from sessiondb.sqlite.connection import translate
 from sessiondb.sqlite.new_file import create_private
-from sessiondb.sqlite.opening import ClosedAtExit, closed_on_failure
+from sessiondb.sqlite.opening import ClosedAtExit, closed_on_failure, transaction
 from sessiondb.sqlite.quiet import QuietReader
 
 
@@ -180,24 +180,15 @@ class AdkFileWriter(ClosedAtExit):
             The ids of events that were left out, since the session has one of the same id; None if the session was
             there.
         """
-        with self._translating():
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                times = (session.state, session.create_time, session.update_time)
-                if self._connection.execute(_INSERT_SESSION, (*session.key, *times)).rowcount == 0:
-                    self._connection.execute("ROLLBACK")
-                    return None
-                left_out = [
-                    event.event_id
-                    for event in events
-                    if self._connection.execute(_INSERT_EVENT, (*session.key, *event)).rowcount == 0
-                ]
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
-        return left_out
+        with self._translating(), transaction(self._connection):
+            times = (session.state, session.create_time, session.update_time)
+            if self._connection.execute(_INSERT_SESSION, (*session.key, *times)).rowcount == 0:
+                return None
+            return [
+                event.event_id
+                for event in events
+                if self._connection.execute(_INSERT_EVENT, (*session.key, *event)).rowcount == 0
+            ]
 
     def put_scope_state(self, app_name: str, user_id: str | None, state: str, time: float) -> None:
         """Sets the state of a user, or of an app if ``user_id`` is None, unless there is one."""

@@ -21,6 +21,7 @@ from sessiondb.errors import (
     UnsupportedDatabaseError,
     WriteFailedError,
 )
+from sessiondb.sqlite.opening import closed_on_failure
 
 # Statements vary only in the number of rows of a batch, in a few steps; all of them stay prepared.
 _CACHED_STATEMENTS = 256
@@ -149,21 +150,18 @@ def open_writer(path: Path, durability: Durability, busy_timeout: float) -> sqli
         )
     connection = _connect(path, "rw")
     try:
-        set_busy_timeout(connection, busy_timeout)
-        # Checkpoints are the writer's own, between batches: one inside COMMIT could raise though the data is committed.
-        connection.execute("PRAGMA wal_autocheckpoint=0")
-        connection.execute(f"PRAGMA synchronous={durability}")
-        connection.execute("PRAGMA foreign_keys=ON")
-        connection.execute("PRAGMA temp_store=MEMORY")
-        connection.execute("PRAGMA trusted_schema=OFF")
-        connection.execute("PRAGMA cell_size_check=ON")
-        connection.execute("PRAGMA cache_size=-65536")
+        with closed_on_failure(connection):
+            set_busy_timeout(connection, busy_timeout)
+            # Checkpoints are the writer's own, between batches: one inside COMMIT could raise though the data is committed.
+            connection.execute("PRAGMA wal_autocheckpoint=0")
+            connection.execute(f"PRAGMA synchronous={durability}")
+            connection.execute("PRAGMA foreign_keys=ON")
+            connection.execute("PRAGMA temp_store=MEMORY")
+            connection.execute("PRAGMA trusted_schema=OFF")
+            connection.execute("PRAGMA cell_size_check=ON")
+            connection.execute("PRAGMA cache_size=-65536")
     except sqlite3.Error as error:
-        connection.close()
         raise translate(error, path) from error
-    except BaseException:
-        connection.close()
-        raise
     return connection
 
 
@@ -203,17 +201,14 @@ def open_reader(path: Path, busy_timeout: float) -> sqlite3.Connection:
     """Opens a connection that cannot write."""
     connection = _connect(path, "ro")
     try:
-        set_busy_timeout(connection, busy_timeout)
-        connection.execute("PRAGMA query_only=ON")
-        connection.execute("PRAGMA wal_autocheckpoint=0")
-        connection.execute("PRAGMA trusted_schema=OFF")
-        connection.execute("PRAGMA cache_size=-16384")
+        with closed_on_failure(connection):
+            set_busy_timeout(connection, busy_timeout)
+            connection.execute("PRAGMA query_only=ON")
+            connection.execute("PRAGMA wal_autocheckpoint=0")
+            connection.execute("PRAGMA trusted_schema=OFF")
+            connection.execute("PRAGMA cache_size=-16384")
     except sqlite3.Error as error:
-        connection.close()
         raise translate(error, path) from error
-    except BaseException:
-        connection.close()
-        raise
     return connection
 
 

@@ -17,7 +17,7 @@ from sessiondb.records import EventRecord, SessionKey
 from sessiondb.sqlite import schema
 from sessiondb.sqlite.connection import open_writer, prepare_file, translate
 from sessiondb.sqlite.maintenance import WalKeeper
-from sessiondb.sqlite.opening import ClosedAtExit, closed_on_failure
+from sessiondb.sqlite.opening import ClosedAtExit, closed_on_failure, transaction
 from sessiondb.sqlite.statements import event_hash
 
 _READ_AHEAD = 2000
@@ -148,16 +148,8 @@ class Loader(ClosedAtExit):
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with self._translating():
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._connection.execute("COMMIT")
-            except BaseException:
-                # After some errors SQLite has rolled back already.
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
+        with self._translating(), transaction(self._connection):
+            yield
 
     @contextmanager
     def _translating(self) -> Iterator[None]:

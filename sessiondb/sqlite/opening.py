@@ -1,7 +1,8 @@
-"""Things that are opened, and must be closed again however it goes on."""
+"""Things that are opened or begun, and must be ended again however it goes on."""
 
 from __future__ import annotations
 
+import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +19,22 @@ def closed_on_failure(opened: _Closable) -> Iterator[None]:
     """Closes what was opened if the rest of the opening fails; else it stays open."""
     try:
         yield
-    except BaseException:
+    except BaseException:  # a cancellation and an interrupt, too: it goes on to whoever raised it
         opened.close()
+        raise
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Holds the write lock from the start; commits in the end, or takes all of it back."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:  # a cancellation and an interrupt, too: it goes on to whoever raised it
+        # After some errors SQLite has rolled back already.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
         raise
 
 

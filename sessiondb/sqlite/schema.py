@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from sessiondb.errors import UnsupportedDatabaseError
 from sessiondb.sqlite.connection import enter_wal_mode
+from sessiondb.sqlite.opening import transaction
 from sessiondb.sqlite.upgrade import Step, upgrade
 
 APPLICATION_ID = 0x53455344
@@ -147,19 +148,13 @@ def reload(connection: sqlite3.Connection) -> None:
 
 
 def _create_tables(connection: sqlite3.Connection, path: Path, schema: Schema) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(connection):
         # Another process may have been first.
         if _version(connection, path, schema) is None:
             for statement in _statements(schema.tables):
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version={schema.version}")
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
 
 
 def _version(connection: sqlite3.Connection, path: Path, schema: Schema) -> int | None:

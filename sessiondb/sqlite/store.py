@@ -25,6 +25,7 @@ from sessiondb.queries import Query
 from sessiondb.sqlite import reads, schema, statements
 from sessiondb.sqlite.backup import BackupReport, Backups, Progress
 from sessiondb.sqlite.connection import open_writer, prepare_file, set_busy_timeout, translate
+from sessiondb.sqlite.opening import closed_on_failure
 from sessiondb.sqlite.readers import ReaderPool, reader_timeout
 from sessiondb.sqlite.write_queue import WriteQueue, WriteTicket, queue_full
 from sessiondb.sqlite.writer import WriterThread
@@ -340,16 +341,13 @@ class _Engine:
     def _connect(self) -> sqlite3.Connection:
         connection = open_writer(self._path, self._options.durability, self._options.busy_timeout)
         try:
-            schema.prepare(connection, self._path)
-            statements.install(connection)
-            # From here on the writer has SQLite wait only where it takes note of the wait.
-            set_busy_timeout(connection, 0)
+            with closed_on_failure(connection):
+                schema.prepare(connection, self._path)
+                statements.install(connection)
+                # From here on the writer has SQLite wait only where it takes note of the wait.
+                set_busy_timeout(connection, 0)
         except sqlite3.Error as error:
-            connection.close()
             raise translate(error, self._path) from error
-        except BaseException:
-            connection.close()
-            raise
         return connection
 
 

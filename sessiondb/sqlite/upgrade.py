@@ -75,7 +75,7 @@ def _climb(connection: sqlite3.Connection, path: Path, versions: range, steps: M
             raise _failed(path, versions, "a row refers to another one that does not exist")
         connection.execute(f"PRAGMA user_version={versions.stop}")
         connection.execute("COMMIT")
-    except BaseException as error:
+    except BaseException as error:  # whatever ended it, an interrupt too: the copy must not stay, and it is raised on
         if getattr(error, "sqlite_errorcode", 0) in SYNC_FAILED:
             # Whether it is committed shows when the file is opened again.
             raise

@@ -8,7 +8,8 @@ import weakref
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from time import monotonic, perf_counter
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, StatusCode
 
@@ -56,14 +57,9 @@ def _awaited(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[A
             PROVIDERS.look()
         if not (PROVIDERS.tracing or PROVIDERS.metering):
             return await method(*args, **kwargs)
-        running = start(args, kwargs)
-        try:
-            result = await method(*args, **kwargs)
-        except BaseException as error:
-            running.fail(error)
-            raise
-        running.succeed(result)
-        return result
+        with start(args, kwargs) as running:
+            running.result = await method(*args, **kwargs)
+        return running.result
 
     return call
 
@@ -77,14 +73,9 @@ def _called(method: Callable[..., Any]) -> Callable[..., Any]:
             PROVIDERS.look()
         if not (PROVIDERS.tracing or PROVIDERS.metering):
             return method(*args, **kwargs)
-        running = start(args, kwargs)
-        try:
-            result = method(*args, **kwargs)
-        except BaseException as error:
-            running.fail(error)
-            raise
-        running.succeed(result)
-        return result
+        with start(args, kwargs) as running:
+            running.result = method(*args, **kwargs)
+        return running.result
 
     return call
 
@@ -121,20 +112,32 @@ def _name_session(span: Span, session: object) -> None:
 class _Running:
     """An operation under way. It is nobody's parent, so it is not made the current span."""
 
-    __slots__ = ("_name", "_span", "_started")
+    __slots__ = ("_name", "_span", "_started", "result")
 
     def __init__(self, name: str, span: Span) -> None:
         self._name = name
         self._span = span
         self._started = perf_counter()
+        self.result: Any = None
 
-    def succeed(self, result: object) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if exc is None:
+            self._succeed()
+        else:
+            self._fail(exc)
+
+    def _succeed(self) -> None:
         if self._name == "create_session" and self._span.is_recording():
             # Its id may have been generated.
-            _name_session(self._span, result)
+            _name_session(self._span, self.result)
         self._end({"db.system.name": SYSTEM, "db.operation.name": self._name})
 
-    def fail(self, error: BaseException) -> None:
+    def _fail(self, error: BaseException) -> None:
         kind = _kind_of(error)
         # The type alone: messages name sessions and paths, and those of others may quote what was to be stored.
         self._span.set_attribute("error.type", kind)
