@@ -188,21 +188,21 @@ def build_session(
     key: SessionKey, state: dict[str, Any], events: list[Event], update_time: float, marker: str
 ) -> Session:
     """Makes a Session of parts that are known to be valid; the parts are taken over, not copied."""
-    # Validating a log of 10,000 decoded events again would cost more than reading it.
-    session = Session.__new__(Session)
-    fields = {
-        **_SESSION_DEFAULTS,
-        "id": key.session_id,
-        "app_name": key.app_name,
-        "user_id": key.user_id,
-        "state": state,
-        "events": events,
-        "last_update_time": update_time,
-    }
-    object.__setattr__(session, "__dict__", fields)
-    object.__setattr__(session, "__pydantic_fields_set__", set(_SESSION_FIELDS))
-    object.__setattr__(session, "__pydantic_extra__", None)
-    object.__setattr__(session, "__pydantic_private__", {"_storage_update_marker": marker})
+    # Validating a log of 10,000 decoded events again would cost more than reading it. The record of which fields were
+    # given is one for all Sessions, as it holds all of their fields: a listing of thousands would make as many.
+    session = object.__new__(Session)
+    session.__dict__.update(
+        _SESSION_DEFAULTS,
+        id=key.session_id,
+        app_name=key.app_name,
+        user_id=key.user_id,
+        state=state,
+        events=events,
+        last_update_time=update_time,
+    )
+    _set_fields_set(session, _SESSION_FIELDS)
+    _set_extra(session, None)
+    _set_private(session, {"_storage_update_marker": marker})
     return session
 
 
@@ -233,7 +233,7 @@ def set_field(model: BaseModel, name: str, value: object) -> None:
     model.__pydantic_fields_set__.add(name)
 
 
-_SESSION_FIELDS = frozenset({"id", "app_name", "user_id", "state", "events", "last_update_time"})
+_SESSION_FIELDS = {"id", "app_name", "user_id", "state", "events", "last_update_time"}
 _SESSION_DEFAULTS = {
     name: value
     for name, value in Session(id="", app_name="", user_id="").__dict__.items()

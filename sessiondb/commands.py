@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from sessiondb.records import EventRecord, SessionKey, StateDelta
 
@@ -30,8 +29,7 @@ class Handle:
         self.last_event_id = last_event_id
 
 
-@dataclass(frozen=True, slots=True)
-class AppendEvent:
+class AppendEvent(NamedTuple):
     """Append to a conversation. ``handle`` None appends whatever other handles have done."""
 
     key: SessionKey
@@ -40,8 +38,7 @@ class AppendEvent:
     handle: Handle | None
 
 
-@dataclass(frozen=True, slots=True)
-class UpdateKeys:
+class UpdateKeys(NamedTuple):
     """Change state from outside any conversation: recorded in the log, the revision stays."""
 
     key: SessionKey
@@ -49,8 +46,7 @@ class UpdateKeys:
     delta: StateDelta
 
 
-@dataclass(frozen=True, slots=True)
-class CreateSession:
+class CreateSession(NamedTuple):
     """Create a session, with the state it starts with."""
 
     key: SessionKey
@@ -59,8 +55,7 @@ class CreateSession:
     delta: StateDelta
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteSession:
+class DeleteSession(NamedTuple):
     """Delete a session with its log and its session-scoped state; user and app state stay.
 
     Attributes:
@@ -72,14 +67,16 @@ class DeleteSession:
     updated_before: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
 class Flush:
     """Nothing to write: answered once all that was queued before is on disk."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
+
 class Vacuum:
     """Checkpoint, check integrity, give space back to the file system, refresh the planner's statistics."""
+
+    __slots__ = ()
 
 
 DataCommand: TypeAlias = AppendEvent | UpdateKeys | CreateSession | DeleteSession | Flush

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from google.adk.events import Event
 
@@ -24,8 +24,7 @@ _BYTES_PER_CHARACTER = 2
 _LOG_BYTES = 1_000
 
 
-@dataclass(frozen=True, slots=True)
-class CachedLog:
+class CachedLog(NamedTuple):
     """The newest events of a log, decoded, without a gap.
 
     Attributes:

@@ -1,7 +1,12 @@
-"""What a store can be asked to read. Each query sees one snapshot."""
+"""What a store can be asked to read. Each query sees one snapshot.
+
+Nobody changes a query that was made. It is not frozen all the same: that would double what making one takes, at each
+read, and what making these classes takes, at each import.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
@@ -30,7 +35,7 @@ class LogPosition(NamedTuple):
 LOG_START = LogPosition(0, 0, 0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class GetSession(Query[SessionSnapshot | None]):
     """Read a session's head, and of its log what comes after ``known``; None if there is no such session.
 
@@ -48,15 +53,15 @@ class GetSession(Query[SessionSnapshot | None]):
     since: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ListSessions(Query[list[SessionSummary]]):
+@dataclass(slots=True, eq=False)
+class ListSessions(Query[Iterator[SessionSummary]]):
     """List sessions, oldest update first; None stands for any app, any user."""
 
     app_name: str | None
     user_id: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class GetUserState(Query[str]):
     """Read what is stored for a user of an app, a JSON object with keys without prefix."""
 
@@ -64,13 +69,13 @@ class GetUserState(Query[str]):
     user_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class CountEvents(Query[int]):
     """Count the events of a session's log."""
 
     key: SessionKey
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class MeasureStore(Query[StoreSize]):
     """Count sessions, events and state keys, and measure the file."""

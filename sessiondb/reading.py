@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 from google.adk.events import Event
 from google.adk.sessions import Session
@@ -28,8 +29,7 @@ class LogHasGrownError(Exception):
     """A log holds too much that is new to be read in the caller's thread; never leaves the package."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(NamedTuple):
     """Which events of a log a caller wants."""
 
     newest: int | None
@@ -65,8 +65,7 @@ class Wanted:
 _ALL = Wanted(None, None)
 
 
-@dataclass(frozen=True, slots=True)
-class ReadPlan:
+class ReadPlan(NamedTuple):
     """How a session is going to be read.
 
     Attributes:
@@ -83,7 +82,7 @@ class ReadPlan:
 
     def for_a_thread(self) -> ReadPlan:
         """The same read, however large it turns out to be."""
-        return replace(self, query=replace(self.query, oldest=None), tiny=False)
+        return self._replace(query=replace(self.query, oldest=None), tiny=False)
 
 
 class SessionReader:
@@ -151,7 +150,7 @@ class SessionReader:
             self.cache.discard(key)
 
 
-def list_of(summaries: Sequence[SessionSummary]) -> SessionList:
+def list_of(summaries: Iterable[SessionSummary]) -> SessionList:
     """Makes a list of sessions of a store's answer."""
     sessions = []
     rows = []
@@ -159,7 +158,16 @@ def list_of(summaries: Sequence[SessionSummary]) -> SessionList:
         state = codec.decode_state(key, head.session_state, head.user_state, head.app_state)
         marker = marker_of_revision(head.incarnation, head.revision)
         sessions.append(codec.build_session(key, state, [], head.update_time, marker))
-        rows.append({**key._asdict(), "created_at": created_at, "updated_at": updated_at})
+        # Spelled out: key._asdict() would be a quarter of the time that a listing takes.
+        rows.append(
+            {
+                "app_name": key.app_name,
+                "user_id": key.user_id,
+                "session_id": key.session_id,
+                "created_at": created_at,
+                "updated_at": updated_at,
+            }
+        )
     return SessionList.of(sessions, rows)
 
 

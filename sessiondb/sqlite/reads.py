@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from sessiondb.errors import CorruptRowError
@@ -130,7 +130,7 @@ def _row_id(row: EventRow) -> int:
     return row.row_id
 
 
-def _list_sessions(connection: sqlite3.Connection, query: ListSessions) -> list[SessionSummary]:
+def _list_sessions(connection: sqlite3.Connection, query: ListSessions) -> Iterator[SessionSummary]:
     parameters = {"app_name": query.app_name, "user_id": query.user_id}
     wanted = " AND ".join(f"{column} = :{column}" for column, value in parameters.items() if value is not None)
     where = f"WHERE {wanted}" if wanted else ""
@@ -164,7 +164,8 @@ def _list_sessions(connection: sqlite3.Connection, query: ListSessions) -> list[
         )
     finally:
         connection.execute("COMMIT")
-    return [
+    # One at a time, so that the garbage collector is not given all of them to look at, again and again.
+    return (
         SessionSummary(
             SessionKey(app_name, user_id, session_id),
             created_at,
@@ -172,7 +173,7 @@ def _list_sessions(connection: sqlite3.Connection, query: ListSessions) -> list[
             SessionHead._make((*head, users.get((app_name, user_id), "{}"), apps.get(app_name, "{}"))),
         )
         for app_name, user_id, session_id, created_at, updated_at, *head in sessions
-    ]
+    )
 
 
 def _get_user_state(connection: sqlite3.Connection, query: GetUserState) -> str:

@@ -1,20 +1,16 @@
-"""Figures of the process's open files and caches, read when a collector asks for them, and of each batch."""
+"""Figures of the process's open files and caches, read when a collector asks for them."""
 
 from __future__ import annotations
 
 import threading
 import weakref
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from time import monotonic
-from typing import Any, Protocol
-
-from opentelemetry.metrics import CallbackOptions, Observation
+from typing import Protocol
 
 from sessiondb.forking import renew_after_fork
 from sessiondb.stats import CacheStats, Health, StoreStats
-from sessiondb.telemetry.providers import METER, PROVIDERS
 
 
 class Store(Protocol):
@@ -134,144 +130,4 @@ def _size(path: Path) -> int:
         return 0
 
 
-_PROCESS = _Process()
-
-store_opened = _PROCESS.add_store
-store_closed = _PROCESS.remove_store
-cache_made = _PROCESS.add_cache
-
-
-def _observe(
-    create: Callable[..., Any],
-    name: str,
-    unit: str,
-    description: str,
-    figures: str | Mapping[str, str],
-    *,
-    by: str = "",
-) -> None:
-    """Makes an instrument that shows one figure, or several told apart by the attribute ``by``."""
-
-    def observe(_: CallbackOptions) -> list[Observation]:
-        now = _PROCESS.figures()
-        if isinstance(figures, str):
-            return [Observation(now[figures])]
-        return [Observation(now[figure], {by: value}) for value, figure in figures.items()]
-
-    create(name, callbacks=[observe], unit=unit, description=description)
-
-
-_BATCH_SIZE = METER.create_histogram(
-    "sessiondb.batch.size",
-    unit="{write}",
-    description="Writes committed by one transaction.",
-    explicit_bucket_boundaries_advisory=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
-)
-_COMMIT_DURATION = METER.create_histogram(
-    "sessiondb.commit.duration",
-    unit="s",
-    description="Time from the start of a transaction to the end of its commit, the wait for the lock included.",
-    explicit_bucket_boundaries_advisory=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 10, 30),
-)
-_observe(
-    METER.create_observable_counter,
-    "sessiondb.batches.failed",
-    "{batch}",
-    "Transactions that SQLite refused.",
-    "failed_batches",
-)
-_observe(
-    METER.create_observable_counter,
-    "sessiondb.lock.waits",
-    "{wait}",
-    "Transactions that had to wait for another program's lock.",
-    "lock_waits",
-)
-_observe(
-    METER.create_observable_counter,
-    "sessiondb.lock.wait.time",
-    "s",
-    "Time for which transactions waited for another program's lock.",
-    "lock_wait_seconds",
-)
-_observe(
-    METER.create_observable_counter,
-    "sessiondb.checkpoints",
-    "{checkpoint}",
-    "Attempts to move the write-ahead log into the database file.",
-    {"completed": "checkpoints", "blocked": "blocked_checkpoints", "failed": "failed_checkpoints"},
-    by="sessiondb.checkpoint.result",
-)
-_observe(
-    METER.create_observable_counter,
-    "sessiondb.cache.lookups",
-    "{lookup}",
-    "Reads of a session that looked for its log among the decoded ones.",
-    {"hit": "cache_hits", "miss": "cache_misses"},
-    by="sessiondb.cache.result",
-)
-_observe(
-    METER.create_observable_up_down_counter,
-    "sessiondb.cache.size",
-    "By",
-    "Estimated memory of the decoded logs.",
-    "cache_bytes",
-)
-_observe(
-    METER.create_observable_up_down_counter,
-    "sessiondb.queue.depth",
-    "{write}",
-    "Writes that no writer has begun.",
-    "pending_writes",
-)
-_observe(
-    METER.create_observable_up_down_counter,
-    "sessiondb.reads.pending",
-    "{read}",
-    "Reads that no reader has begun.",
-    "pending_reads",
-)
-_observe(
-    METER.create_observable_up_down_counter,
-    "sessiondb.readers.busy",
-    "{reader}",
-    "Readers at work.",
-    "readers_in_use",
-)
-_observe(
-    METER.create_observable_up_down_counter,
-    "sessiondb.file.size",
-    "By",
-    "Size of the database files, without their write-ahead logs.",
-    "file_bytes",
-)
-_observe(
-    METER.create_observable_up_down_counter,
-    "sessiondb.wal.size",
-    "By",
-    "Size of the write-ahead logs.",
-    "wal_bytes",
-)
-_observe(
-    METER.create_observable_up_down_counter,
-    "sessiondb.writers.stopped",
-    "{writer}",
-    "Writers that have ended for good while their file is open.",
-    "stopped_writers",
-)
-_observe(
-    METER.create_observable_gauge,
-    "sessiondb.writer.busy.time",
-    "s",
-    "Age of the oldest transaction under way, 0 if there is none.",
-    "busy_seconds",
-)
-
-
-def record_batch(commands: int, seconds: float) -> None:
-    """Records a batch that was committed. Called by the writer, once for each."""
-    if monotonic() >= PROVIDERS.look_at:
-        PROVIDERS.look()
-    if PROVIDERS.metering:
-        _BATCH_SIZE.record(commands)
-        _COMMIT_DURATION.record(seconds)
+PROCESS = _Process()

@@ -1,4 +1,7 @@
-"""Calls of a service: a span for each, and its duration."""
+"""What the rest of sessiondb tells telemetry: calls of a service, commits, files opened and closed.
+
+Nothing here imports OpenTelemetry; what does is imported once there is a provider, or somebody who may set one.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +10,18 @@ import inspect
 import weakref
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from time import monotonic, perf_counter
-from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
-from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, StatusCode
+from sessiondb.telemetry.figures import PROCESS, Cache, Store
+from sessiondb.telemetry.providers import PROVIDERS
 
-from sessiondb.telemetry.figures import Cache, cache_made
-from sessiondb.telemetry.providers import METER, PROVIDERS, TRACER
+if TYPE_CHECKING:
+    from sessiondb.telemetry.spans import Running
 
 OwnerT = TypeVar("OwnerT")
 Args = ParamSpec("Args")
 ResultT = TypeVar("ResultT")
-
-SYSTEM = "sqlite"
-
-_DURATION = METER.create_histogram(
-    "db.client.operation.duration",
-    unit="s",
-    description="Duration of the calls of a session service.",
-    explicit_bucket_boundaries_advisory=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 10, 30),
-)
 
 _files: weakref.WeakKeyDictionary[object, Path] = weakref.WeakKeyDictionary()
 
@@ -36,7 +30,28 @@ def service_opened(service: object, path: Path, cache: Cache | None) -> None:
     """Has the spans of a service name its file, and counts what its cache does."""
     _files[service] = path
     if cache is not None:
-        cache_made(cache)
+        PROCESS.add_cache(cache)
+
+
+def store_opened(store: Store, path: Path) -> None:
+    """Counts an open file."""
+    PROVIDERS.look()
+    PROCESS.add_store(store, path)
+
+
+def store_closed(store: Store) -> None:
+    """Ends that, and keeps what it has counted."""
+    PROCESS.remove_store(store)
+
+
+def record_batch(commands: int, seconds: float) -> None:
+    """Records a batch that was committed. Called by the writer, once for each."""
+    # Whose batch it is has looked for providers.
+    if PROVIDERS.metering:
+        from sessiondb.telemetry.instruments import BATCH_SIZE, COMMIT_DURATION  # noqa: PLC0415  # imported by the look
+
+        BATCH_SIZE.record(commands)
+        COMMIT_DURATION.record(seconds)
 
 
 def operation(method: Callable[Concatenate[OwnerT, Args], ResultT]) -> Callable[Concatenate[OwnerT, Args], ResultT]:
@@ -80,77 +95,17 @@ def _called(method: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _starter(method: Callable[..., Any]) -> Callable[[tuple[Any, ...], dict[str, Any]], _Running]:
+def _starter(method: Callable[..., Any]) -> Callable[[tuple[Any, ...], dict[str, Any]], Running]:
     name = method.__name__
     parameters = list(inspect.signature(method).parameters)
     place = next((index for index, name in enumerate(parameters) if name in ("session", "session_id")), None)
 
-    def start(args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Running:
-        if not PROVIDERS.tracing:
-            return _Running(name, INVALID_SPAN)
-        attributes = {"db.system.name": SYSTEM, "db.operation.name": name}
-        file = _files.get(args[0])
-        if file is not None:
-            attributes["db.namespace"] = str(file)
-        span = TRACER.start_span(
-            name if file is None else f"{name} {file.name}", kind=SpanKind.CLIENT, attributes=attributes
-        )
-        if place is not None and span.is_recording():
-            _name_session(span, args[place] if place < len(args) else kwargs.get(parameters[place]))
-        return _Running(name, span)
+    def start(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Running:
+        from sessiondb.telemetry.spans import Running  # noqa: PLC0415  # there is a provider
+
+        session = None
+        if place is not None:
+            session = args[place] if place < len(args) else kwargs.get(parameters[place])
+        return Running(name, _files.get(args[0]), session)
 
     return start
-
-
-def _name_session(span: Span, session: object) -> None:
-    """Names a session as ADK's own spans do."""
-    session_id = getattr(session, "id", session)
-    if isinstance(session_id, str) and session_id.strip():
-        span.set_attribute("gen_ai.conversation.id", session_id.strip())
-
-
-class _Running:
-    """An operation under way. It is nobody's parent, so it is not made the current span."""
-
-    __slots__ = ("_name", "_span", "_started", "result")
-
-    def __init__(self, name: str, span: Span) -> None:
-        self._name = name
-        self._span = span
-        self._started = perf_counter()
-        self.result: Any = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if exc is None:
-            self._succeed()
-        else:
-            self._fail(exc)
-
-    def _succeed(self) -> None:
-        if self._name == "create_session" and self._span.is_recording():
-            # Its id may have been generated.
-            _name_session(self._span, self.result)
-        self._end({"db.system.name": SYSTEM, "db.operation.name": self._name})
-
-    def _fail(self, error: BaseException) -> None:
-        kind = _kind_of(error)
-        # The type alone: messages name sessions and paths, and those of others may quote what was to be stored.
-        self._span.set_attribute("error.type", kind)
-        self._span.set_status(StatusCode.ERROR, kind)
-        self._end({"db.system.name": SYSTEM, "db.operation.name": self._name, "error.type": kind})
-
-    def _end(self, attributes: dict[str, str]) -> None:
-        self._span.end()
-        _DURATION.record(perf_counter() - self._started, attributes)
-
-
-def _kind_of(error: BaseException) -> str:
-    """Names what an operation ended with; a cancellation is called the same under every event loop."""
-    if isinstance(error, Exception | KeyboardInterrupt | SystemExit):
-        return type(error).__qualname__
-    return "cancelled"

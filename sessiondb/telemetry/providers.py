@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
+import sys
 from time import monotonic
 
-from opentelemetry import metrics, trace
-
-SCOPE = "sessiondb"
-"""The name of the instrumentation scope."""
-
-_VERSION = version("sessiondb")
-
-# Both are proxies for as long as there is no provider, and pass on to the host's as soon as there is one.
-METER = metrics.get_meter(SCOPE, _VERSION)
-TRACER = trace.get_tracer(SCOPE, _VERSION)
+_API = ("opentelemetry.metrics", "opentelemetry.trace")
 
 _LOOK_SECONDS = 0.01
 """How often it is looked for providers: a look takes microseconds, as much as a small part of an append."""
@@ -32,13 +23,23 @@ class Providers:
     __slots__ = ("look_at", "metering", "tracing")
 
     def __init__(self) -> None:
-        self.look()
+        self.tracing = self.metering = False
+        self.look_at = 0.0
 
     def look(self) -> None:
-        """Looks for the providers."""
+        """Looks for the providers. Called by those who use a service, never by its threads: it may import modules."""
+        self.look_at = monotonic() + _LOOK_SECONDS
+        # A provider is set through the API. Until somebody has imported that, there is none; and importing it would make
+        # a third of what importing sessiondb takes.
+        if not any(module in sys.modules for module in _API):
+            return
+        from opentelemetry import metrics, trace  # noqa: PLC0415  # as said above
+
+        # Observed figures are asked for through instruments: they must be there before the first measurement.
+        import sessiondb.telemetry.instruments  # noqa: F401, PLC0415  # as said above
+
         self.tracing = _is_real(trace.get_tracer_provider())
         self.metering = _is_real(metrics.get_meter_provider())
-        self.look_at = monotonic() + _LOOK_SECONDS
 
 
 def _is_real(provider: object) -> bool:

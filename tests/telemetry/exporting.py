@@ -23,7 +23,8 @@ from opentelemetry.util._once import Once
 from prometheus_client import REGISTRY
 from prometheus_client.samples import Sample
 
-from sessiondb.telemetry.providers import PROVIDERS, SCOPE, TRACER
+from sessiondb.telemetry.instruments import SCOPE, TRACER
+from sessiondb.telemetry.providers import PROVIDERS
 
 _TRACERS = (TRACER, tracing.tracer)
 

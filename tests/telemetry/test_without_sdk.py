@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import subprocess
 import sys
 import threading
 from collections import Counter
@@ -67,10 +68,15 @@ def _counting() -> Iterator[Calls]:
         threading.setprofile(None)
 
 
+def _one_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has the next look for providers be the last; opening a file makes one."""
+    monkeypatch.setattr("sessiondb.telemetry.providers._LOOK_SECONDS", math.inf)
+
+
 async def test_an_append_calls_nothing_of_opentelemetry(
     calls: Calls, database_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(PROVIDERS, "look_at", math.inf)
+    _one_look(monkeypatch)
     async with DatabaseSessionService(database_path) as service:
         session = await service.create_session(APP, USER, "s")
         await service.flush()
@@ -86,7 +92,7 @@ async def test_an_append_calls_nothing_of_opentelemetry(
 async def test_no_other_call_does(
     calls: Calls, database_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(PROVIDERS, "look_at", math.inf)
+    _one_look(monkeypatch)
     async with DatabaseSessionService(database_path) as service:
         calls.taken()
         await every_call(service, tmp_path)
@@ -97,7 +103,7 @@ async def test_a_look_for_providers_is_made_once_in_a_while(
     calls: Calls, database_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with DatabaseSessionService(database_path) as service:
-        monkeypatch.setattr("sessiondb.telemetry.providers._LOOK_SECONDS", math.inf)
+        _one_look(monkeypatch)
         await service.get_user_state(APP, USER)
         calls.taken()
         monkeypatch.setattr(PROVIDERS, "look_at", 0)
@@ -107,3 +113,44 @@ async def test_a_look_for_providers_is_made_once_in_a_while(
         for _ in range(100):
             await service.get_user_state(APP, USER)
         assert calls.taken()[0] == 0
+
+
+_WITHOUT_THE_API = """
+import asyncio, sys
+from sessiondb import DatabaseSessionService
+
+async def main():
+    async with DatabaseSessionService(sys.argv[1]) as service:
+        await service.create_session("app", "user", "before")
+        print(sorted(name for name in sys.modules if name.startswith("opentelemetry.")))
+
+        from opentelemetry import metrics
+        from opentelemetry.sdk.metrics import MeterProvider
+        from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+        reader = InMemoryMetricReader()
+        metrics.set_meter_provider(MeterProvider(metric_readers=[reader], shutdown_on_exit=False))
+        await asyncio.sleep(0.02)  # a look is due
+        await service.create_session("app", "user", "after")
+        (resource,) = reader.get_metrics_data().resource_metrics
+        (scope,) = resource.scope_metrics
+        for metric in scope.metrics:
+            if metric.name in ("db.client.operation.duration", "sessiondb.batch.size"):
+                print(metric.name, metric.data.data_points[0].count)
+            if metric.name == "sessiondb.queue.depth":
+                print(metric.name, metric.data.data_points[0].value)
+
+asyncio.run(main())
+"""
+
+
+def test_the_api_is_imported_by_the_host_alone(tmp_path: Path) -> None:
+    """It takes a third of the time that importing sessiondb takes; what the host sets up later is noticed all the same."""
+    program = subprocess.run(
+        [sys.executable, "-c", _WITHOUT_THE_API, str(tmp_path / "sessions.sqlite3")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    before, *metrics = program.stdout.splitlines()
+    assert before == "[]"
+    assert sorted(metrics) == ["db.client.operation.duration 1", "sessiondb.batch.size 1", "sessiondb.queue.depth 0"]

@@ -1,0 +1,88 @@
+"""Spans and durations of calls. Importing this module imports OpenTelemetry's API."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from time import perf_counter
+from types import TracebackType
+from typing import Any, Self
+
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, StatusCode
+
+from sessiondb.telemetry.instruments import OPERATION_DURATION, TRACER
+from sessiondb.telemetry.providers import PROVIDERS
+
+_SYSTEM = "sqlite"
+
+
+class Running:
+    """An operation under way. It is nobody's parent, so it is not made the current span."""
+
+    __slots__ = ("_name", "_span", "_started", "result")
+
+    def __init__(self, name: str, file: Path | None, session: object) -> None:
+        """Starts now.
+
+        Args:
+            name: The operation's.
+            file: What it works on.
+            session: The Session or id that it is about; None if that is not known yet.
+        """
+        self._name = name
+        self._span = _start_span(name, file, session) if PROVIDERS.tracing else INVALID_SPAN
+        self._started = perf_counter()
+        self.result: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if exc is None:
+            self._succeed()
+        else:
+            self._fail(exc)
+
+    def _succeed(self) -> None:
+        if self._name == "create_session" and self._span.is_recording():
+            # Its id may have been generated.
+            _name_session(self._span, self.result)
+        self._end({"db.system.name": _SYSTEM, "db.operation.name": self._name})
+
+    def _fail(self, error: BaseException) -> None:
+        kind = _kind_of(error)
+        # The type alone: messages name sessions and paths, and those of others may quote what was to be stored.
+        self._span.set_attribute("error.type", kind)
+        self._span.set_status(StatusCode.ERROR, kind)
+        self._end({"db.system.name": _SYSTEM, "db.operation.name": self._name, "error.type": kind})
+
+    def _end(self, attributes: dict[str, str]) -> None:
+        self._span.end()
+        OPERATION_DURATION.record(perf_counter() - self._started, attributes)
+
+
+def _start_span(name: str, file: Path | None, session: object) -> Span:
+    attributes = {"db.system.name": _SYSTEM, "db.operation.name": name}
+    if file is not None:
+        attributes["db.namespace"] = str(file)
+    span = TRACER.start_span(
+        name if file is None else f"{name} {file.name}", kind=SpanKind.CLIENT, attributes=attributes
+    )
+    if span.is_recording():
+        _name_session(span, session)
+    return span
+
+
+def _name_session(span: Span, session: object) -> None:
+    """Names a session as ADK's own spans do."""
+    session_id = getattr(session, "id", session)
+    if isinstance(session_id, str) and session_id.strip():
+        span.set_attribute("gen_ai.conversation.id", session_id.strip())
+
+
+def _kind_of(error: BaseException) -> str:
+    """Names what an operation ended with; a cancellation is called the same under every event loop."""
+    if isinstance(error, Exception | KeyboardInterrupt | SystemExit):
+        return type(error).__qualname__
+    return "cancelled"
