@@ -31,6 +31,8 @@ _ONCE = (
     "test_gates.py",
     "test_testing.py",
     # What they show is done by SQLite and the operating system, or is plain computing.
+    "adk/test_web.py",
+    "cli/test_conventions.py",
     "cli/test_init.py",
     "cli/test_migrate.py",
     "cli/test_prune.py",
@@ -40,7 +42,9 @@ _ONCE = (
     "faults/test_disk.py",
     "faults/test_history.py",
     "faults/test_power.py",
+    "faults/test_processes.py",
     "faults/test_soak.py",
+    "faults/test_stalls.py",
     "repair",
 )
 """Tests that one Python runs, tox's py311. The others run what threads, processes, exits and ADK have a part in."""
