@@ -40,7 +40,7 @@ def event_validator() -> Callable[[str], Event]:
         reason = "it reads an event differently"
     except Exception as error:  # noqa: BLE001  # schemas are pydantic's own: whatever is off, there is another way
         reason = type(error).__name__
-    logger().warning("fast_event_validator_unavailable", reason=reason)
+    logger.warning("fast_event_validator_unavailable", reason=reason)
     return ordinary
 
 

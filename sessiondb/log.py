@@ -17,9 +17,32 @@ _STANDARD = logging.getLogger("sessiondb")
 _STANDARD.addHandler(logging.NullHandler())
 
 
+class _Logger:
+    """Passes on the events that somebody listens to. structlog is imported for the first of them.
+
+    That takes 40 ms, and more than a second beside a Python thread that computes: too much for a checkpoint of which
+    nobody wants to hear.
+    """
+
+    def debug(self, event: str, **values: object) -> None:
+        self._log(logging.DEBUG, event, values)
+
+    def info(self, event: str, **values: object) -> None:
+        self._log(logging.INFO, event, values)
+
+    def warning(self, event: str, **values: object) -> None:
+        self._log(logging.WARNING, event, values)
+
+    def error(self, event: str, **values: object) -> None:
+        self._log(logging.ERROR, event, values)
+
+    def _log(self, level: int, event: str, values: dict[str, object]) -> None:
+        if _STANDARD.isEnabledFor(level):
+            _structlog().log(level, event, **values)
+
+
 @functools.cache
-def logger() -> BoundLogger:
-    """Returns the logger. structlog is imported by the first call: most runs have nothing to say."""
+def _structlog() -> BoundLogger:
     import structlog  # noqa: PLC0415  # as said above
 
     bound: BoundLogger = structlog.wrap_logger(
@@ -29,3 +52,6 @@ def logger() -> BoundLogger:
         context_class=dict,
     )
     return bound
+
+
+logger = _Logger()

@@ -275,7 +275,7 @@ class DatabaseSessionService(BaseSessionService):
         if outcome.status is Status.MISSING:
             raise SessionNotFoundError(f"Session {session.id} not found.")
         if outcome.status is Status.STALE:
-            logger().info("stale_append_rejected", app_name=key.app_name, session_id=key.session_id)
+            logger.info("stale_append_rejected", app_name=key.app_name, session_id=key.session_id)
             raise StaleSessionError(
                 f"Session {session.id} has been modified in storage since it was loaded: another handle has appended"
                 " to it. Read it again with get_session and append to that."

@@ -96,27 +96,37 @@ class FileIdentity:
         self._files = (str(path), f"{path}-wal")
         self._known = self._look()
 
-    def check(self) -> None:
-        """Raises StorageError if the database or its log was removed, replaced or renamed since it was opened."""
-        for file, known, now in zip(self._files, self._known, self._look(), strict=True):
-            if known != now:
+    def check(self) -> int:
+        """Returns the length of the log, in bytes.
+
+        Raises:
+            FileLostError: If the database or its log was removed, replaced or renamed since it was opened.
+        """
+        found = self._look()
+        for file, known, now in zip(self._files, self._known, found, strict=True):
+            if _identity_of(known) != _identity_of(now):
                 what = "removed" if now is None else "replaced"
                 raise FileLostError(
                     f"{file!r} was {what} while it was open: what is written would be lost. Put the file back, or"
                     " close the service and open it anew"
                 )
+        log = found[1]
+        return 0 if log is None else log.st_size
 
-    def _look(self) -> tuple[tuple[int, int] | None, ...]:
-        return tuple(map(_device_and_inode, self._files))
+    def _look(self) -> list[os.stat_result | None]:
+        return [_status(file) for file in self._files]
 
 
-def _device_and_inode(file: str | Path) -> tuple[int, int] | None:
+def _status(file: str | Path) -> os.stat_result | None:
     try:
-        status = os.stat(file)  # noqa: PTH116  # half the time of Path.stat, at every batch
+        return os.stat(file)  # noqa: PTH116  # half the time of Path.stat, at every batch
     except OSError:
         # Whatever is in the way: nobody can open it by its path.
         return None
-    return status.st_dev, status.st_ino
+
+
+def _identity_of(status: os.stat_result | None) -> tuple[int, int] | None:
+    return None if status is None else (status.st_dev, status.st_ino)
 
 
 def is_open_here(path: Path) -> bool:
@@ -125,12 +135,12 @@ def is_open_here(path: Path) -> bool:
     Closing any descriptor of a database file gives up all POSIX locks that the process holds on it, so such a file must
     not be opened in any other way than by SQLite.
     """
-    wanted = _device_and_inode(path)
+    wanted = _identity_of(_status(path))
     for name in os.listdir("/dev/fd"):  # noqa: PTH208  # names of descriptors, not paths
         # One of them lists the folder, and is closed by now.
         with suppress(OSError):
             status = os.fstat(int(name))
-            if (status.st_dev, status.st_ino) == wanted:
+            if _identity_of(status) == wanted:
                 return True
     return False
 

@@ -118,7 +118,7 @@ class Loader(ClosedAtExit):
                 _INSERT_STATE,
                 {**session.key._asdict(), "scope": "SESSION", "state": session.state, "updated_at": session.updated_at},
             )
-        self._wal.checkpoint_if_grown()
+        self._wal.checkpoint_if_grown(self._wal.size)
         return True
 
     def put_scope_state(self, app_name: str, user_id: str | None, state: str, updated_at: str) -> int:

@@ -71,9 +71,9 @@ class WalKeeper:
         """Called after each batch: there is something to checkpoint when the writer falls idle."""
         self._idle_work = True
 
-    def checkpoint_if_grown(self) -> None:
-        """Checkpoints a log that has become longer than it was. Called between batches, after the answers."""
-        if self.size > self._due_bytes:
+    def checkpoint_if_grown(self, size: int) -> None:
+        """Checkpoints a log that has become longer than it was, to ``size`` bytes. Called between batches, after the answers."""
+        if size > self._due_bytes:
             self.checkpoint()
 
     def checkpoint_when_idle(self) -> None:
@@ -107,20 +107,20 @@ class WalKeeper:
                 raise
             self.failed += 1
             self._due_bytes = self.size + _DUE_BYTES
-            logger().warning("checkpoint_failed", path=str(self._path), error=str(error))
+            logger.warning("checkpoint_failed", path=str(self._path), error=str(error))
             return
         self._was_blocked = bool(busy)
         if busy:
             self.blocked += 1
             size = self.size
             self._due_bytes = size + _DUE_BYTES
-            logger().info("checkpoint_blocked", path=str(self._path), wal_bytes=size, frames=frames, checkpointed=done)
+            logger.info("checkpoint_blocked", path=str(self._path), wal_bytes=size, frames=frames, checkpointed=done)
             if size > _MOST_BYTES:
-                logger().warning("log_held_back", path=str(self._path), wal_bytes=size)
+                logger.warning("log_held_back", path=str(self._path), wal_bytes=size)
             return
         self.checkpoints += 1
         self._due_bytes = max(self.size, _DUE_BYTES)
-        logger().debug("checkpoint", path=str(self._path), seconds=time.perf_counter() - started)
+        logger.debug("checkpoint", path=str(self._path), seconds=time.perf_counter() - started)
 
 
 def vacuum(connection: sqlite3.Connection, path: Path) -> None:

@@ -97,7 +97,7 @@ class SqliteStore:
                 with anyio.move_on_after(self.options.busy_timeout):
                     await waiter.wait()
                 if not waiter.settled and queue.unpark(ticket):
-                    logger().warning("write_queue_full", path=str(self.path), limit=self.options.max_queue)
+                    logger.warning("write_queue_full", path=str(self.path), limit=self.options.max_queue)
                     ticket.error = queue_full(self.options.max_queue, self.options.busy_timeout)
                     return ticket.result()
             await waiter.wait()

@@ -66,7 +66,7 @@ def _climb(connection: sqlite3.Connection, path: Path, versions: range, steps: M
             " changed"
         )
     started = time.monotonic()
-    logger().info("schema_upgrade_begun", path=str(path), from_version=versions.start, to_version=versions.stop)
+    logger.info("schema_upgrade_begun", path=str(path), from_version=versions.start, to_version=versions.stop)
     copy = _copy(path, versions)
     try:
         for step in filter(None, known):
@@ -84,7 +84,7 @@ def _climb(connection: sqlite3.Connection, path: Path, versions: range, steps: M
         if isinstance(error, sqlite3.Error):
             raise _failed(path, versions, str(error)) from error
         raise
-    logger().info(
+    logger.info(
         "schema_upgraded",
         path=str(path),
         from_version=versions.start,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import sqlite3
 import threading
@@ -83,7 +84,7 @@ class WriterThread(threading.Thread):
         except _Stop as stop:
             failure = stop.failure
         except BaseException as error:  # noqa: BLE001  # the callers must hear of it, whatever it is
-            logger().error("writer_failed", path=str(self._path), error=type(error).__name__)
+            logger.error("writer_failed", path=str(self._path), error=type(error).__name__)
             failure = WriterStoppedError(f"the writer ended after an internal error ({type(error).__name__})")
         finally:
             # Nothing can be queued after this, and whatever was has an answer: no caller waits for a dead thread.
@@ -94,7 +95,7 @@ class WriterThread(threading.Thread):
         try:
             self._connection.close()
         except sqlite3.Error as error:
-            logger().warning("close_failed", path=str(self._path), error=str(error))
+            logger.warning("close_failed", path=str(self._path), error=str(error))
 
     def abandon(self, failure: StorageError, begun: Sequence[WriteTicket] = ()) -> None:
         """Lets nothing more in, and answers all that has not begun, and ``begun``, with an error."""
@@ -127,9 +128,10 @@ class WriterThread(threading.Thread):
 
     def _serve(self, batch: list[WriteTicket]) -> None:
         look = time.monotonic() - self._looked >= _LOOK_SECONDS
+        log_bytes = 0
         if look:
             try:
-                self._look()
+                log_bytes = self._look()
             except FileLostError as error:
                 self._lost(batch, error)
                 return
@@ -147,7 +149,7 @@ class WriterThread(threading.Thread):
         self._serve_transaction(together)
         self.wal.note_write()
         if look:
-            self._checkpoint(self.wal.checkpoint_if_grown)
+            self._checkpoint(functools.partial(self.wal.checkpoint_if_grown, log_bytes))
 
     def _checkpoint(self, checkpoint: Callable[[], None]) -> None:
         try:
@@ -174,7 +176,7 @@ class WriterThread(threading.Thread):
             return
         except BaseException as error:  # noqa: BLE001  # reaches its callers, and the writer lives on
             self._roll_back()
-            logger().error("batch_failed", path=str(self._path), commands=len(batch), error=type(error).__name__)
+            logger.error("batch_failed", path=str(self._path), commands=len(batch), error=type(error).__name__)
             for ticket in tickets:
                 ticket.error = error
         else:
@@ -183,7 +185,7 @@ class WriterThread(threading.Thread):
             telemetry.record_batch(len(batch), seconds)
             if seconds >= _SLOW_SECONDS:
                 # Most often another program held the lock; else the disk is slow.
-                logger().warning("slow_commit", path=str(self._path), seconds=seconds, commands=len(batch))
+                logger.warning("slow_commit", path=str(self._path), seconds=seconds, commands=len(batch))
             for (ticket, command), outcome in zip(batch, outcomes, strict=True):
                 if isinstance(outcome, StorageError):
                     ticket.error = outcome
@@ -192,14 +194,19 @@ class WriterThread(threading.Thread):
                 _advance(command, outcome)
         self._let_go(tickets)
 
-    def _look(self) -> None:
+    def _look(self) -> int:
+        """Returns the length of the log; raises FileLostError."""
         started = time.monotonic()
-        self._identity.check()
-        dear = time.monotonic() - started >= _DEAR_LOOK_SECONDS
-        self._dear_looks = self._dear_looks + 1 if dear else 0
+        log_bytes = self._identity.check()
+        # Now and then one is cheap, whatever runs beside: it takes several to believe that.
+        if time.monotonic() - started >= _DEAR_LOOK_SECONDS:
+            self._dear_looks = min(self._dear_looks + 1, _DEAR_LOOKS)
+        else:
+            self._dear_looks = max(self._dear_looks - 1, 0)
+        return log_bytes
 
     def _lost(self, tickets: list[WriteTicket], error: FileLostError) -> None:
-        logger().error("file_lost", path=str(self._path))
+        logger.error("file_lost", path=str(self._path))
         # The next batch looks before it writes, so that no more is written than was under way.
         self._looked = -math.inf
         self._answer(tickets, error)
@@ -258,7 +265,7 @@ class WriterThread(threading.Thread):
             seconds = time.perf_counter() - started
             self.stats.lock_wait_seconds += seconds
             if seconds >= _LOCK_WAIT_SECONDS:
-                logger().info("lock_wait", path=str(self._path), seconds=seconds)
+                logger.info("lock_wait", path=str(self._path), seconds=seconds)
 
     @contextmanager
     def _patience(self) -> Iterator[None]:
@@ -287,7 +294,7 @@ class WriterThread(threading.Thread):
             try:
                 self._connection.execute("ROLLBACK")
             except sqlite3.Error as error:
-                logger().warning("rollback_failed", path=str(self._path), error=str(error))
+                logger.warning("rollback_failed", path=str(self._path), error=str(error))
 
     def _failure(self, error: sqlite3.Error, commands: int) -> StorageError:
         """Returns the error for the callers, and notes it; a failed sync is the writer's last."""
@@ -298,7 +305,7 @@ class WriterThread(threading.Thread):
             failure = WriterStoppedError(f"the disk could not be synced, so the writer has stopped: {failure}")
             self._stopping = failure
         self.stats.failed_batches += 1
-        logger().warning(
+        logger.warning(
             "batch_refused",
             path=str(self._path),
             commands=commands,
