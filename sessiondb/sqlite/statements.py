@@ -363,7 +363,8 @@ def _insert(
 ) -> None:
     by_rows, width = inserts
     padding, statement = by_rows[rows]
-    connection.execute(statement, parameters + [None] * (padding * width))
+    # Once, but not with execute(): that asks for the last row's id too, and gives up the GIL to do so.
+    connection.executemany(statement, (parameters + [None] * (padding * width),))
 
 
 def _verdicts(connection: sqlite3.Connection) -> list[Outcome]:

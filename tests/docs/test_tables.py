@@ -157,7 +157,7 @@ def test_the_log_events_that_are_listed_are_all_there_are() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             match node:
                 case ast.Call(
-                    func=ast.Attribute(value=ast.Call(func=ast.Name(id="logger")), attr=level),
+                    func=ast.Attribute(value=ast.Name(id="logger"), attr=level),
                     args=[ast.Constant(value=str(event))],
                     keywords=keywords,
                 ):

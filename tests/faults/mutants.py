@@ -45,6 +45,10 @@ class _Breaking(sqlite3.Connection):
             return _Fetched(rows)
         return super().execute(sql, *parameters)
 
+    def executemany(self, sql: str, rows: Iterable[Any]) -> Any:
+        for row in rows:
+            self.execute(sql, row)
+
     def close(self) -> None:
         self.settle()
         super().close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,10 @@ class FailingConnection:
             if self._passes == -1:
                 raise self._error
         return self._connection.execute(statement, *parameters)
+
+    def executemany(self, statement: str, rows: Iterable[Any]) -> None:
+        for row in rows:
+            self.execute(statement, row)
 
     def close(self) -> None:
         if self._statement == "close":
