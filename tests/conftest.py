@@ -46,8 +46,14 @@ _ONCE = (
     "faults/test_soak.py",
     "faults/test_stalls.py",
     "repair",
+    "test_codec.py",
+    "test_options.py",
 )
 """Tests that one Python runs, tox's py311. The others run what threads, processes, exits and ADK have a part in."""
+
+_UNMEASURED = ("adk", "docs", "faults")
+"""Tests whose programs are not measured by coverage: importing ADK takes them twice as long then, and what they run of the
+package is measured in other tests."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -55,6 +61,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if any(item.path.is_relative_to(here / name) for name in _ONCE):
             item.add_marker(pytest.mark.once)
+
+
+@pytest.fixture(autouse=True)
+def measured_here_alone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has programs of some tests run without coverage, which would start itself in each."""
+    if any(request.path.is_relative_to(Path(__file__).parent / name) for name in _UNMEASURED):
+        monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
 
 
 def pytest_configure() -> None:
