@@ -94,7 +94,7 @@ class FileIdentity:
     def __init__(self, path: Path) -> None:
         # As text: the look is a part of every batch.
         self._files = (str(path), f"{path}-wal")
-        self._known = self._look()
+        self._known = list(map(_identity_of, self._look()))
 
     def check(self) -> int:
         """Returns the length of the log, in bytes.
@@ -104,7 +104,7 @@ class FileIdentity:
         """
         found = self._look()
         for file, known, now in zip(self._files, self._known, found, strict=True):
-            if _identity_of(known) != _identity_of(now):
+            if known != _identity_of(now):
                 what = "removed" if now is None else "replaced"
                 raise FileLostError(
                     f"{file!r} was {what} while it was open: what is written would be lost. Put the file back, or"
