@@ -12,9 +12,9 @@ import pytest
 from google.adk.sessions import BaseSessionService
 
 from bench.services import Peer, sessiondb
-from sessiondb.commands import DataCommand
-from sessiondb.records import Outcome
-from sessiondb.sqlite import statements
+from sessiondb.model.commands import DataCommand
+from sessiondb.model.records import Outcome
+from sessiondb.stores.sqlite import writes as statements
 
 _Write = Callable[[sqlite3.Connection, Sequence[DataCommand]], list[Outcome]]
 

@@ -32,7 +32,7 @@ from bench.mutants import MUTANTS
 from bench.services import PEERS, RAW, SESSIONDB, Peer
 from sessiondb import DatabaseSessionService
 from sessiondb.demo.model import OfflineModel
-from sessiondb.sqlite.yardstick import Yardstick
+from sessiondb.stores.sqlite.yardstick import Yardstick
 
 
 class Sample(NamedTuple):

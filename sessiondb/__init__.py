@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sessiondb import errors
-    from sessiondb.listing import SessionList
+    from sessiondb.adk.listing import SessionList
     from sessiondb.service import DatabaseSessionService
-    from sessiondb.sqlite.backup import BackupReport
     from sessiondb.stats import Health, ServiceStats
+    from sessiondb.stores.sqlite.backup import BackupReport
 
 __all__ = ["BackupReport", "DatabaseSessionService", "Health", "ServiceStats", "SessionList", "errors"]
 
 # ADK is slow to import, and parts of this package (the command line's help) do without it.
 _HOMES = {
-    "BackupReport": "sessiondb.sqlite.backup",
+    "BackupReport": "sessiondb.stores.sqlite.backup",
     "DatabaseSessionService": "sessiondb.service",
     "Health": "sessiondb.stats",
     "ServiceStats": "sessiondb.stats",
-    "SessionList": "sessiondb.listing",
+    "SessionList": "sessiondb.adk.listing",
 }
 
 

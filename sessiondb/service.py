@@ -16,10 +16,15 @@ from google.adk.platform import uuid as platform_uuid
 from google.adk.sessions import BaseSessionService, Session
 from google.adk.sessions.base_session_service import GetSessionConfig
 
-from sessiondb import codec, config, telemetry
-from sessiondb.commands import AppendEvent, CreateSession, DeleteSession, Flush, UpdateKeys, Vacuum
-from sessiondb.config import CacheMode, Durability, OnStale, ServiceOptions, StoreOptions
-from sessiondb.delta import EncodedDelta, encode_delta
+from sessiondb import options as config
+from sessiondb import telemetry
+from sessiondb.adk import events as codec
+from sessiondb.adk.limits import check_key, check_text
+from sessiondb.adk.listing import SessionList
+from sessiondb.adk.state import EncodedDelta, encode_delta
+from sessiondb.engine.engine import SqliteStore, open_store
+from sessiondb.engine.handles import handles_of, marker_of_revision
+from sessiondb.engine.reading import LogHasGrownError, SessionReader, list_of
 from sessiondb.errors import (
     AlreadyExistsError,
     ConfigurationError,
@@ -28,16 +33,13 @@ from sessiondb.errors import (
     SessionNotFoundError,
     StaleSessionError,
 )
-from sessiondb.handles import handles_of, marker_of_revision
-from sessiondb.limits import check_key, check_text
-from sessiondb.listing import SessionList
-from sessiondb.log import logger
-from sessiondb.queries import CountEvents, GetUserState, ListSessions, MeasureStore
-from sessiondb.reading import LogHasGrownError, SessionReader, list_of
-from sessiondb.records import Outcome, SessionKey, Status
-from sessiondb.sqlite.backup import BackupReport
-from sessiondb.sqlite.store import SqliteStore, open_store
+from sessiondb.logger import logger
+from sessiondb.model.commands import AppendEvent, CreateSession, DeleteSession, Flush, UpdateKeys, Vacuum
+from sessiondb.model.queries import CountEvents, GetUserState, ListSessions, MeasureStore
+from sessiondb.model.records import Outcome, SessionKey, Status
+from sessiondb.options import CacheMode, Durability, OnStale, ServiceOptions, StoreOptions
 from sessiondb.stats import Health, ServiceStats
+from sessiondb.stores.sqlite.backup import BackupReport
 
 
 class DatabaseSessionService(BaseSessionService):
@@ -214,7 +216,7 @@ class DatabaseSessionService(BaseSessionService):
             user_id: Only this user's (``""`` is a user too); None: all users.
 
         Returns:
-            ADK's response, which is also a sequence of dicts, see :class:`~sessiondb.listing.SessionList`.
+            ADK's response, which is also a sequence of dicts, see :class:`~sessiondb.adk.listing.SessionList`.
         """
         query = ListSessions(
             None if app_name is None else check_text("app_name", app_name),

@@ -34,8 +34,8 @@ from google.adk.events import Event, EventActions
 from google.adk.sessions import BaseSessionService, Session
 from google.genai import types
 
-from sessiondb.config import Durability
-from sessiondb.sqlite.yardstick import Yardstick
+from sessiondb.options import Durability
+from sessiondb.stores.sqlite.yardstick import Yardstick
 
 _APP = "sessiondb-benchmark"
 _TEXT = (

@@ -31,7 +31,7 @@ _ONCE = (
     "test_gates.py",
     "test_testing.py",
     # What they show is done by SQLite and the operating system, or is plain computing.
-    "adk/test_web.py",
+    "servers/test_web.py",
     "cli/test_conventions.py",
     "cli/test_init.py",
     "cli/test_migrate.py",
@@ -45,13 +45,13 @@ _ONCE = (
     "faults/test_processes.py",
     "faults/test_soak.py",
     "faults/test_stalls.py",
-    "repair",
-    "test_codec.py",
+    "sqlite/repair",
+    "adk/test_events.py",
     "test_options.py",
 )
 """Tests that one Python runs, tox's py311. The others run what threads, processes, exits and ADK have a part in."""
 
-_UNMEASURED = ("adk", "docs", "faults")
+_UNMEASURED = ("servers", "docs", "faults")
 """Tests whose programs are not measured by coverage: importing ADK takes them twice as long then, and what they run of the
 package is measured in other tests."""
 

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from sessiondb import DatabaseSessionService, errors
-from sessiondb.config import ServiceOptions, StoreOptions, resolve_path
+from sessiondb.options import ServiceOptions, StoreOptions, resolve_path
 
 pytestmark = pytest.mark.anyio
 

@@ -15,7 +15,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from typing_extensions import override
 
 from sessiondb import DatabaseSessionService
-from sessiondb.sqlite.yardstick import Yardstick
+from sessiondb.stores.sqlite.yardstick import Yardstick
 from sessiondb.testing import AppendFigures, measure_appends, typical_event
 
 

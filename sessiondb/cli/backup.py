@@ -31,7 +31,7 @@ def command(file: Path, target: Path, overwrite: bool, as_json: bool) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
-    from sessiondb.sqlite.backup import back_up
+    from sessiondb.stores.sqlite.backup import back_up
 
     console = Console(stderr=True)
     with ExitStack() as shown:

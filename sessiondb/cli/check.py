@@ -12,7 +12,7 @@ from .database import file_argument
 from .output import json_option, print_json, safe_line
 
 if TYPE_CHECKING:
-    from sessiondb.sqlite.inspection import CheckReport, Finding
+    from sessiondb.stores.sqlite.repair.check import CheckReport, Finding
 
 _EPILOG = """\b
 Examples:
@@ -41,8 +41,8 @@ def command(context: click.Context, file: Path, limit: int, as_json: bool) -> No
     Nothing is changed, and services may use FILE meanwhile. Without FILE: $SESSIONDB_PATH, else .adk/adk.sqlite3, as
     the service itself.
     """
-    from sessiondb import codec
-    from sessiondb.sqlite import inspection
+    from sessiondb.adk import events as codec
+    from sessiondb.stores.sqlite.repair import check as inspection
 
     report = inspection.check(file, codec.decode_event, most=limit)
     if as_json:

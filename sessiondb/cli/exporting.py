@@ -50,8 +50,8 @@ def command(
     or without --json. Without FILE: $SESSIONDB_PATH, else .adk/adk.sqlite3, as the service itself.
     """
     del as_json
-    from sessiondb.sqlite.browsing import Browser, Selection
-    from sessiondb.transfer import export_lines
+    from sessiondb.stores.sqlite.browsing import Browser, Selection
+    from sessiondb.transfer.jsonl import export_lines
 
     selection = Selection(app_name, user_id)
     with Browser(file) as browser, _opened(output) as out, progress("exported lines") as advance:

@@ -12,7 +12,7 @@ from .database import file_argument, selection_options, session_option
 from .output import compact_json, json_lines_option, note, print_json_line, print_rows
 
 if TYPE_CHECKING:
-    from sessiondb.sqlite.browsing import LoggedEvent
+    from sessiondb.stores.sqlite.browsing import LoggedEvent
 
 _EPILOG = """\b
 Examples:
@@ -36,7 +36,7 @@ def command(
     KEY has its prefix: app:name, user:name, or none for a session's own. What a session was created with
     is not in the log. The file is only read. Without FILE: $SESSIONDB_PATH, else .adk/adk.sqlite3.
     """
-    from sessiondb.sqlite.browsing import Browser, Selection
+    from sessiondb.stores.sqlite.browsing import Browser, Selection
 
     with Browser(file) as browser, browser.snapshot():
         changes = _changes(browser.changes(state_key, Selection(app_name, user_id, session_id)), state_key)

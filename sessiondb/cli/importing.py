@@ -35,8 +35,8 @@ def command(*, source: str, target: Path, skip_existing: bool, as_json: bool) ->
     """
     from dataclasses import asdict
 
-    from sessiondb.sqlite.loading import Loader
-    from sessiondb.transfer import import_lines
+    from sessiondb.stores.sqlite.bulk_import import Loader
+    from sessiondb.transfer.jsonl import import_lines
 
     with _lines(source) as lines, Loader(target) as loader, progress("imported lines") as advance:
         try:

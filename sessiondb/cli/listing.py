@@ -12,7 +12,7 @@ from .database import file_argument, selection_options
 from .output import json_lines_option, print_json_line, print_rows
 
 if TYPE_CHECKING:
-    from sessiondb.sqlite.browsing import SessionRow
+    from sessiondb.stores.sqlite.browsing import SessionRow
 
 _EPILOG = """\b
 Examples:
@@ -32,7 +32,7 @@ def command(*, file: Path, app_name: str | None, user_id: str | None, limit: int
 
     The file is only read. Without FILE: $SESSIONDB_PATH, else .adk/adk.sqlite3, as the service itself.
     """
-    from sessiondb.sqlite.browsing import Browser, Selection
+    from sessiondb.stores.sqlite.browsing import Browser, Selection
 
     with Browser(file) as browser, browser.snapshot():
         print_sessions(browser.sessions(Selection(app_name, user_id), limit=limit), as_json=as_json)

@@ -45,7 +45,7 @@ def command(*, source: Path, target: Path, kind: str, as_json: bool) -> None:
     """
     import logging
 
-    from sessiondb.migration import migrate_adk_file, migrate_to_adk_sqlite
+    from sessiondb.transfer.adk_import import migrate_adk_file, migrate_to_adk_sqlite
 
     # What ADK has to say about old schemas is in the report.
     logging.getLogger("google_adk").addHandler(logging.NullHandler())

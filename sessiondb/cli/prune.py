@@ -15,7 +15,7 @@ from .listing import print_sessions
 from .output import json_lines_option, note
 
 if TYPE_CHECKING:
-    from sessiondb.sqlite.browsing import Selection, SessionRow
+    from sessiondb.stores.sqlite.browsing import Selection, SessionRow
 
 _EPILOG = """\b
 Examples:
@@ -56,7 +56,7 @@ def command(*, file: Path, age: int, app_name: str | None, user_id: str | None, 
     Their events and own state go with them; the state of users and apps stays. A running server goes on
     meanwhile. Without FILE: $SESSIONDB_PATH, else .adk/adk.sqlite3, as the service itself.
     """
-    from sessiondb.sqlite.browsing import Browser, Selection
+    from sessiondb.stores.sqlite.browsing import Browser, Selection
 
     selection = Selection(app_name, user_id)
     before = time.time() - age
@@ -72,11 +72,11 @@ def _deleted(file: Path, selection: Selection, before: float) -> Iterator[Sessio
     """Deletes sessions, batch by batch; yields those that are gone."""
     import asyncio
 
-    from sessiondb.commands import DeleteSession
-    from sessiondb.config import StoreOptions
-    from sessiondb.records import Outcome, Status
-    from sessiondb.sqlite.browsing import Browser
-    from sessiondb.sqlite.store import SqliteStore, open_store
+    from sessiondb.engine.engine import SqliteStore, open_store
+    from sessiondb.model.commands import DeleteSession
+    from sessiondb.model.records import Outcome, Status
+    from sessiondb.options import StoreOptions
+    from sessiondb.stores.sqlite.browsing import Browser
 
     async def delete(store: SqliteStore, batch: list[SessionRow]) -> list[Outcome]:
         # A session that was taken up since it was looked up is not deleted.

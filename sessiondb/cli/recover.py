@@ -13,7 +13,7 @@ from .database import to_existing_path, to_path
 from .output import json_option, print_json, safe_line
 
 if TYPE_CHECKING:
-    from sessiondb.sqlite.recovery import RecoveryReport
+    from sessiondb.stores.sqlite.repair.recover import RecoveryReport
 
 _EPILOG = """\b
 Examples:
@@ -32,8 +32,10 @@ def command(damaged: Path, new: Path, as_json: bool) -> None:
     Stop every program that uses DAMAGED first. It is not changed; if there are a -wal file or a -shm file beside it,
     leave them there.
     """
-    from sessiondb import codec, scopes
-    from sessiondb.sqlite import recovery, salvaged
+    from sessiondb.adk import events as codec
+    from sessiondb.adk import scopes
+    from sessiondb.stores.sqlite.repair import recover as recovery
+    from sessiondb.stores.sqlite.repair import salvage as salvaged
 
     report = recovery.recover(damaged, new, salvaged.Format(codec.decode_event, scopes.parse))
     if as_json:

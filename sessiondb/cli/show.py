@@ -36,7 +36,7 @@ def command(
     Users and apps may have sessions of the same id; --app and --user tell them apart. The file is only
     read. Without FILE: $SESSIONDB_PATH, else .adk/adk.sqlite3, as the service itself.
     """
-    from sessiondb.sqlite.browsing import Browser, Selection
+    from sessiondb.stores.sqlite.browsing import Browser, Selection
 
     with Browser(file) as browser, browser.snapshot():
         found = list(islice(browser.session_keys(Selection(app_name, user_id, session_id)), _NAMED + 1))

@@ -13,7 +13,7 @@ from .output import json_option, print_json, print_json_line, print_pairs
 from .watching import interval_option, until_interrupted, wait
 
 if TYPE_CHECKING:
-    from sessiondb.sqlite.browsing import Browser
+    from sessiondb.stores.sqlite.browsing import Browser
 
 _EPILOG = """\b
 Examples:
@@ -34,7 +34,7 @@ def command(*, file: Path, watch: bool, interval: float, limit: int | None, as_j
 
     The file is only read. Without FILE: $SESSIONDB_PATH, else .adk/adk.sqlite3, as the service itself.
     """
-    from sessiondb.sqlite.browsing import Browser
+    from sessiondb.stores.sqlite.browsing import Browser
 
     with until_interrupted(), Browser(file) as browser:
         for turn in islice(count(), limit if watch else 1):

@@ -15,7 +15,7 @@ from .timeline import full_option, print_event
 from .watching import interval_option, until_interrupted, wait
 
 if TYPE_CHECKING:
-    from sessiondb.sqlite.browsing import Browser, LoggedEvent, Selection
+    from sessiondb.stores.sqlite.browsing import Browser, LoggedEvent, Selection
 
 _EPILOG = """\b
 Examples:
@@ -64,7 +64,7 @@ def command(
 
     The file is only read. Without FILE: $SESSIONDB_PATH, else .adk/adk.sqlite3, as the service itself.
     """
-    from sessiondb.sqlite.browsing import Browser, Selection
+    from sessiondb.stores.sqlite.browsing import Browser, Selection
 
     selection = Selection(app_name, user_id, session_id)
     with until_interrupted(), Browser(file) as browser:

@@ -10,7 +10,7 @@ import click
 from .output import compact_json, print_json_line, safe_line, safe_text
 
 if TYPE_CHECKING:
-    from sessiondb.sqlite.browsing import LoggedEvent
+    from sessiondb.stores.sqlite.browsing import LoggedEvent
 
 _MOST_CHARACTERS = 300
 """Of one value, unless all is asked for."""

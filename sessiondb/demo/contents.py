@@ -11,7 +11,7 @@ from google.adk.events import Event
 from google.adk.sessions import Session
 
 from sessiondb import DatabaseSessionService
-from sessiondb.scopes import Scope, parse
+from sessiondb.adk.scopes import Scope, parse
 
 from .agent import APP_NAME, AUDITED_KEY, USER_ID
 from .conversation import PID_KEY

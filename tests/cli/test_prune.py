@@ -17,7 +17,7 @@ from google.adk.events import Event, EventActions
 
 from sessiondb import DatabaseSessionService
 from sessiondb.cli import prune
-from sessiondb.sqlite.browsing import Browser, SessionRow
+from sessiondb.stores.sqlite.browsing import Browser, SessionRow
 from tests.cli.conftest import APP, SESSION, USER, Look
 from tests.command import run_sessiondb
 

@@ -21,7 +21,7 @@ from google.genai import types
 
 from sessiondb import DatabaseSessionService
 from sessiondb.errors import CorruptRowError, DatabaseBusyError, FileLostError
-from sessiondb.sqlite.browsing import Browser, Selection
+from sessiondb.stores.sqlite.browsing import Browser, Selection
 from tests.cli.conftest import APP, SESSION, USER, Look
 from tests.command import PACKAGE_PARENT, run_sessiondb
 

@@ -19,9 +19,9 @@ from google.genai import types
 
 from sessiondb import DatabaseSessionService
 from sessiondb.errors import SessionDBError
-from sessiondb.sqlite.browsing import Browser
-from sessiondb.sqlite.loading import Loader
-from sessiondb.transfer import export_lines, import_lines
+from sessiondb.stores.sqlite.browsing import Browser
+from sessiondb.stores.sqlite.bulk_import import Loader
+from sessiondb.transfer.jsonl import export_lines, import_lines
 from tests.cli.conftest import APP, HOSTILE, SESSION, USER, Look
 from tests.command import PACKAGE_PARENT, run_sessiondb
 from tests.filling import full_event

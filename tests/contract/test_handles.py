@@ -10,7 +10,7 @@ from google.adk import errors as adk_errors
 from google.adk.sessions import Session
 
 from sessiondb import DatabaseSessionService, errors
-from sessiondb.config import CacheMode
+from sessiondb.options import CacheMode
 from tests.contract.places import APP, SESSION, USER, event
 
 pytestmark = pytest.mark.anyio

@@ -14,9 +14,12 @@ from pathlib import Path
 import pytest
 
 import sessiondb
-from sessiondb import DatabaseSessionService, ServiceStats, errors, limits, migration, testing, transfer
+from sessiondb import DatabaseSessionService, ServiceStats, errors, testing
+from sessiondb.adk import limits
 from sessiondb.cli import main
-from sessiondb.sqlite import schema
+from sessiondb.stores.sqlite import schema
+from sessiondb.transfer import adk_import as migration
+from sessiondb.transfer import jsonl as transfer
 from tests.docs.markdown import README, ROOT, headings_of, tables_of
 
 _DOCS = ROOT / "docs"

@@ -7,10 +7,12 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from sessiondb import waiting
+from sessiondb.engine import queue as write_queue
+from sessiondb.engine import waiting, writer
 from sessiondb.errors import WriteFailedError
-from sessiondb.records import Outcome, Status
-from sessiondb.sqlite import connection, maintenance, write_queue, writer
+from sessiondb.model.records import Outcome, Status
+from sessiondb.stores.sqlite import connection
+from sessiondb.stores.sqlite import wal as maintenance
 
 
 class _Fetched:

@@ -17,8 +17,9 @@ from typing import Any
 from google.adk.sessions import Session
 
 from sessiondb import DatabaseSessionService
+from sessiondb.engine import writer
 from sessiondb.errors import SessionDBError, StorageError, WriterStoppedError
-from sessiondb.sqlite import maintenance, writer
+from sessiondb.stores.sqlite import wal as maintenance
 from tests.faults.oracle import find_problems
 from tests.faults.shim import KILL_AFTER, KILL_BEFORE, KILL_TORN, SYNC, TRUNCATE, WRITE, Shim
 from tests.faults.workload import APP, make_event

@@ -13,13 +13,13 @@ import pytest
 from google.adk.sessions import Session
 
 from sessiondb import DatabaseSessionService
+from tests.engine.processes import died_in_a_foreign_thread
 from tests.faults.ending_programs import WAYS, WITH_A_THREAD_OF_ITS_OWN
 from tests.faults.figures import Figures
 from tests.faults.oracle import assert_sound, stored_ids
 from tests.faults.sizes import sized
 from tests.faults.workload import APP, make_event
 from tests.faults.zygote import Zygote
-from tests.machine.processes import died_in_a_foreign_thread
 
 PROGRAM = "tests.faults.ending_programs:"
 

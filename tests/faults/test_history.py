@@ -16,8 +16,8 @@ from google.adk.events import Event, EventActions
 from google.adk.sessions import Session
 
 from sessiondb import DatabaseSessionService
-from sessiondb.config import OnStale
 from sessiondb.errors import AlreadyExistsError, SessionNotFoundError, StaleSessionError
+from sessiondb.options import OnStale
 from tests.faults.figures import Figures
 from tests.faults.history import (
     Answer,

@@ -360,7 +360,8 @@ def secret_event(event_id: str, value: Any = SECRET) -> Event:
 
 def test_logs_and_errors_carry_no_content(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The secret is in contents, state values and the password of a URL; every way to an error is taken."""
-    from sessiondb.sqlite import maintenance, writer
+    from sessiondb.engine import writer
+    from sessiondb.stores.sqlite import wal as maintenance
 
     monkeypatch.setattr(maintenance, "_DUE_BYTES", 1)
     monkeypatch.setattr(writer, "_LOOK_SECONDS", 0)

@@ -17,8 +17,9 @@ import pytest
 from google.adk.sessions import Session
 
 from sessiondb import DatabaseSessionService
+from sessiondb.engine import writer
 from sessiondb.errors import DatabaseBusyError, SessionDBError
-from sessiondb.sqlite import maintenance, writer
+from sessiondb.stores.sqlite import wal as maintenance
 from tests.faults.figures import Figures
 from tests.faults.oracle import assert_sound, find_problems, stored_ids
 from tests.faults.process_programs import CHECKPOINT_LOCK, SHARED

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from sessiondb import DatabaseSessionService
+from sessiondb.adk.limits import MAX_EVENT_BYTES
+from sessiondb.engine import writer
+from sessiondb.engine.waiting import ThreadWaiter, Ticket
 from sessiondb.errors import ReaderTimeoutError
-from sessiondb.limits import MAX_EVENT_BYTES
-from sessiondb.sqlite import maintenance, writer
-from sessiondb.waiting import ThreadWaiter, Ticket
+from sessiondb.stores.sqlite import wal as maintenance
 from tests.faults.figures import Figures
 from tests.faults.oracle import assert_sound
 from tests.faults.sizes import FULL, sized

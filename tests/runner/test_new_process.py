@@ -12,7 +12,7 @@ from pathlib import Path
 from google.adk.sessions import BaseSessionService, InMemorySessionService
 
 from sessiondb import DatabaseSessionService
-from tests.machine import processes
+from tests.engine import processes
 from tests.runner.scripts import SESSION, Trace, look_back, play, remember
 from tests.runner.traces import traces
 from tests.scripted import APP, USER, ScriptedModel, call, reply_text, scripted_agent

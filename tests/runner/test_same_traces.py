@@ -14,7 +14,7 @@ import pytest
 from google.adk.sessions import InMemorySessionService
 
 from sessiondb import DatabaseSessionService
-from sessiondb.config import CacheMode
+from sessiondb.options import CacheMode
 from tests.runner.scripts import SCRIPTS, Trace
 from tests.runner.traces import traces
 

@@ -14,7 +14,7 @@ import pytest
 
 from sessiondb import DatabaseSessionService
 from sessiondb.errors import DatabaseBusyError, WriterStoppedError
-from tests.machine.tools import a_while, other_program, pending, until, writer_at_rest
+from tests.engine.tools import a_while, other_program, pending, until, writer_at_rest
 from tests.telemetry.exporting import Exported, providers
 from tests.telemetry.works import APP, OPERATIONS, SECRET, USER, WRITES, event, every_call
 

@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 
 from sessiondb import DatabaseSessionService
-from tests.machine.tools import a_while, writer_at_rest
+from tests.engine.tools import a_while, writer_at_rest
 from tests.scripted import APP as SCRIPTED_APP
 from tests.scripted import USER as SCRIPTED_USER
 from tests.scripted import call, say, scripted_runner

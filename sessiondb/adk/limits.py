@@ -1,0 +1,60 @@
+"""What can be an id or a key, and how large things may be."""
+
+from __future__ import annotations
+
+import functools
+
+from sessiondb.errors import InvalidInputError
+from sessiondb.model.records import SessionKey
+
+MAX_ID_BYTES = 4096
+"""Longest id or state key, in bytes of UTF-8."""
+
+MAX_EVENT_BYTES = 64 * 1024 * 1024
+"""Largest event or state, in bytes of JSON."""
+
+
+def check_text(what: str, value: object) -> str:
+    """Returns ``value`` if it can serve as an id or key.
+
+    Raises:
+        InvalidInputError: If it is no string, holds a NUL or a lone surrogate, or is longer than MAX_ID_BYTES.
+    """
+    if not isinstance(value, str):
+        raise InvalidInputError(f"{what} must be a string, not {type(value).__name__}")
+    if len(value) * 4 > MAX_ID_BYTES or not value.isascii():
+        try:
+            length = len(value.encode())
+        except UnicodeEncodeError:
+            raise InvalidInputError(f"{what} holds a lone surrogate, which has no UTF-8 form") from None
+        if length > MAX_ID_BYTES:
+            raise InvalidInputError(f"{what} is {length} bytes long; at most {MAX_ID_BYTES} can be stored")
+    if "\0" in value:
+        raise InvalidInputError(f"{what} holds a NUL character, which SQLite's text functions cut off at")
+    return value
+
+
+def check_key(app_name: object, user_id: object, session_id: object) -> SessionKey:
+    """Returns the key of a session, its parts checked with :func:`check_text`."""
+    # A conversation comes back with the same three texts. Only strings can be looked up: 1 and True are one key to a
+    # cache.
+    if type(app_name) is type(user_id) is type(session_id) is str:
+        return _checked_key(app_name, user_id, session_id)
+    return _check_key(app_name, user_id, session_id)
+
+
+def _check_key(app_name: object, user_id: object, session_id: object) -> SessionKey:
+    return SessionKey(
+        check_text("app_name", app_name), check_text("user_id", user_id), check_text("session_id", session_id)
+    )
+
+
+_checked_key = functools.lru_cache(maxsize=4096)(_check_key)
+
+
+def json_size(*texts: str | None) -> int:
+    """Returns the bytes of some texts; characters, where even four bytes for each would be within the limit."""
+    characters = sum(len(text) for text in texts if text is not None)
+    if characters * 4 <= MAX_EVENT_BYTES:
+        return characters
+    return sum(len(text.encode()) for text in texts if text is not None)

@@ -1,0 +1,85 @@
+"""What a store can be asked to write. Each command says what, a store says how."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
+
+from sessiondb.model.records import EventRecord, SessionKey, StateDelta
+
+
+class Handle:
+    """The revision that one live Session object has seen, while appends through it are in flight.
+
+    Concurrent appends through one Session share its handle, so that each expects what the one before it left behind.
+    Only the writer changes a handle, after the commit and before it answers.
+
+    Attributes:
+        incarnation: The incarnation of the session the handle was read from; None when the Session came without a
+            revision (built by hand, or restored from JSON).
+        revision: The revision seen, if ``incarnation`` is set.
+        last_event_id: For a Session without a revision, the id of its last event, "" if it holds none: it is
+            accepted if no handle has appended after that event.
+    """
+
+    __slots__ = ("incarnation", "last_event_id", "revision")
+
+    def __init__(self, incarnation: int | None, revision: int, last_event_id: str) -> None:
+        self.incarnation = incarnation
+        self.revision = revision
+        self.last_event_id = last_event_id
+
+
+class AppendEvent(NamedTuple):
+    """Append to a conversation. ``handle`` None appends whatever other handles have done."""
+
+    key: SessionKey
+    event: EventRecord
+    delta: StateDelta
+    handle: Handle | None
+
+
+class UpdateKeys(NamedTuple):
+    """Change state from outside any conversation: recorded in the log, the revision stays."""
+
+    key: SessionKey
+    event: EventRecord
+    delta: StateDelta
+
+
+class CreateSession(NamedTuple):
+    """Create a session, with the state it starts with."""
+
+    key: SessionKey
+    time: float
+    timestamp: str
+    delta: StateDelta
+
+
+class DeleteSession(NamedTuple):
+    """Delete a session with its log and its session-scoped state; user and app state stay.
+
+    Attributes:
+        key: Which one.
+        updated_before: Only if its last update is before this moment, in seconds since the epoch; None: whatever it is.
+    """
+
+    key: SessionKey
+    updated_before: float | None = None
+
+
+class Flush:
+    """Nothing to write: answered once all that was queued before is on disk."""
+
+    __slots__ = ()
+
+
+class Vacuum:
+    """Checkpoint, check integrity, give space back to the file system, refresh the planner's statistics."""
+
+    __slots__ = ()
+
+
+DataCommand: TypeAlias = AppendEvent | UpdateKeys | CreateSession | DeleteSession | Flush
+"""A command that shares a transaction with others."""
+
+WriteCommand: TypeAlias = DataCommand | Vacuum

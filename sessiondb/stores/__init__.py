@@ -1,0 +1,1 @@
+"""The stores: one package each, reached through the protocols of :mod:`sessiondb.engine.store`."""

@@ -1,0 +1,222 @@
+"""Rows of a damaged file that are what rows of the three tables can be, collected in a database aside."""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+from sessiondb.errors import CorruptRowError
+from sessiondb.model.records import EventRow, SessionKey
+from sessiondb.stores.sqlite.new_file import create_private
+from sessiondb.stores.sqlite.repair.check import DecodeEvent
+from sessiondb.stores.sqlite.repair.pages import Row, Value
+from sessiondb.stores.sqlite.writes import event_hash
+
+ParseKey: TypeAlias = Callable[[str], tuple[str, str]]
+"""Splits a key of a state delta into its scope and its name there."""
+
+SESSIONS, EVENTS, STATE = "adk_sessions", "adk_events", "adk_state"
+
+_OTHER_TABLES = (5, 2, 3)
+"""Columns of the tables that SQLite keeps beside ours: sqlite_schema, sqlite_sequence, sqlite_stat1."""
+
+_COUNT_LIMIT = 2**48
+"""No file holds as many rows; a number above it is damaged."""
+
+Range: TypeAlias = tuple[int, int]
+
+
+class Format(NamedTuple):
+    """What is to be known about events, which a store does not know."""
+
+    decode: DecodeEvent
+    parse_key: ParseKey
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How it went with the rows of a table.
+
+    Attributes:
+        saved: Rows in the new file.
+        rejected: Rows that were found, but damaged, or that contradict others.
+        rejected_ids: Their row ids, as ranges; as far as they are known.
+    """
+
+    saved: int
+    rejected: int
+    rejected_ids: tuple[Range, ...]
+
+
+_STAGING = """
+CREATE TABLE sessions (
+    app_name, user_id, session_id, created_at, updated_at, update_time, incarnation, revision, last_seq,
+    PRIMARY KEY (app_name, user_id, session_id)
+);
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY, app_name, user_id, session_id, invocation_id, author, timestamp, content, actions, extra,
+    seq, revision, event_id, event_time, incarnation, event_hash
+);
+CREATE INDEX events_log ON events (app_name, user_id, session_id, incarnation);
+CREATE TABLE state (
+    app_name, user_id, session_id, scope, state_key, state_value, updated_at,
+    PRIMARY KEY (scope, app_name, user_id, session_id, state_key)
+);
+CREATE TABLE replayed (
+    app_name, user_id, session_id, scope, state_key, state_value, updated_at,
+    PRIMARY KEY (scope, app_name, user_id, session_id, state_key)
+);
+CREATE TABLE incarnations (app_name, user_id, session_id, incarnation, PRIMARY KEY (app_name, user_id, session_id));
+CREATE TABLE results (
+    app_name, user_id, session_id, created_at, updated_at, update_time, old_incarnation, incarnation, events, last_seq,
+    recreated, PRIMARY KEY (app_name, user_id, session_id)
+);
+"""
+# A page of the log that is damaged makes an older version of that page be read: of two versions of one row, the newer
+# one is kept. Ids that are NULL are kept as '' here, where the scope tells the cases apart.
+_FOUND_SESSION = """
+INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT DO UPDATE SET
+        created_at = excluded.created_at, updated_at = excluded.updated_at, update_time = excluded.update_time,
+        incarnation = excluded.incarnation, revision = excluded.revision, last_seq = excluded.last_seq
+    WHERE (excluded.incarnation, excluded.last_seq) > (incarnation, last_seq)
+"""
+_FOUND_EVENT = "INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_FOUND_STATE = """
+INSERT INTO state VALUES (?, coalesce(?, ''), coalesce(?, ''), ?, ?, ?, ?)
+    ON CONFLICT DO UPDATE SET state_value = excluded.state_value, updated_at = excluded.updated_at
+    WHERE excluded.updated_at > updated_at
+"""
+
+
+def open_staging(path: Path) -> sqlite3.Connection:
+    """Creates the database aside."""
+    create_private(path)
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA journal_mode=OFF")
+    connection.execute("PRAGMA synchronous=OFF")
+    connection.executescript(_STAGING)
+    return connection
+
+
+@dataclass
+class Found:
+    """Rows that were found in the damaged file, on their way into the database aside."""
+
+    staging: sqlite3.Connection
+    log_format: Format
+    any: bool = False
+    passed_over: int = 0
+    rejected_ids: dict[str, set[int]] = field(default_factory=dict)
+
+    def collect(self, rows: Iterable[Row]) -> None:
+        """Keeps those that are whole and of one of the tables."""
+        takers = {10: self._take_session, 16: self._take_event, 7: self._take_state}
+        names = {10: SESSIONS, 16: EVENTS, 7: STATE}
+        self.staging.execute("BEGIN")
+        for row in rows:
+            # Tables are told apart by how many columns they have: the page that knows their names may be lost.
+            taker = takers.get(row.columns)
+            if taker is None:
+                self.passed_over += row.columns not in _OTHER_TABLES
+                continue
+            if len(row.values) == row.columns and taker(row):
+                self.any = True
+            else:
+                self.reject(names[row.columns], row.row_id)
+        self.staging.execute("COMMIT")
+
+    def reject(self, table: str, row_id: int) -> None:
+        """Notes a row that cannot be kept."""
+        self.rejected_ids.setdefault(table, set()).add(row_id)
+
+    def tally(self, table: str, saved: int) -> Tally:
+        """Returns what became of the rows of a table."""
+        rejected = sorted(self.rejected_ids.get(table, ()))
+        return Tally(saved, len(rejected), ranges_of(rejected))
+
+    def _take_session(self, row: Row) -> bool:
+        *texts, update_time, incarnation, revision, last_seq, log_epoch = row.values
+        numbers = (incarnation, revision, last_seq, log_epoch)
+        if not (_are_texts(texts) and _is_time(update_time) and _are_counts(numbers)):
+            return False
+        self.staging.execute(_FOUND_SESSION, (*texts, _float(update_time), incarnation, revision, last_seq))
+        return True
+
+    def _take_event(self, row: Row) -> bool:
+        # The id is the row id, and is kept as such only.
+        _, app_name, user_id, session_id, invocation_id, author, timestamp, content, actions, extra, *rest = row.values
+        seq, revision, event_id, event_time, incarnation, hashed = rest
+        texts = (app_name, user_id, session_id, invocation_id, author, timestamp, actions, event_id)
+        if not (
+            _are_texts([*texts, *(text for text in (content, extra) if text is not None)])
+            and _are_counts((seq, revision, incarnation))
+            and _is_time(event_time)
+            and hashed == event_hash(str(event_id))
+        ):
+            return False
+        stored: Any = (row.row_id, seq, event_id, invocation_id, author, _float(event_time), content, actions, extra)
+        try:
+            self.log_format.decode(EventRow._make(stored), SessionKey(str(app_name), str(user_id), str(session_id)))
+        except CorruptRowError:
+            return False
+        values = list(row.values)
+        values[0] = row.row_id
+        values[13] = _float(event_time)
+        self.staging.execute(_FOUND_EVENT, values)
+        return True
+
+    def _take_state(self, row: Row) -> bool:
+        app_name, user_id, session_id, scope, key, value, updated_at = row.values
+        owner = {"SESSION": (user_id, session_id), "USER": (user_id,), "APP": ()}.get(str(scope))
+        if owner is None or (user_id is not None) + (session_id is not None) != len(owner):
+            return False
+        if not _are_texts([app_name, *owner, key, value, updated_at]) or not _is_json(str(value)):
+            return False
+        self.staging.execute(_FOUND_STATE, row.values)
+        return True
+
+
+def _are_texts(values: Iterable[Value]) -> bool:
+    return all(type(value) is str for value in values)
+
+
+def _are_counts(values: Iterable[Value]) -> bool:
+    return all(type(value) is int and 0 <= value < _COUNT_LIMIT for value in values)
+
+
+def _is_time(value: Value) -> bool:
+    # A float without a fraction is stored as a whole number.
+    return type(value) in (int, float) and math.isfinite(_float(value))
+
+
+def _float(value: Value) -> float:
+    return float(value or 0)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def ranges_of(numbers: Sequence[int]) -> tuple[Range, ...]:
+    """Returns ascending numbers as ranges."""
+    ranges: list[Range] = []
+    for number in numbers:
+        if ranges and ranges[-1][1] == number - 1:
+            ranges[-1] = (ranges[-1][0], number)
+        else:
+            ranges.append((number, number))
+    return tuple(ranges)

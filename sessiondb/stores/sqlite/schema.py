@@ -1,0 +1,190 @@
+"""The one place that creates and checks the tables; :mod:`sessiondb.stores.sqlite.upgrade` brings older ones up to date.
+
+``adk_sessions``, ``adk_events`` and ``adk_state`` are public: people query them with SQL. ``sessiondb_meta`` is not.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from sessiondb.errors import UnsupportedDatabaseError
+from sessiondb.stores.sqlite.connection import enter_wal_mode
+from sessiondb.stores.sqlite.opening import transaction
+from sessiondb.stores.sqlite.upgrade import Step, upgrade
+
+APPLICATION_ID = 0x53455344
+"""``SESD`` in ASCII, in the header of every file of ours."""
+
+SCHEMA_VERSION = 1
+
+_TABLES = """
+CREATE TABLE adk_sessions (
+    app_name     TEXT NOT NULL,
+    user_id      TEXT NOT NULL,
+    session_id   TEXT NOT NULL,
+    created_at   TEXT NOT NULL,
+    updated_at   TEXT NOT NULL,
+    update_time  REAL NOT NULL,
+    incarnation  INTEGER NOT NULL,
+    revision     INTEGER NOT NULL DEFAULT 0,
+    last_seq     INTEGER NOT NULL DEFAULT 0,
+    log_epoch    INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (app_name, user_id, session_id)
+);
+
+CREATE TABLE adk_events (
+    id             INTEGER PRIMARY KEY AUTOINCREMENT,
+    app_name       TEXT NOT NULL,
+    user_id        TEXT NOT NULL,
+    session_id     TEXT NOT NULL,
+    invocation_id  TEXT NOT NULL,
+    author         TEXT NOT NULL,
+    timestamp      TEXT NOT NULL,
+    content        TEXT,
+    actions        TEXT NOT NULL,
+    extra          TEXT,
+    seq            INTEGER NOT NULL,
+    revision       INTEGER NOT NULL,
+    event_id       TEXT NOT NULL,
+    event_time     REAL NOT NULL,
+    incarnation    INTEGER NOT NULL,
+    event_hash     INTEGER NOT NULL,
+    FOREIGN KEY (app_name, user_id, session_id)
+        REFERENCES adk_sessions (app_name, user_id, session_id) ON DELETE CASCADE
+);
+
+-- The row id, which every index entry ends with, is the order of the log.
+CREATE INDEX adk_events_log ON adk_events (app_name, user_id, session_id);
+
+-- Finds an event that is delivered again. A hash of the id keeps an entry at half the size of the id itself, and the
+-- incarnation in front keeps the entries of one session together.
+CREATE INDEX adk_events_identity ON adk_events (incarnation, event_hash);
+
+CREATE TABLE adk_state (
+    app_name     TEXT NOT NULL,
+    user_id      TEXT,
+    session_id   TEXT,
+    scope        TEXT NOT NULL CHECK (scope IN ('SESSION', 'USER', 'APP')),
+    state_key    TEXT NOT NULL,
+    state_value  TEXT NOT NULL,
+    updated_at   TEXT NOT NULL,
+    PRIMARY KEY (app_name, user_id, session_id, scope, state_key)
+);
+
+-- NULLs are never equal, so the primary key is unique for SESSION rows only.
+CREATE UNIQUE INDEX adk_state_user ON adk_state (app_name, user_id, state_key) WHERE scope = 'USER';
+CREATE UNIQUE INDEX adk_state_app ON adk_state (app_name, state_key) WHERE scope = 'APP';
+
+CREATE TABLE sessiondb_meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO sessiondb_meta VALUES ('incarnations', 0);
+
+-- Readers keep decoded logs. Rows are only ever added, so whoever changes or removes one by hand must be noticed.
+CREATE TRIGGER adk_events_changed AFTER UPDATE ON adk_events BEGIN
+    UPDATE adk_sessions SET log_epoch = log_epoch + 1
+     WHERE (app_name, user_id, session_id) IN
+           (VALUES (OLD.app_name, OLD.user_id, OLD.session_id), (NEW.app_name, NEW.user_id, NEW.session_id));
+END;
+CREATE TRIGGER adk_events_removed AFTER DELETE ON adk_events BEGIN
+    UPDATE adk_sessions SET log_epoch = log_epoch + 1
+     WHERE app_name = OLD.app_name AND user_id = OLD.user_id AND session_id = OLD.session_id;
+END;
+
+-- Also for programs that delete without PRAGMA foreign_keys: nothing of a session may outlive it.
+CREATE TRIGGER adk_sessions_deleted AFTER DELETE ON adk_sessions BEGIN
+    DELETE FROM adk_events
+     WHERE app_name = OLD.app_name AND user_id = OLD.user_id AND session_id = OLD.session_id;
+    DELETE FROM adk_state
+     WHERE app_name = OLD.app_name AND user_id = OLD.user_id AND session_id = OLD.session_id AND scope = 'SESSION';
+END;
+"""
+
+
+class Schema(NamedTuple):
+    """The tables as one version has them."""
+
+    version: int
+    tables: str
+    """A script that creates them."""
+    steps: Mapping[int, Step]
+    """For each earlier version, what takes a file of it to the next one."""
+
+
+PRESENT = Schema(SCHEMA_VERSION, _TABLES, {})
+
+
+def prepare(connection: sqlite3.Connection, path: Path, schema: Schema = PRESENT) -> None:
+    """Puts a file into WAL mode, creates the tables in an empty one, and brings older ones up to date.
+
+    All that once it is known to be ours or empty.
+
+    Raises:
+        UnsupportedDatabaseError: If it is another program's, or of a newer version; it is left as it was.
+        UpgradeError: If it is of an earlier version, and could not be brought up to date; it is left as it was.
+        sqlite3.Error: As SQLite raises it.
+    """
+    version = _version(connection, path, schema)
+    enter_wal_mode(connection, path)
+    if version is None:
+        _create_tables(connection, path, schema)
+    elif version < schema.version:
+        upgrade(connection, path, schema.version, schema.steps)
+        # A newer release may have been first, and gone further.
+        _version(connection, path, schema)
+    reload(connection)
+
+
+def reload(connection: sqlite3.Connection) -> None:
+    """Has a connection look at the tables again, which another process may have created or altered meanwhile.
+
+    The triggers of the temporary schema do not notice that by themselves: a statement must name a table first.
+
+    Raises:
+        sqlite3.Error: If the tables are not there.
+    """
+    connection.execute("SELECT 1 FROM adk_sessions LIMIT 0")
+
+
+def _create_tables(connection: sqlite3.Connection, path: Path, schema: Schema) -> None:
+    with transaction(connection):
+        # Another process may have been first.
+        if _version(connection, path, schema) is None:
+            for statement in _statements(schema.tables):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version={schema.version}")
+
+
+def _version(connection: sqlite3.Connection, path: Path, schema: Schema) -> int | None:
+    """Returns the version of a file of ours; None if it is empty."""
+    # One statement, so one moment: another process may be creating the tables.
+    application, version, objects = connection.execute(
+        "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema)"
+        " FROM pragma_application_id, pragma_user_version"
+    ).fetchone()
+    if application == APPLICATION_ID:
+        if version > schema.version:
+            raise UnsupportedDatabaseError(
+                f"{str(path)!r} has schema version {version}; this version of sessiondb knows {schema.version}. It was"
+                " not changed: install a newer sessiondb"
+            )
+        return int(version)
+    if application or version or objects:
+        raise UnsupportedDatabaseError(
+            f"{str(path)!r} is a database of another program; it was not changed. Give sessiondb a file of its own"
+        )
+    return None
+
+
+def _statements(script: str) -> list[str]:
+    """Splits a script; executescript() would commit the transaction first."""
+    statements: list[str] = []
+    pending = ""
+    for line in script.splitlines(keepends=True):
+        pending += line
+        if sqlite3.complete_statement(pending):
+            statements.append(pending)
+            pending = ""
+    return statements

@@ -1,0 +1,209 @@
+"""The SQLite files of ADK's own session services: reading them untouched, and writing those of one kind."""
+
+from __future__ import annotations
+
+import enum
+import sqlite3
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sessiondb.errors import CorruptRowError, StorageError, UnsupportedDatabaseError
+from sessiondb.model.records import SessionKey
+from sessiondb.stores.sqlite.connection import translate
+from sessiondb.stores.sqlite.new_file import create_private
+from sessiondb.stores.sqlite.opening import ClosedAtExit, closed_on_failure, transaction
+from sessiondb.stores.sqlite.quiet import QuietReader
+
+
+class Layout(enum.Enum):
+    """Which of ADK's services wrote a file; the values are for people."""
+
+    SQLITE = "SqliteSessionService"
+    DATABASE = "DatabaseSessionService, schema 1"
+    PICKLED = "DatabaseSessionService, schema 0"
+
+
+class AdkSession(NamedTuple):
+    """A session, without its events."""
+
+    key: SessionKey
+    create_time: float
+    update_time: float
+    state: str
+    """Its own state, a JSON object."""
+
+
+class AdkEvent(NamedTuple):
+    """An event of a session; what a column holds takes precedence over the JSON in the schemas that say so."""
+
+    event_id: str
+    invocation_id: str
+    time: float
+    data: str | None
+    """The event as JSON."""
+
+
+_TABLE_EXISTS = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?"
+_COLUMNS_OF_EVENTS = "SELECT name FROM pragma_table_info('events')"
+_SCHEMA_VERSION = "SELECT value FROM adk_internal_metadata WHERE key = 'schema_version'"
+_SESSIONS = "SELECT app_name, user_id, id, create_time, update_time, state FROM sessions ORDER BY app_name, user_id, id"
+# The order in which rows were added is the order of the conversation; times tie and go back.
+_EVENTS = (
+    "SELECT id, invocation_id, timestamp, event_data FROM events"
+    " WHERE app_name = ? AND user_id = ? AND session_id = ? ORDER BY rowid"
+)
+_USER_STATES = "SELECT app_name, user_id, state FROM user_states ORDER BY app_name, user_id"
+_APP_STATES = "SELECT app_name, NULL, state FROM app_states ORDER BY app_name"
+_COUNT_EVENTS = "SELECT count(*) FROM events"
+
+
+class AdkFile(ClosedAtExit):
+    """A file of one of ADK's services, opened for reading only; a context manager."""
+
+    def __init__(self, path: Path, busy_timeout: float = 30.0) -> None:
+        """Opens the file and finds out which service wrote it.
+
+        Raises:
+            UnsupportedDatabaseError: If none of those that are known did.
+            StorageError: If it cannot be read.
+        """
+        self._path = path
+        self._reader = QuietReader(path, busy_timeout)
+        with closed_on_failure(self._reader):
+            self.layout = self._find_layout()
+
+    def close(self) -> None:
+        """Closes the file. Idempotent."""
+        self._reader.close()
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Makes all that is read within it be of one moment, see :meth:`QuietReader.snapshot`."""
+        return self._reader.snapshot()
+
+    def sessions(self) -> Iterator[AdkSession]:
+        """Reads all sessions."""
+        for app_name, user_id, session_id, created, updated, state in self._reader.rows(_SESSIONS):
+            yield AdkSession(SessionKey(app_name, user_id, session_id), _seconds(created), _seconds(updated), state)
+
+    def events(self, key: SessionKey) -> Iterator[AdkEvent]:
+        """Reads the events of a session in the order in which they were added."""
+        for event_id, invocation_id, time, data in self._reader.rows(_EVENTS, key):
+            yield AdkEvent(event_id, invocation_id, _seconds(time), data)
+
+    def scope_states(self) -> Iterator[tuple[str, str | None, str]]:
+        """Reads the state of apps and of users: app, user or None, JSON object."""
+        for statement in (_APP_STATES, _USER_STATES):
+            yield from self._reader.rows(statement)
+
+    def count_events(self) -> int:
+        """Counts the events of all sessions."""
+        return int(self._rows(_COUNT_EVENTS)[0][0])
+
+    def _find_layout(self) -> Layout:
+        columns = {name for (name,) in self._rows(_COLUMNS_OF_EVENTS)}
+        if self._rows(_TABLE_EXISTS, ("adk_internal_metadata",)):
+            versions = self._rows(_SCHEMA_VERSION)
+            if versions == [("1",)]:
+                return Layout.DATABASE
+            raise UnsupportedDatabaseError(f"{str(self._path)!r} has a schema of ADK that is not known: {versions}")
+        if "event_data" in columns:
+            return Layout.SQLITE
+        if "actions" in columns and self._rows(_TABLE_EXISTS, ("app_states",)):
+            return Layout.PICKLED
+        raise UnsupportedDatabaseError(f"{str(self._path)!r} is not a session database of ADK")
+
+    def _rows(self, statement: str, parameters: tuple[object, ...] = ()) -> list[Any]:
+        return list(self._reader.rows(statement, parameters))
+
+
+def _seconds(time: object) -> float:
+    """Turns a time of either service into seconds since the epoch: a number, or UTC without saying so."""
+    if isinstance(time, int | float):
+        return float(time)
+    try:
+        return datetime.fromisoformat(str(time)).replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        raise CorruptRowError(f"{time!r} stands where a time belongs") from None
+
+
+_INSERT_SESSION = (
+    "INSERT INTO sessions (app_name, user_id, id, state, create_time, update_time) VALUES (?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT DO NOTHING"
+)
+_INSERT_EVENT = (
+    "INSERT INTO events (app_name, user_id, session_id, id, invocation_id, timestamp, event_data)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+)
+_INSERT_APP_STATE = "INSERT INTO app_states (app_name, state, update_time) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+_INSERT_USER_STATE = (
+    "INSERT INTO user_states (app_name, user_id, state, update_time) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+)
+
+
+class AdkFileWriter(ClosedAtExit):
+    """A file of ADK's ``SqliteSessionService``, opened for putting whole sessions into it; a context manager."""
+
+    def __init__(self, path: Path, schema: str, busy_timeout: float = 30.0) -> None:
+        """Opens the file, creating it if it is missing.
+
+        Args:
+            path: The file.
+            schema: ADK's own script that creates the tables where they are missing.
+            busy_timeout: How long to wait for another program's lock, in seconds.
+
+        Raises:
+            UnsupportedDatabaseError: If it is another kind of file.
+            StorageError: If it cannot be opened.
+        """
+        if not path.exists():
+            create_private(path)
+        elif path.stat().st_size:
+            with AdkFile(path) as present:
+                if present.layout is not Layout.SQLITE:
+                    raise UnsupportedDatabaseError(f"{str(path)!r} is a file of {present.layout.value}")
+        self._path = path
+        self._connection = sqlite3.connect(path, isolation_level=None, timeout=busy_timeout)
+        with closed_on_failure(self._connection), self._translating():
+            self._connection.executescript(schema)
+
+    def close(self) -> None:
+        """Closes the file. Idempotent."""
+        self._connection.close()
+
+    def put(self, session: AdkSession, events: Iterator[AdkEvent]) -> list[str] | None:
+        """Puts a session with its events into the file, or nothing of it.
+
+        Returns:
+            The ids of events that were left out, since the session has one of the same id; None if the session was
+            there.
+        """
+        with self._translating(), transaction(self._connection):
+            times = (session.state, session.create_time, session.update_time)
+            if self._connection.execute(_INSERT_SESSION, (*session.key, *times)).rowcount == 0:
+                return None
+            return [
+                event.event_id
+                for event in events
+                if self._connection.execute(_INSERT_EVENT, (*session.key, *event)).rowcount == 0
+            ]
+
+    def put_scope_state(self, app_name: str, user_id: str | None, state: str, time: float) -> None:
+        """Sets the state of a user, or of an app if ``user_id`` is None, unless there is one."""
+        with self._translating():
+            if user_id is None:
+                self._connection.execute(_INSERT_APP_STATE, (app_name, state, time))
+            else:
+                self._connection.execute(_INSERT_USER_STATE, (app_name, user_id, state, time))
+
+    @contextmanager
+    def _translating(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise self._translated(error) from error
+
+    def _translated(self, error: sqlite3.Error) -> StorageError:
+        return translate(error, self._path)

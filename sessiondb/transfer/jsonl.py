@@ -1,0 +1,340 @@
+"""Sessions as JSON Lines, out of a database and into one: the format, and both ways.
+
+A file has one JSON object a line: a header first, then the state of apps and users, then each session followed by its
+events, and a last line that says how much there was. Both ways are streams: memory does not grow with the database.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import Any
+
+from google.adk.events import Event
+from pydantic import ValidationError
+
+from sessiondb.adk import scopes
+from sessiondb.adk.events import encode_event, timestamp_text
+from sessiondb.adk.fast_decode import event_validator
+from sessiondb.adk.limits import check_key, check_text
+from sessiondb.adk.state import encode_delta
+from sessiondb.errors import AlreadyExistsError, CorruptRowError, InvalidInputError, TransferFormatError
+from sessiondb.model.records import EventRecord, SessionKey
+from sessiondb.stores.sqlite.browsing import EVERYTHING, Browser, Selection, StateRow
+from sessiondb.stores.sqlite.bulk_import import Loader, NewEvent, NewSession
+
+FORMAT = "sessiondb"
+VERSION = 1
+
+Advance = Callable[[int], object]
+"""Told how many lines were written or read since it was last told."""
+
+_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+_EVENT_FIELDS = frozenset(Event.model_fields) | {field.alias for field in Event.model_fields.values() if field.alias}
+
+
+@dataclass(slots=True)
+class Imported:
+    """What an import did.
+
+    Attributes:
+        sessions: Sessions that were put into the database.
+        events: Their events.
+        skipped: Sessions that were there already, and stayed as they were.
+        state_kept: Keys of users and apps that had another value, and kept it.
+    """
+
+    sessions: int = 0
+    events: int = 0
+    skipped: int = 0
+    state_kept: int = 0
+
+
+def export_lines(browser: Browser, selection: Selection = EVERYTHING, session_ids: Sequence[str] = ()) -> Iterator[str]:
+    """Writes sessions as lines, within one snapshot of the database.
+
+    Args:
+        browser: The database.
+        selection: Whose sessions.
+        session_ids: Only sessions of these ids, and the state of their apps and users; all if empty.
+
+    Raises:
+        CorruptRowError: If a row does not hold JSON.
+        DatabaseBusyError: At the end, if a program began to write meanwhile and what was read may be mixed up.
+    """
+    with browser.snapshot():
+        yield _line(type="header", format=FORMAT, version=VERSION, created_at=now_text())
+        if session_ids:
+            chosen = {
+                key
+                for session_id in session_ids
+                for key in browser.session_keys(selection._replace(session_id=session_id))
+            }
+            owners = sorted({key[:2] for key in chosen})
+            for app_name in sorted({app_name for app_name, _ in owners}):
+                yield from _scope_lines(browser.app_state(Selection(app_name)))
+            for owner in owners:
+                yield from _scope_lines(browser.user_state(Selection(*owner)))
+            keys: Iterable[SessionKey] = sorted(chosen)
+        else:
+            yield from _scope_lines(browser.app_state(selection))
+            yield from _scope_lines(browser.user_state(selection))
+            keys = browser.session_keys(selection)
+        sessions = 0
+        for key in keys:
+            sessions += 1
+            yield from _session_lines(browser, key)
+        yield _line(type="end", sessions=sessions)
+
+
+def import_lines(
+    lines: Iterable[str], loader: Loader, *, skip_existing: bool = False, advance: Advance = lambda _: None
+) -> Imported:
+    """Puts what the lines say into a database. A session is there completely or not at all.
+
+    An import that was interrupted is resumed by another one with ``skip_existing``. Keys of users and apps that the
+    database has keep their values.
+
+    Args:
+        lines: The lines, as :func:`export_lines` wrote them.
+        loader: The database.
+        skip_existing: Leave sessions alone that are there, instead of refusing to go on.
+        advance: Told about lines that were read.
+
+    Raises:
+        AlreadyExistsError: If a session is there; those before it are imported.
+        TransferFormatError: If a line is not as it should be, or lines are missing; what came before is imported.
+        InvalidInputError: If an id, key or value cannot be stored.
+        StorageError: If the database refuses.
+    """
+    source = _Source(lines, advance)
+    _check_header(source.take())
+    done = Imported()
+    while (line := source.take()).kind != "end":
+        match line.kind:
+            case "app_state":
+                done.state_kept += _put_state(loader, line, scopes.Scope.APP)
+            case "user_state":
+                done.state_kept += _put_state(loader, line, scopes.Scope.USER)
+            case "session":
+                key = check_key(*map(line.text, SessionKey._fields))
+                if key.session_id != key.session_id.strip():
+                    # The service strips ids, and would never find it.
+                    raise line.error("has a session id with spaces around it")
+                count = line.number("events")
+                remaining = source.take_events(count)
+                # Asked first, since reading what is to be skipped is far cheaper than turning it into events.
+                if not loader.holds(key) and loader.put(_new_session(key, line), map(_new_event, remaining)):
+                    done.sessions += 1
+                    done.events += count
+                elif skip_existing:
+                    done.skipped += 1
+                    for _ in remaining:
+                        pass
+                else:
+                    raise AlreadyExistsError(
+                        f"session {key.session_id!r} of user {key.user_id!r}, app {key.app_name!r} is there already;"
+                        " what came before it is imported. --skip-existing (skip_existing=True) leaves such sessions as they are"
+                    )
+            case other:
+                raise line.error(f"is of type {other!r}, which does not belong here")
+    if line.number("sessions") != done.sessions + done.skipped:
+        raise line.error("speaks of another number of sessions than came before it")
+    return done
+
+
+def encode_state(scope: scopes.Scope, state: Mapping[str, Any]) -> str:
+    """Encodes the state of one scope, keys without prefix, for a :class:`Loader`; keys whose value is None are left out.
+
+    Raises:
+        InvalidInputError: If a key or value cannot be stored in this scope.
+    """
+    prefix, column = _COLUMNS[scope]
+    stored = encode_delta({prefix + name: value for name, value in state.items()}).stored
+    others = [name for name, text in stored._asdict().items() if text and name.endswith("_set") and name != column]
+    if others:
+        raise InvalidInputError("the state of a session holds a key with the prefix of another scope")
+    text: str | None = getattr(stored, column)
+    return text or "{}"
+
+
+_COLUMNS = {
+    scopes.Scope.SESSION: ("", "session_set"),
+    scopes.Scope.USER: (scopes.USER_PREFIX, "user_set"),
+    scopes.Scope.APP: (scopes.APP_PREFIX, "app_set"),
+}
+
+
+def _session_lines(browser: Browser, key: SessionKey) -> Iterator[str]:
+    selection = Selection(*key)
+    (row,) = browser.sessions(selection)
+    yield _line(
+        type="session",
+        **key._asdict(),
+        created_at=row.created_at,
+        update_time=row.update_time,
+        state=decode_values(browser.session_state(key)),
+        events=browser.count_events(key),
+    )
+    revision = 0
+    for event in browser.events(selection):
+        # An update from outside the conversation has left the revision as it was.
+        outside = {"outside": True} if event.revision == revision else {}
+        revision = event.revision
+        yield _line(type="event", **outside, event=event.as_dict())
+
+
+def _scope_lines(rows: Iterable[StateRow]) -> Iterator[str]:
+    for (app_name, user_id), keys in groupby(rows, lambda row: row[:2]):
+        owner = {"type": "app_state"} if user_id is None else {"type": "user_state", "user_id": user_id}
+        yield _line(**owner, app_name=app_name, state=decode_values(keys))
+
+
+def decode_values(rows: Iterable[StateRow]) -> dict[str, Any]:
+    """Decodes rows of state.
+
+    Raises:
+        CorruptRowError: If a value is not JSON.
+    """
+    values = {}
+    for row in rows:
+        try:
+            values[row.name] = json.loads(row.value)
+        except (TypeError, ValueError):
+            raise CorruptRowError(
+                f"the value of state key {row.name!r} of app {row.app_name!r} is not JSON; it was changed by hand"
+            ) from None
+    return values
+
+
+def _line(**members: Any) -> str:
+    return json.dumps(members, separators=(",", ":"))
+
+
+def now_text() -> str:
+    """Returns this moment as the tables keep one."""
+    return timestamp_text(datetime.now(UTC).timestamp())
+
+
+class _Line:
+    """One line of an export."""
+
+    def __init__(self, number: int, text: str) -> None:
+        self._number = number
+        try:
+            members = json.loads(text)
+        except ValueError:
+            raise self.error("is not JSON") from None
+        if not isinstance(members, dict):
+            raise self.error("is not a JSON object")
+        self._members: dict[str, Any] = members
+
+    @property
+    def kind(self) -> object:
+        return self._members.get("type")
+
+    def get(self, name: str) -> object:
+        return self._members.get(name)
+
+    def text(self, name: str) -> str:
+        value = self.get(name)
+        if not isinstance(value, str):
+            raise self.error(f"has no text {name!r}")
+        return value
+
+    def number(self, name: str) -> int:
+        value = self.get(name)
+        if not isinstance(value, int) or value < 0:
+            raise self.error(f"has no count {name!r}")
+        return value
+
+    def mapping(self, name: str) -> dict[str, Any]:
+        value = self.get(name)
+        if not isinstance(value, dict):
+            raise self.error(f"has no object {name!r}")
+        return value
+
+    def error(self, problem: str) -> TransferFormatError:
+        return TransferFormatError(f"line {self._number} {problem}")
+
+
+class _Source:
+    """The lines of an export, one after the other."""
+
+    def __init__(self, lines: Iterable[str], advance: Advance) -> None:
+        self._lines = enumerate(lines, 1)
+        self._advance = advance
+
+        self._next: _Line | None = None
+
+    def take(self) -> _Line:
+        line = self._next or self._read()
+        self._next = None
+        return line
+
+    def take_events(self, count: int) -> Iterator[_Line]:
+        for _ in range(count):
+            line = self.take()
+            if line.kind != "event":
+                raise line.error(f"is of type {line.kind!r} where an event belongs")
+            yield line
+        # Looked at before the session is complete for whoever stores it.
+        self._next = self._read()
+        if self._next.kind == "event":
+            raise self._next.error("is one event more than its session is said to have")
+
+    def _read(self) -> _Line:
+        for number, text in self._lines:
+            self._advance(1)
+            return _Line(number, text)
+        raise TransferFormatError("the export ends early: its last line is missing")
+
+
+def _check_header(header: _Line) -> None:
+    if (header.kind, header.get("format")) != ("header", FORMAT):
+        raise TransferFormatError("line 1 is not the header of an export of sessiondb")
+    if header.get("version") != VERSION:
+        raise TransferFormatError(
+            f"the export has version {header.get('version')!r} of the format; this version of sessiondb knows {VERSION}"
+        )
+
+
+def _put_state(loader: Loader, line: _Line, scope: scopes.Scope) -> int:
+    app_name = check_text("app_name", line.text("app_name"))
+    user_id = check_text("user_id", line.text("user_id")) if scope is scopes.Scope.USER else None
+    state = encode_state(scope, line.mapping("state"))
+    return loader.put_scope_state(app_name, user_id, state, now_text())
+
+
+def _new_session(key: SessionKey, line: _Line) -> NewSession:
+    created_at = line.text("created_at")
+    if _TIMESTAMP.fullmatch(created_at) is None:
+        raise line.error("has a 'created_at' that is not UTC ISO 8601 with microseconds")
+    update_time = line.get("update_time")
+    if isinstance(update_time, bool) or not isinstance(update_time, int | float):
+        raise line.error("has no number 'update_time'")
+    state = encode_state(scopes.Scope.SESSION, line.mapping("state"))
+    return NewSession(key, created_at, timestamp_text(update_time), update_time, state)
+
+
+def _new_event(line: _Line) -> NewEvent:
+    fields = line.mapping("event")
+    unknown = sorted(fields.keys() - _EVENT_FIELDS)
+    if unknown:
+        # They would be dropped without a word.
+        raise line.error(f"has an event with fields that this version of ADK does not know: {', '.join(unknown)}")
+    return NewEvent(_record(fields, line), advances=line.get("outside") is not True)
+
+
+def _record(fields: dict[str, Any], line: _Line) -> EventRecord:
+    try:
+        # Written from an Event's own fields, and no others were let through.
+        event = event_validator()(json.dumps(fields))
+    except ValidationError as error:
+        kinds = ", ".join(sorted({f"{'.'.join(map(str, one['loc']))}: {one['type']}" for one in error.errors()[:3]}))
+        raise line.error(f"has an event that this version of ADK cannot read: {kinds}") from None
+    return encode_event(event, encode_delta(event.actions.state_delta))

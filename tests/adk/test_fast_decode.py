@@ -1,0 +1,69 @@
+"""The fast way to read events: it tells nothing apart from the ordinary one, and is left when it might."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+from google.adk.events import Event
+from pydantic import ValidationError
+
+from sessiondb.adk import fast_decode as event_validator
+from tests.filling import full_event
+
+
+@pytest.fixture(autouse=True)
+def _compiled_anew() -> Iterator[None]:
+    event_validator.event_validator.cache_clear()
+    yield
+    event_validator.event_validator.cache_clear()
+
+
+def test_it_is_another_way_to_the_same_event() -> None:
+    read = event_validator.event_validator()
+    assert read is not Event.model_validate_json
+    for event in (full_event(), Event(author="agent")):
+        for text in (event.model_dump_json(), event.model_dump_json(by_alias=True, exclude_none=True)):
+            assert read(text) == Event.model_validate_json(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{oops",
+        "[]",
+        '{"actions": {"field_of_tomorrow": 1}}',
+        '{"content": {"parts": [{"hologram": 1}]}}',
+        '{"content": {"parts": [{"thought": "perhaps"}]}}',
+        '{"timestamp": "soon"}',
+        '{"content": "hello"}',
+    ],
+)
+def test_it_refuses_what_the_ordinary_way_refuses(text: str) -> None:
+    with pytest.raises(ValidationError) as ordinary:
+        Event.model_validate_json(text)
+    with pytest.raises(ValidationError) as fast:
+        event_validator.event_validator()(text)
+    # Where is told alike; of what kind, not always: a model of the wrong class cannot come out of JSON.
+    assert [error["loc"] for error in fast.value.errors()] == [error["loc"] for error in ordinary.value.errors()]
+
+
+@pytest.mark.parametrize("failure", ["it cannot be compiled", "it reads something else"])
+def test_it_is_left_when_adk_or_pydantic_has_changed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, failure: str
+) -> None:
+    if failure == "it cannot be compiled":
+        monkeypatch.setattr(event_validator, "_reduced", lambda schema: {"type": "of tomorrow"})
+        reason = "SchemaError"
+    else:
+        monkeypatch.setattr(event_validator, "_reduced", lambda schema: {"type": "any"})
+        reason = "it reads an event differently"
+    with caplog.at_level(logging.WARNING, logger="sessiondb"):
+        read = event_validator.event_validator()
+    event = Event(author="agent", branch="b")
+    assert read(event.model_dump_json()) == event
+    assert read == Event.model_validate_json
+    (record,) = caplog.records
+    assert record.message == "fast_event_validator_unavailable"
+    assert record.__dict__["reason"] == reason

@@ -1,0 +1,146 @@
+"""Decoded logs: what is kept, what is dropped, and that nobody can tell from the answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from google.adk.events import Event
+from google.adk.sessions import Session
+from google.adk.sessions.base_session_service import GetSessionConfig
+
+from sessiondb import DatabaseSessionService
+from sessiondb.engine.cache import CachedLog, LogCache
+from sessiondb.model.queries import LogPosition
+from sessiondb.model.records import SessionKey
+
+APP, USER = "my_app", "user_123"
+ONE, TWO, THREE = (SessionKey(APP, USER, name) for name in ("one", "two", "three"))
+
+
+def _log(size: int, *, row_id: int = 1, events: int = 1, incarnation: int = 1, epoch: int = 0) -> CachedLog:
+    position = LogPosition(incarnation, epoch, row_id)
+    return CachedLog(position, [Event(author="agent")] * events, complete=True, bytes=size)
+
+
+def test_those_not_used_for_longest_go_first() -> None:
+    cache = LogCache(limit=100)
+    cache.put(ONE, _log(40))
+    cache.put(TWO, _log(40))
+    assert cache.get(ONE) is not None
+    cache.put(THREE, _log(40))
+    assert [cache.get(key) is not None for key in (ONE, TWO, THREE)] == [True, False, True]
+    assert cache.bytes == 80
+    assert (cache.stats.hits, cache.stats.misses) == (3, 1)
+
+
+def test_what_is_larger_than_all_of_it_is_not_kept_and_pushes_nothing_out() -> None:
+    cache = LogCache(limit=100)
+    cache.put(ONE, _log(100))
+    cache.put(TWO, _log(101))
+    assert cache.get(ONE) is not None
+    assert cache.get(TWO) is None
+    # But the older entry of the same session does not stay in its place.
+    cache.put(ONE, _log(101, row_id=2, events=2))
+    assert cache.get(ONE) is None
+    assert cache.bytes == 0
+
+
+def test_an_entry_that_knows_less_of_the_same_log_replaces_none() -> None:
+    cache = LogCache(limit=100)
+    known = _log(20, row_id=5, events=5)
+    cache.put(ONE, known)
+    cache.put(ONE, _log(10, row_id=4, events=4))
+    cache.put(ONE, _log(10, row_id=5, events=2))
+    assert cache.get(ONE) is known
+    for newer in (
+        _log(30, row_id=6, events=6),
+        _log(10, row_id=5, events=2, epoch=1),
+        _log(10, row_id=1, events=1, incarnation=2),
+    ):
+        cache.put(ONE, newer)
+        assert cache.get(ONE) is newer
+        assert cache.bytes == newer.bytes
+
+
+def test_a_session_can_be_forgotten() -> None:
+    cache = LogCache(limit=100)
+    cache.put(ONE, _log(40))
+    cache.discard(ONE)
+    cache.discard(TWO)
+    assert cache.get(ONE) is None
+    assert cache.bytes == 0
+
+
+async def _session_of(service: DatabaseSessionService, name: str, events: int) -> Session:
+    session = await service.create_session(APP, USER, name)
+    for number in range(events):
+        await service.append_event(session, Event(author="agent", timestamp=float(number)))
+    return session
+
+
+async def _read(service: DatabaseSessionService, name: str, config: GetSessionConfig | None = None) -> Session:
+    session = await service.get_session(APP, USER, name, config)
+    assert session is not None
+    return session
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("limit", [0, 30_000, 256 * 1024 * 1024])
+async def test_the_budget_is_kept_and_shows_in_no_answer(database_path: Path, limit: int) -> None:
+    async with DatabaseSessionService(database_path, log_cache_bytes=limit) as service:
+        sessions = [await _session_of(service, f"s{number}", 3 + number) for number in range(4)]
+        for _ in range(3):
+            for session in sessions:
+                assert await _read(service, session.id) == session
+                assert 0 <= service.get_stats()["cache_bytes"] <= limit
+        stats = service.get_stats()
+        assert (stats["cache_hits"] > 0) == (limit > 0)
+
+
+@pytest.mark.anyio
+async def test_a_log_known_in_part_is_completed(database_path: Path) -> None:
+    async with DatabaseSessionService(database_path) as service:
+        session = await _session_of(service, "s", 6)
+    async with DatabaseSessionService(database_path) as service:
+        for newest in (2, 1, 2, 4, 3, None, 6, 7, 2):
+            config = None if newest is None else GetSessionConfig(num_recent_events=newest)
+            read = await _read(service, "s", config)
+            assert read.events == session.events[-newest if newest else None :]
+        assert service.get_stats()["cache_hits"] > 0
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("appended", [31, 32, 33, 80])
+async def test_a_log_that_has_grown_by_much_since_it_was_cached(database_path: Path, appended: int) -> None:
+    async with DatabaseSessionService(database_path) as one, DatabaseSessionService(database_path) as other:
+        await _session_of(one, "s", 2)
+        await _read(one, "s")
+        session = await _read(other, "s")
+        for number in range(appended):
+            await other.append_event(session, Event(author="agent", timestamp=float(number)))
+        assert await _read(one, "s") == session
+        assert await _read(one, "s") == session
+
+
+@pytest.mark.anyio
+async def test_a_session_deleted_elsewhere_is_dropped(database_path: Path) -> None:
+    async with DatabaseSessionService(database_path) as one, DatabaseSessionService(database_path) as other:
+        await _session_of(one, "s", 2)
+        await _read(one, "s")
+        kept = one.get_stats()["cache_bytes"]
+        assert kept > 0
+        await other.delete_session(APP, USER, "s")
+        assert await one.get_session(APP, USER, "s") is None
+        assert one.get_stats()["cache_bytes"] < kept
+
+
+@pytest.mark.anyio
+async def test_without_a_cache_nothing_is_counted(database_path: Path) -> None:
+    async with DatabaseSessionService(database_path, log_cache="off") as service:
+        session = await _session_of(service, "s", 2)
+        assert await _read(service, "s") == session
+        await service.delete_session(APP, USER, "s")
+        assert await service.get_session(APP, USER, "s") is None
+        stats = service.get_stats()
+        assert (stats["cache_hits"], stats["cache_misses"], stats["cache_bytes"]) == (0, 0, 0)

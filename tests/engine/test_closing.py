@@ -1,0 +1,381 @@
+"""Closing: everything queued is settled, nothing is left behind, and nobody is let in afterwards.
+
+Seen to fail with a ``close`` that discards the queue (busy), with a store that marks itself closed only after the
+threads have ended (second close), and with a finalizer that keeps the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import gc
+import os
+import threading
+import weakref
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import pytest
+
+from sessiondb import DatabaseSessionService
+from sessiondb.errors import ServiceClosedError
+from tests.engine.tools import (
+    APP,
+    PATIENCE,
+    USER,
+    HeldReader,
+    a_while,
+    alive,
+    create,
+    event,
+    get,
+    happened,
+    other_program,
+    outcomes,
+    pending,
+    texts,
+    threads_of,
+    until,
+    writer_stopped,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+def our_threads() -> list[threading.Thread]:
+    """All threads but those that the loops keep for other work."""
+    return [thread for thread in threading.enumerate() if thread.name.startswith("sessiondb")]
+
+
+def drop(owner: list[DatabaseSessionService]) -> None:
+    owner.clear()
+    gc.collect()
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def test_close_commits_what_is_queued_and_answers_everybody(database_path: Path) -> None:
+    service = DatabaseSessionService(database_path, readers=1, max_queue=32, log_cache="off")
+    sessions = [await create(service, f"s{n}") for n in range(64)]
+    engine, threads = service._opened.engine, threads_of(service)
+    held = HeldReader(service)
+    results: list[object] = []
+    reads: list[object] = []
+
+    async def append_all() -> None:
+        calls = [functools.partial(service.append_event, session, event()) for session in sessions]
+        results.extend(await outcomes(calls))
+
+    async def read() -> None:
+        reads.extend(await outcomes([functools.partial(service.get_session, APP, USER, "s0"), service.list_sessions]))
+
+    with writer_stopped(service) as gate:
+        async with anyio.create_task_group() as group:
+            group.start_soon(held.read)
+            await happened(held.reached)
+            group.start_soon(read)
+            await until(lambda: service._opened.measure().pending_reads == 2)
+            group.start_soon(append_all)
+            await happened(gate.reached)
+            # Some are with the writer, some queued, some parked beyond the bound.
+            await until(lambda: pending(service) >= 32)
+            await a_while()
+            group.start_soon(service.close)
+            await until(lambda: engine.queue._refusal is not None)
+            gate.open()
+            await until(lambda: engine.readers._closed)
+            held.release()
+    assert not [result for result in results if isinstance(result, Exception)]
+    # Reads that had not begun are refused; the one under way has ended well.
+    assert [type(result) for result in reads] == [ServiceClosedError, ServiceClosedError]
+    assert alive(threads) == []
+    async with DatabaseSessionService(database_path) as reopened:
+        assert reopened.get_stats()["events"] == 64
+        assert await texts(reopened, "s63") == ["hello"]
+
+
+async def test_a_second_close_waits_for_the_first(database_path: Path) -> None:
+    service = DatabaseSessionService(database_path)
+    session = await create(service)
+    threads = threads_of(service)
+    ended: list[str] = []
+
+    async def close(name: str) -> None:
+        await service.close()
+        assert alive(threads) == []
+        ended.append(name)
+
+    with writer_stopped(service) as gate:
+        async with anyio.create_task_group() as group:
+            group.start_soon(service.append_event, session, event())
+            await happened(gate.reached)
+            # Together, before the first one has got far.
+            group.start_soon(close, "one")
+            group.start_soon(close, "two")
+            await until(lambda: service._opened._closed)
+            await a_while()
+            group.start_soon(close, "three")
+            await a_while()
+            assert ended == []
+            gate.open()
+    assert sorted(ended) == ["one", "three", "two"]
+    await service.close()
+    await anyio.to_thread.run_sync(lambda: anyio.run(service.close))
+    assert repr(service).endswith(" closed>")
+
+
+async def test_every_later_call_is_refused(database_path: Path) -> None:
+    service = DatabaseSessionService(database_path)
+    session = await create(service)
+    await service.append_event(session, event())
+    await get(service, "s")
+    await service.close()
+    calls: list[Callable[[], Awaitable[object]]] = [
+        lambda: service.create_session(APP, USER, "t"),
+        lambda: service.get_session(APP, USER, "s"),
+        lambda: service.get_session(APP, USER, "unknown"),
+        service.list_sessions,
+        lambda: service.delete_session(APP, USER, "s"),
+        lambda: service.append_event(session, event()),
+        lambda: service.update_keys(APP, USER, "s", {"k": 1}),
+        lambda: service.get_user_state(APP, USER),
+        service.flush,
+    ]
+    for call in calls:
+        with pytest.raises(ServiceClosedError, match="closed"):
+            await call()
+    for blocking in (lambda: service.get_event_count(APP, USER, "s"), service.get_stats, service.vacuum):
+        with pytest.raises(ServiceClosedError, match="closed"):
+            blocking()
+    assert len(session.events) == 1
+    assert service._handles._in_flight == {}
+
+
+@pytest.mark.parametrize("blocking", [False, True], ids=["task", "thread"])
+async def test_calls_that_got_hold_of_the_store_before_it_closed(database_path: Path, *, blocking: bool) -> None:
+    """They are refused by the queue and the pool themselves: looking and entering are one step."""
+    service = DatabaseSessionService(database_path)
+    await create(service)
+    engine = service._opened.engine
+    await service.close()
+    service._opened._engine = engine
+    service._closed = False
+    if blocking:
+        for call in (service.get_stats, service.vacuum):
+            with pytest.raises(ServiceClosedError):
+                call()
+    else:
+        for coroutine in (service.flush(), service.list_sessions(), service.get_user_state(APP, USER)):
+            with pytest.raises(ServiceClosedError):
+                await coroutine
+    service._closed = True
+
+
+async def test_closing_races_with_appends_from_other_threads(database_path: Path) -> None:
+    service = DatabaseSessionService(database_path)
+    sessions = [await create(service, f"s{n}") for n in range(4)]
+    begun = threading.Barrier(5)
+    acknowledged = [0] * 4
+
+    def append_until_closed(number: int) -> None:
+        async def loop() -> None:
+            await service.append_event(sessions[number], event())
+            acknowledged[number] += 1
+            begun.wait(PATIENCE)
+            while True:
+                await service.append_event(sessions[number], event())
+                acknowledged[number] += 1
+
+        with pytest.raises(ServiceClosedError):
+            anyio.run(loop, backend="trio" if number % 2 else "asyncio")
+
+    async with anyio.create_task_group() as group:
+        for number in range(4):
+            group.start_soon(anyio.to_thread.run_sync, append_until_closed, number)
+        await anyio.to_thread.run_sync(begun.wait, PATIENCE)
+        await service.close()
+    async with DatabaseSessionService(database_path) as reopened:
+        counts = [reopened.get_event_count(APP, USER, session.id) for session in sessions]
+    assert counts == acknowledged
+
+
+async def test_closed_from_another_loop(database_path: Path) -> None:
+    service = DatabaseSessionService(database_path)
+    session = await create(service)
+    threads = threads_of(service)
+    appended = anyio.Event()
+
+    async def append() -> None:
+        await service.append_event(session, event())
+        appended.set()
+
+    with writer_stopped(service) as gate:
+        async with anyio.create_task_group() as group:
+            group.start_soon(append)
+            await happened(gate.reached)
+            group.start_soon(anyio.to_thread.run_sync, lambda: anyio.run(service.close))
+            await until(lambda: service._opened._closed)
+            gate.open()
+    assert appended.is_set()
+    assert alive(threads) == []
+
+
+async def test_services_of_one_file_close_one_by_one(database_path: Path) -> None:
+    first, second = DatabaseSessionService(database_path), DatabaseSessionService(database_path)
+    session = await create(first)
+    await first.close()
+    await first.close()
+    await second.append_event(session, event())
+    with pytest.raises(ServiceClosedError):
+        await first.append_event(session, event())
+    threads = threads_of(second)
+    await second.close()
+    assert alive(threads) == []
+
+
+async def test_closed_in_a_scope_that_is_cancelled_already(database_path: Path) -> None:
+    """As in ``finally: await service.close()`` after a timeout."""
+    service = DatabaseSessionService(database_path)
+    await create(service)
+    threads = threads_of(service)
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await service.close()
+    assert alive(threads) == []
+
+
+async def test_a_close_cancelled_by_a_scope_finishes_first(database_path: Path) -> None:
+    service = DatabaseSessionService(database_path)
+    session = await create(service)
+    threads = threads_of(service)
+    scope = anyio.CancelScope()
+
+    async def close() -> None:
+        with scope:
+            await service.close()
+        assert alive(threads) == []
+
+    with writer_stopped(service) as gate:
+        async with anyio.create_task_group() as group:
+            group.start_soon(service.append_event, session, event())
+            await happened(gate.reached)
+            group.start_soon(close)
+            await until(lambda: service._opened._closed)
+            scope.cancel()
+            await a_while()
+            assert alive(threads) != []
+            gate.open()
+    assert alive(threads) == []
+    async with DatabaseSessionService(database_path) as reopened:
+        assert await texts(reopened, "s") == ["hello"]
+
+
+def test_a_close_cancelled_as_a_task_finishes_first(database_path: Path) -> None:
+    async def main() -> None:
+        service = DatabaseSessionService(database_path)
+        session = await create(service)
+        threads = threads_of(service)
+        with writer_stopped(service) as gate:
+            append = asyncio.ensure_future(service.append_event(session, event()))
+            await happened(gate.reached)
+            close = asyncio.ensure_future(service.close())
+            await until(lambda: service._opened._closed)
+            for _ in range(3):
+                close.cancel()
+                await a_while()
+            assert not close.done()
+            gate.open()
+            with pytest.raises(asyncio.CancelledError):
+                await close
+            assert alive(threads) == []
+            await append
+
+    asyncio.run(main())
+
+
+async def test_close_waits_for_another_program_and_commits(database_path: Path, tmp_path: Path) -> None:
+    service = DatabaseSessionService(database_path)
+    session = await create(service)
+    queue = service._opened.engine.queue
+    async with DatabaseSessionService(tmp_path / "another.sqlite3") as another:
+        with other_program(database_path, "BEGIN IMMEDIATE") as other, writer_stopped(service, "INSERT") as gate:
+            async with anyio.create_task_group() as group:
+                group.start_soon(service.append_event, session, event())
+                await happened(gate.reached)
+                # From here it is the other program that the writer waits for.
+                gate.open()
+                group.start_soon(service.close)
+                await until(lambda: queue._refusal is not None)
+                other.execute("ROLLBACK")
+        await create(another)
+    async with DatabaseSessionService(database_path) as reopened:
+        assert await texts(reopened, "s") == ["hello"]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("place", ["file", "memory"])
+async def test_no_thread_and_no_descriptor_is_left_after_100_services(database_path: Path, place: str) -> None:
+    async def use() -> None:
+        async with DatabaseSessionService(database_path if place == "file" else ":memory:", durability="normal") as one:
+            session = await one.create_session(APP, USER)
+            await one.append_event(session, event())
+            await get(one, session.id)
+            assert one.get_stats()["events"] >= 1
+
+    # What loops and libraries open once and keep.
+    await use()
+    await until(lambda: our_threads() == [])
+    before = descriptors(), our_threads()
+    for _ in range(100):
+        await use()
+    # The thread that closes has a last step to make when it has told so.
+    await until(lambda: our_threads() == before[1])
+    assert descriptors() == before[0]
+
+
+async def test_a_database_in_memory_leaves_no_file_behind() -> None:
+    service = DatabaseSessionService(":memory:")
+    folder = service._opened.path.parent
+    assert folder.exists()
+    await create(service)
+    await service.close()
+    assert not folder.exists()
+
+
+async def test_a_dropped_service_warns_and_gives_up_its_file(database_path: Path) -> None:
+    service = DatabaseSessionService(database_path)
+    await create(service)
+    store, threads = service._opened, threads_of(service)
+    gone = weakref.ref(service)
+    owner = [service]
+    del service
+    with pytest.warns(ResourceWarning, match="never closed"):
+        drop(owner)
+    assert gone() is None
+    await until(lambda: store._engine is None and not alive(threads))
+    async with DatabaseSessionService(database_path) as reopened:
+        assert reopened._opened is not store
+        assert reopened.get_stats()["sessions"] == 1
+
+
+async def test_a_dropped_service_leaves_a_shared_file_to_the_others(database_path: Path) -> None:
+    async with DatabaseSessionService(database_path) as kept:
+        owner = [DatabaseSessionService(database_path)]
+        with pytest.warns(ResourceWarning, match="never closed"):
+            drop(owner)
+        await create(kept)
+
+
+async def test_a_file_that_cannot_be_opened_leaves_nothing_open(tmp_path: Path) -> None:
+    path = tmp_path / "other"
+    path.write_bytes(os.urandom(8192))
+    before = descriptors(), our_threads()
+    for _ in range(20):
+        with pytest.raises(Exception, match="not an SQLite database"):
+            DatabaseSessionService(path)
+    assert (descriptors(), our_threads()) == before

@@ -1,0 +1,287 @@
+"""What the writer does when its own means fail: nobody waits for ever, and what can go on goes on.
+
+The connection is replaced by one that fails at a chosen statement; everything else is real. Seen to fail with a writer
+that catches ``Exception`` only, with a failed sync that is tried again, and without ``drain`` at the thread's end.
+"""
+
+from __future__ import annotations
+
+import functools
+import sqlite3
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from sessiondb import DatabaseSessionService
+from sessiondb.errors import ServiceClosedError, WriteFailedError, WriterStoppedError
+from tests.engine.tools import (
+    APP,
+    USER,
+    alive,
+    create,
+    event,
+    get,
+    happened,
+    other_program,
+    outcomes,
+    pending,
+    texts,
+    threads_of,
+    until,
+    writer_stopped,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+class SurpriseError(BaseException):
+    """Not an Exception."""
+
+
+class FailingConnection:
+    """Raises ``error`` once instead of running a statement that begins with ``statement``; ``passes`` go through."""
+
+    def __init__(self, connection: sqlite3.Connection, statement: str, error: BaseException, passes: int) -> None:
+        self._connection = connection
+        self._statement = statement
+        self._error = error
+        self._passes = passes
+
+    def execute(self, statement: str, *parameters: Any) -> sqlite3.Cursor:
+        if statement.startswith(self._statement):
+            self._passes -= 1
+            if self._passes == -1:
+                raise self._error
+        return self._connection.execute(statement, *parameters)
+
+    def executemany(self, statement: str, rows: Iterable[Any]) -> None:
+        for row in rows:
+            self.execute(statement, row)
+
+    def close(self) -> None:
+        if self._statement == "close":
+            self._connection.close()
+            raise self._error
+        self._connection.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+def sqlite_error(code: int, name: str) -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = code
+    error.sqlite_errorname = name
+    return error
+
+
+def break_writer(service: DatabaseSessionService, statement: str, error: BaseException, passes: int = 0) -> None:
+    writer = service._opened.engine.writer
+    broken: Any = FailingConnection(writer._connection, statement, error, passes)
+    writer._connection = broken
+    writer.wal.use(broken)
+
+
+FSYNC = sqlite_error(sqlite3.SQLITE_IOERR_FSYNC, "SQLITE_IOERR_FSYNC")
+
+
+async def test_whatever_a_batch_raises_reaches_its_callers_and_the_writer_lives_on(
+    service: DatabaseSessionService,
+) -> None:
+    session = await create(service)
+    break_writer(service, "INSERT INTO plain_writes", SurpriseError())
+    with pytest.raises(SurpriseError):
+        await service.append_event(session, event())
+    assert session.events == []
+    await service.append_event(session, event("again"))
+    break_writer(service, "COMMIT", SurpriseError())
+    with pytest.raises(SurpriseError):
+        await service.delete_session(APP, USER, "s")
+    assert await texts(service, "s") == ["again"]
+    await service.append_event(session, event("and again"))
+
+
+async def test_an_error_of_the_disk_fails_the_batch_and_nothing_of_it_is_written(
+    service: DatabaseSessionService,
+) -> None:
+    session = await create(service)
+    break_writer(service, "COMMIT", sqlite_error(sqlite3.SQLITE_FULL, "SQLITE_FULL"))
+    with pytest.raises(WriteFailedError, match="SQLITE_FULL"):
+        await service.delete_session(APP, USER, "s")
+    break_writer(service, "INSERT", sqlite_error(sqlite3.SQLITE_IOERR, "SQLITE_IOERR"))
+    with pytest.raises(WriteFailedError):
+        await service.append_event(session, event())
+    assert service.get_stats()["failed_batches"] == 2
+    await service.append_event(session, event())
+    assert await texts(service, "s") == ["hello"]
+
+
+async def test_a_rollback_that_fails_too(service: DatabaseSessionService) -> None:
+    session = await create(service)
+    connection = service._opened.engine.writer._connection
+    break_writer(service, "COMMIT", sqlite_error(sqlite3.SQLITE_FULL, "SQLITE_FULL"))
+    break_writer(service, "ROLLBACK", sqlite_error(sqlite3.SQLITE_IOERR, "SQLITE_IOERR"))
+    with pytest.raises(WriteFailedError, match="SQLITE_FULL"):
+        await service.delete_session(APP, USER, "s")
+    connection.execute("ROLLBACK")
+    await service.append_event(session, event())
+    assert await texts(service, "s") == ["hello"]
+
+
+async def test_a_checkpoint_that_cannot_sync_what_was_answered(
+    database_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With ``durability="normal"`` the checkpoint is the first to sync: what it finds out stops the writer."""
+    monkeypatch.setattr("sessiondb.stores.sqlite.wal._DUE_BYTES", 1)
+    monkeypatch.setattr("sessiondb.engine.writer._LOOK_SECONDS", 0)
+    service = DatabaseSessionService(database_path, durability="normal")
+    session = await create(service)
+    thread = service._opened.engine.writer
+    with writer_stopped(service, "INSERT") as gate:
+        async with anyio.create_task_group() as group:
+            group.start_soon(service.append_event, session, event())
+            await happened(gate.reached)
+            break_writer(service, "PRAGMA wal_checkpoint", FSYNC)
+            gate.open()
+    await until(lambda: not thread.is_alive())
+    with pytest.raises(WriterStoppedError, match="synced"):
+        await service.append_event(session, event())
+    await service.close()
+
+
+@pytest.mark.parametrize("call", ["append", "vacuum", "alone"])
+async def test_a_failed_sync_stops_the_writer_and_everybody_is_told(database_path: Path, call: str) -> None:
+    service = DatabaseSessionService(database_path, max_batch=3)
+    sessions = [await create(service, f"s{number}") for number in range(6)]
+    threads = threads_of(service)
+    results: list[object] = []
+    calls: list[Callable[[], Any]] = [
+        functools.partial(service.append_event, session, event()) for session in sessions[1:]
+    ]
+    if call == "alone":
+        with other_program(
+            database_path,
+            "CREATE TRIGGER theirs AFTER INSERT ON adk_events WHEN NEW.session_id = 's1'"
+            " BEGIN SELECT RAISE(ABORT, 'not this one'); END",
+        ):
+            pass
+
+    async def append(call: Callable[[], Any]) -> None:
+        results.extend(await outcomes([call]))
+
+    async def vacuum() -> None:
+        results.extend(await outcomes([functools.partial(anyio.to_thread.run_sync, service.vacuum)]))
+
+    with writer_stopped(service) as gate:
+        async with anyio.create_task_group() as group:
+            group.start_soon(service.append_event, sessions[0], event("acknowledged"))
+            await happened(gate.reached)
+            if call == "vacuum":
+                group.start_soon(vacuum)
+                await until(lambda: pending(service) == 1)
+            for each in calls:
+                before = pending(service)
+                group.start_soon(append, each)
+                await until(lambda before=before: pending(service) > before)  # type: ignore[misc]
+            if call == "vacuum":
+                break_writer(service, "VACUUM", FSYNC)
+            elif call == "alone":
+                # The batch is refused for one of its commands; the next one's own commit fails.
+                break_writer(service, "INSERT INTO plain_writes", FSYNC, passes=2)
+            else:
+                break_writer(service, "INSERT", FSYNC)
+            gate.open()
+    refused = [result for result in results if isinstance(result, WriterStoppedError)]
+    # The command that was refused has an error of its own.
+    assert len(results) - len(refused) == (call == "alone")
+    assert len({id(error) for error in refused}) == len(refused)
+    await until(lambda: not threads[0].is_alive())
+    with pytest.raises(WriterStoppedError, match="synced"):
+        await service.append_event(sessions[0], event())
+    # What was acknowledged can be read, here and by who opens the file anew.
+    assert await texts(service, "s0") == ["acknowledged"]
+    await service.close()
+    assert alive(threads) == []
+    async with DatabaseSessionService(database_path) as reopened:
+        assert await texts(reopened, "s0") == ["acknowledged"]
+        await reopened.append_event(await get(reopened, "s0"), event("goes on"))
+
+
+async def test_a_writer_that_ends_for_a_reason_of_its_own(database_path: Path) -> None:
+    """An error beside the commands, where nobody could be told but all: no caller is left waiting."""
+    service = DatabaseSessionService(database_path)
+    session, other = await create(service), await create(service, "other")
+    threads = threads_of(service)
+
+    def surprise() -> None:
+        raise SurpriseError
+
+    results: list[object] = []
+    with writer_stopped(service) as gate:
+        async with anyio.create_task_group() as group:
+            group.start_soon(service.append_event, session, event("acknowledged"))
+            await happened(gate.reached)
+            service._opened.engine.writer.wal.note_write = surprise  # type: ignore[method-assign]  # fails
+
+            async def append() -> None:
+                results.extend(await outcomes([functools.partial(service.append_event, other, event())]))
+
+            group.start_soon(append)
+            await until(lambda: pending(service) == 1)
+            gate.open()
+    assert isinstance(results[0], WriterStoppedError)
+    with pytest.raises(WriterStoppedError, match="SurpriseError"):
+        await service.flush()
+    assert await texts(service, "s") == ["acknowledged"]
+    assert await texts(service, "other") == []
+    await service.close()
+    assert alive(threads) == []
+
+
+async def test_a_connection_that_does_not_close(database_path: Path) -> None:
+    service = DatabaseSessionService(database_path)
+    await create(service)
+    break_writer(service, "close", sqlite_error(sqlite3.SQLITE_BUSY, "SQLITE_BUSY"))
+    await service.close()
+    async with DatabaseSessionService(database_path) as reopened:
+        assert len(await reopened.list_sessions()) == 1
+
+
+async def test_a_vacuum_that_is_surprised(service: DatabaseSessionService) -> None:
+    break_writer(service, "VACUUM", SurpriseError())
+    with pytest.raises(SurpriseError):
+        service.vacuum()
+    await create(service)
+
+
+async def test_an_exit_that_cannot_wait_for_the_writer(database_path: Path) -> None:
+    """What is queued is answered, and the one with the writer gets the answer that is true in the end."""
+    service = DatabaseSessionService(database_path)
+    session, other = await create(service), await create(service, "other")
+    engine = service._opened.engine
+    results: list[object] = []
+
+    async def append(one: Any) -> None:
+        results.extend(await outcomes([functools.partial(service.append_event, one, event())]))
+
+    with writer_stopped(service) as gate:
+        async with anyio.create_task_group() as group:
+            group.start_soon(append, session)
+            await happened(gate.reached)
+            group.start_soon(append, other)
+            await until(lambda: pending(service) == 1)
+            service._opened.close(patience=0)
+            await until(lambda: len(results) == 1)
+            assert isinstance(results[0], ServiceClosedError)
+            assert "nothing of it is stored" in str(results[0])
+            gate.open()
+    assert results[1] == session.events[0]
+    engine.close(None)
+    await service.close()
+    async with DatabaseSessionService(database_path) as reopened:
+        assert await texts(reopened, "s") == ["hello"]
+        assert await texts(reopened, "other") == []

@@ -1,0 +1,131 @@
+"""A queue that is full: waiting in order, a typed error after ``busy_timeout``, and a bound that holds.
+
+Seen to fail with ``put`` that never parks, with parked tickets moved up last in, first out, and with a withdrawn
+parked ticket left in the queue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import pytest
+from anyio.abc import TaskGroup
+from google.adk.sessions import Session
+
+from sessiondb import DatabaseSessionService
+from sessiondb.errors import QueueFullError
+from tests.engine.tools import (
+    WriterGate,
+    create,
+    event,
+    happened,
+    outcomes,
+    pending,
+    texts,
+    until,
+    writer_stopped,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+@asynccontextmanager
+async def full_queue(
+    path: Path, *, limit: int, busy_timeout: float
+) -> AsyncIterator[tuple[DatabaseSessionService, Session, WriterGate, TaskGroup, list[anyio.CancelScope]]]:
+    """A service whose writer stands still, with ``limit`` appends queued, each in a scope of its own."""
+    async with DatabaseSessionService(
+        path, max_queue=limit, max_batch=2, busy_timeout=busy_timeout, on_stale="append"
+    ) as service:
+        session = await create(service)
+        scopes = [anyio.CancelScope() for _ in range(limit)]
+
+        async def append(number: int) -> None:
+            with scopes[number]:
+                await service.append_event(session, event(f"queued {number}"))
+
+        with writer_stopped(service) as gate:
+            async with anyio.create_task_group() as group:
+                group.start_soon(service.append_event, session, event("with the writer"))
+                await happened(gate.reached)
+                for number in range(limit):
+                    group.start_soon(append, number)
+                    await until(lambda number=number: pending(service) == number + 1)  # type: ignore[misc]
+                yield service, session, gate, group, scopes
+                gate.open()
+
+
+def expected(limit: int, *more: str) -> list[str]:
+    return ["with the writer", *(f"queued {number}" for number in range(limit)), *more]
+
+
+async def test_who_waits_too_long_is_told_and_nothing_of_it_is_written(database_path: Path) -> None:
+    async with full_queue(database_path, limit=3, busy_timeout=0.05) as (service, session, gate, _, _):
+        results = await outcomes([lambda: service.append_event(session, event("too much"))] * 20)
+        assert {type(result) for result in results} == {QueueFullError}
+        assert isinstance(results[0], TimeoutError)
+        assert "3 commands" in str(results[0])
+        # However many have tried.
+        assert service.get_stats()["pending_writes"] == 3
+        assert len(service._opened.engine.queue._parked) == 0
+        gate.open()
+        await service.flush()
+        assert await texts(service, "s") == expected(3)
+        await service.append_event(session, event("room again"))
+
+
+async def test_waiting_threads_are_told_too(database_path: Path) -> None:
+    async with full_queue(database_path, limit=1, busy_timeout=0.05) as (service, _, _, _, _):
+        with pytest.raises(QueueFullError):
+            await anyio.to_thread.run_sync(service.vacuum)
+        assert pending(service) == 1
+
+
+async def test_waiting_callers_are_served_in_order(database_path: Path) -> None:
+    async with full_queue(database_path, limit=3, busy_timeout=60) as (service, session, gate, group, _):
+        for number in range(8):
+            group.start_soon(service.append_event, session, event(f"parked {number}"))
+            await until(lambda number=number: pending(service) == 4 + number)  # type: ignore[misc]
+        group.start_soon(anyio.to_thread.run_sync, service.vacuum)
+        await until(lambda: pending(service) == 12)
+        gate.open()
+        await service.flush()
+        assert await texts(service, "s") == expected(3, *(f"parked {number}" for number in range(8)))
+    stored = DatabaseSessionService(database_path)
+    assert stored.get_stats()["events"] == 12
+    await stored.close()
+
+
+async def test_withdrawn_callers_leave_no_trace(database_path: Path) -> None:
+    async with full_queue(database_path, limit=2, busy_timeout=60) as (service, session, gate, group, _):
+        scopes = [anyio.CancelScope() for _ in range(6)]
+
+        async def append(number: int) -> None:
+            with scopes[number]:
+                await service.append_event(session, event(f"parked {number}"))
+
+        for number in range(6):
+            group.start_soon(append, number)
+            await until(lambda number=number: pending(service) == 3 + number)  # type: ignore[misc]
+        for number in (0, 2, 5):
+            scopes[number].cancel()
+        await until(lambda: pending(service) == 5)
+        gate.open()
+        await service.flush()
+        assert await texts(service, "s") == expected(2, "parked 1", "parked 3", "parked 4")
+
+
+async def test_a_queued_caller_that_withdraws_makes_room(database_path: Path) -> None:
+    async with full_queue(database_path, limit=2, busy_timeout=60) as (service, session, gate, group, scopes):
+        group.start_soon(service.append_event, session, event("parked"))
+        await until(lambda: pending(service) == 3)
+        scopes[0].cancel()
+        await until(lambda: pending(service) == 2)
+        assert len(service._opened.engine.queue._queued) == 2
+        gate.open()
+        await service.flush()
+        assert await texts(service, "s") == ["with the writer", "queued 1", "parked"]

@@ -1,0 +1,112 @@
+"""Vacuum gives space back, and leaves a damaged file as it is.
+
+Seen to fail with a vacuum that does not look for problems first (rows without a session go unnoticed), and without
+the checkpoint after it (the file keeps its size until much later).
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from sessiondb import DatabaseSessionService
+from sessiondb.errors import DatabaseCorruptError
+from tests.engine.tools import (
+    APP,
+    USER,
+    create,
+    event,
+    happened,
+    other_program,
+    pending,
+    size_of,
+    texts,
+    until,
+    writer_stopped,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_it_gives_space_back(database_path: Path, service: DatabaseSessionService) -> None:
+    for number in range(4):
+        session = await create(service, f"s{number}")
+        await service.append_event(session, event("x" * 500_000))
+    service.vacuum()
+    full = service.get_stats()["db_size_mb"]
+    assert full > 1.5
+    for number in range(3):
+        await service.delete_session(APP, USER, f"s{number}")
+    service.vacuum()
+    stats = service.get_stats()
+    assert stats["db_size_mb"] < full / 2
+    assert stats["wal_bytes"] == 0
+    assert size_of(database_path) == round(stats["db_size_mb"] * 2**20)
+    assert [len(str(text)) for text in await texts(service, "s3")] == [500_000]
+
+
+async def test_it_takes_its_turn_in_the_queue(service: DatabaseSessionService) -> None:
+    first, second = await create(service, "first"), await create(service, "second")
+    with writer_stopped(service) as gate:
+        async with anyio.create_task_group() as group:
+            group.start_soon(service.append_event, first, event("first"))
+            await happened(gate.reached)
+            group.start_soon(service.append_event, second, event("before"))
+            await until(lambda: pending(service) == 1)
+            group.start_soon(anyio.to_thread.run_sync, service.vacuum)
+            await until(lambda: pending(service) == 2)
+            group.start_soon(service.append_event, first, event("after"))
+            await until(lambda: pending(service) == 3)
+            gate.open()
+    assert await texts(service, "first") == ["first", "after"]
+    assert await texts(service, "second") == ["before"]
+
+
+async def damaged_copy(path: Path, target: Path) -> None:
+    """A database whose index pages are overwritten in the middle of the file."""
+    async with DatabaseSessionService(path) as service:
+        for number in range(8):
+            session = await create(service, f"s{number}")
+            for turn in range(20):
+                await service.append_event(session, event(f"{turn}" * 100))
+        service.vacuum()
+    with sqlite3.connect(path) as connection:
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'adk_events_identity'").fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    connection.close()
+    shutil.copy(path, target)
+    with target.open("r+b") as file:
+        file.seek((page - 1) * size + size // 2)
+        file.write(b"\xff" * (size // 4))
+
+
+async def test_a_damaged_file_is_not_touched(database_path: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.sqlite3"
+    await damaged_copy(database_path, damaged)
+    before = damaged.read_bytes()
+    async with DatabaseSessionService(damaged) as service:
+        for _ in range(2):
+            with pytest.raises(DatabaseCorruptError, match=r"damaged"):
+                service.vacuum()
+        assert damaged.read_bytes() == before
+        # What is readable is read.
+        assert len(await texts(service, "s0")) == 20
+    assert damaged.read_bytes() == before
+
+
+async def test_rows_without_a_session_are_found(database_path: Path, service: DatabaseSessionService) -> None:
+    await create(service)
+    with other_program(
+        database_path,
+        "INSERT INTO adk_events (app_name, user_id, session_id, invocation_id, author, timestamp, actions, seq,"
+        " revision, event_id, event_time, incarnation, event_hash)"
+        " VALUES ('app', 'user', 'nobody', 'i', 'user', '', '{}', 1, 1, 'e', 0, 1, 1)",
+    ):
+        pass
+    with pytest.raises(DatabaseCorruptError, match="refers to a row of adk_sessions that does not exist"):
+        service.vacuum()

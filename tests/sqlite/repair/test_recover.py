@@ -1,0 +1,375 @@
+"""What lies on undamaged pages is recovered, nothing else is made up, and the result is sound."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+import sqlite3
+from contextlib import closing
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+from sessiondb import DatabaseSessionService
+from sessiondb.adk import events as codec
+from sessiondb.adk import scopes
+from sessiondb.errors import ConfigurationError, DatabaseBusyError, DatabaseCorruptError, StorageError
+from sessiondb.stores.sqlite.repair.check import check
+from sessiondb.stores.sqlite.repair.pages import PageFile
+from sessiondb.stores.sqlite.repair.recover import RecoveryReport, recover
+from sessiondb.stores.sqlite.repair.salvage import Format
+from tests.engine import processes
+from tests.sqlite.repair import programs
+from tests.sqlite.repair.conftest import Original
+from tests.sqlite.repair.files import APP, DELETED, PAGE, TABLES, Rows, event_of, overwrite, rows_of, state_of, user_of
+
+FORMAT = Format(codec.decode_event, scopes.parse)
+
+# What is compared of an event: numbers within the session may be new.
+_KEPT = [column for column in range(16) if column not in (10, 11, 14)]
+
+
+def kept(rows: Rows) -> dict[int, list[object]]:
+    return {row_id: [row[column] for column in _KEPT] for row_id, row in rows.items()}
+
+
+def recover_from(data: bytes, folder: Path) -> tuple[RecoveryReport, dict[str, Rows]]:
+    """Recovers a damaged file, looks at what is true of every recovery, and returns what was recovered."""
+    source, target = folder / "damaged.sqlite3", folder / "recovered.sqlite3"
+    source.write_bytes(data)
+    report = recover(source, target, FORMAT)
+    assert source.read_bytes() == data
+    assert sorted(folder.iterdir()) == [source, target]
+    assert target.stat().st_mode & 0o777 == 0o600
+    found = check(target, codec.decode_event)
+    assert found.is_sound, found.findings
+    assert not found.notes.count
+    rows = rows_of(target)
+    assert {table: tally.saved for table, tally in report.tables.items()} == {
+        table: len(rows[table]) for table in TABLES
+    }
+    return report, rows
+
+
+def by_session(events: Rows) -> dict[tuple[str, str, str], set[int]]:
+    """Sessions to the numbers of their events."""
+    numbers: dict[tuple[str, str, str], set[int]] = {}
+    for row in events.values():
+        numbers.setdefault((row[1], row[2], row[3]), set()).add(row[10])
+    return numbers
+
+
+def assert_saved(original: Original, damaged: set[int], report: RecoveryReport, rows: dict[str, Rows]) -> None:
+    """What does not touch a damaged page is there, as it was, and whatever is there was there before."""
+    layout = original.layout
+    before, after = kept(original.rows["adk_events"]), kept(rows["adk_events"])
+    for row_id in layout.surviving("adk_events", damaged):
+        assert after[row_id] == before[row_id]
+    assert report.notes or [row_id for row_id, row in after.items() if before.get(row_id) != row] == []
+
+    # A session is there if its own row or any event is; created_at and updated_at are kept with its own row.
+    saved = {row[:3]: row for row in rows["adk_sessions"].values()}
+    for row_id in layout.surviving("adk_sessions", damaged):
+        row = original.rows["adk_sessions"][row_id]
+        assert saved[row[:3]][:6] == row[:6]
+    assert report.notes or saved.keys() <= {row[:3] for row in original.rows["adk_sessions"].values()}
+
+    state = state_of(rows["adk_state"])
+    survived = {row_id: original.rows["adk_state"][row_id] for row_id in layout.surviving("adk_state", damaged)}
+    assert state_of(survived) <= state
+
+    # What is lost is told.
+    before_numbers = by_session(original.rows["adk_events"])
+    touched: dict[tuple[str, str, str], set[int]] = {}
+    ids = {row_id: row for row_id, row in original.rows["adk_events"].items() if row_id not in rows["adk_events"]}
+    lost = by_session(ids)
+    for session in report.touched:
+        touched[session.app_name, session.user_id, session.session_id] = set(
+            chain.from_iterable(range(first, last + 1) for first, last in session.lost)
+        )
+    for key, numbers in lost.items():
+        row_is_saved = key in saved and key in {
+            original.rows["adk_sessions"][row_id][:3] for row_id in layout.surviving("adk_sessions", damaged)
+        }
+        if row_is_saved:
+            assert touched[key] == numbers
+        elif key in saved:
+            # Nobody knows how long the log was.
+            last = max((before_numbers[key] - numbers), default=0)
+            assert touched[key] == {number for number in numbers if number < last}
+    assert report.notes or {key for key, numbers in touched.items() if numbers} <= lost.keys()
+
+
+def test_a_sound_file_comes_out_as_it_was(original: Original, tmp_path: Path) -> None:
+    report, rows = recover_from(original.data, tmp_path)
+    assert rows["adk_events"] == original.rows["adk_events"]
+    for table in ("adk_sessions", "adk_state"):
+        assert sorted(rows[table].values(), key=repr) == sorted(original.rows[table].values(), key=repr)
+    assert (report.unreadable_pages, report.touched, report.notes, report.replayed_keys) == ((), (), (), 0)
+
+
+@pytest.mark.anyio
+async def test_the_result_is_a_database_like_any_other(original: Original, tmp_path: Path) -> None:
+    layout = original.layout
+    damaged = set(random.Random(5).sample(sorted(layout.of_table("adk_events")), 20))
+    _, rows = recover_from(overwrite(original.data, damaged, bytes(PAGE)), tmp_path)
+    numbers = by_session(rows["adk_events"])
+    async with DatabaseSessionService(tmp_path / "recovered.sqlite3") as service:
+        for (app_name, user_id, session_id), seqs in numbers.items():
+            session = await service.get_session(app_name, user_id, session_id)
+            assert session is not None
+            assert len(session.events) == len(seqs)
+            assert seqs == set(range(1, len(seqs) + 1))
+            await service.append_event(session, event_of(999, 0))
+            assert await service.get_session(app_name, user_id, session_id) == session
+        service.vacuum()
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("kind", ["zeros", "noise"])
+def test_overwritten_pages(original: Original, tmp_path: Path, seed: int, kind: str) -> None:
+    chance = random.Random(seed)
+    damaged = set(chance.sample(range(2, original.layout.count + 1), 1 + seed * 3))
+    content = bytes(PAGE) if kind == "zeros" else chance.randbytes(PAGE)
+    data = overwrite(original.data, damaged, content)
+    report, rows = recover_from(data, tmp_path)
+    assert_saved(original, damaged, report, rows)
+    told = set(chain.from_iterable(range(first, last + 1) for first, last in report.unreadable_pages))
+    # Without their list, pages that are free cannot be told from damaged ones.
+    assert told <= damaged | original.layout.free
+    if damaged & (original.layout.inner | original.layout.indexes):
+        assert told
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_file_that_ends_early(original: Original, tmp_path: Path, seed: int) -> None:
+    length = random.Random(seed).randrange(8 * PAGE, len(original.data))
+    report, rows = recover_from(original.data[:length], tmp_path)
+    assert_saved(original, set(range(length // PAGE + 1, original.layout.count + 1)), report, rows)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_damaged_indexes_cost_nothing(original: Original, tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    data = bytearray(original.data)
+    for number in original.layout.indexes:
+        for _ in range(1 + seed):
+            data[(number - 1) * PAGE + chance.randrange(PAGE)] ^= 1 << chance.randrange(8)
+    _, rows = recover_from(bytes(data), tmp_path)
+    for table in TABLES:
+        assert sorted(rows[table].values(), key=repr) == sorted(original.rows[table].values(), key=repr)
+
+
+def test_pages_between_root_and_leaves_cost_nothing(original: Original, tmp_path: Path) -> None:
+    _, rows = recover_from(overwrite(original.data, original.layout.inner, bytes(PAGE)), tmp_path)
+    for table in TABLES:
+        assert sorted(rows[table].values(), key=repr) == sorted(original.rows[table].values(), key=repr)
+
+
+def test_lost_state_comes_back_from_the_log(original: Original, tmp_path: Path) -> None:
+    pages = original.layout.of_table("adk_state") | original.layout.inner
+    report, rows = recover_from(overwrite(original.data, pages, b"\xff" * PAGE), tmp_path)
+    # What a session that is deleted had set for its user is in no log.
+    deleted = {f"of_{number}" for number in range(DELETED)}
+    assert state_of(rows["adk_state"]) == {row for row in state_of(original.rows["adk_state"]) if row[4] not in deleted}
+    assert report.replayed_keys == len(rows["adk_state"])
+
+
+def test_lost_sessions_come_back_from_their_events(original: Original, tmp_path: Path) -> None:
+    pages = original.layout.of_table("adk_sessions")
+    report, rows = recover_from(overwrite(original.data, pages, bytes(PAGE)), tmp_path)
+    before = {row[:3]: row for row in original.rows["adk_sessions"].values()}
+    after = {row[:3]: row for row in rows["adk_sessions"].values()}
+    assert after.keys() == before.keys()
+    for key, row in after.items():
+        _, updated_at, update_time, incarnation, revision, last_seq, _ = row[3:]
+        assert (updated_at, update_time, revision, last_seq) == (*before[key][4:6], *before[key][7:9])
+        # A handle from before must be read again: the log may have been longer.
+        assert incarnation > max(row[6] for row in before.values())
+    assert {session.recreated for session in report.touched} == {True}
+    assert len(report.touched) == len(before)
+
+
+def test_the_first_page_costs_nothing_but_the_knowledge_of_what_is_free(original: Original, tmp_path: Path) -> None:
+    report, rows = recover_from(overwrite(original.data, [1], bytes(PAGE)), tmp_path)
+    assert rows["adk_events"].items() >= original.rows["adk_events"].items()
+    assert {row[:3] for row in rows["adk_sessions"].values()} >= {
+        row[:3] for row in original.rows["adk_sessions"].values()
+    }
+    assert any("deleted" in note for note in report.notes)
+
+
+def test_a_damaged_schema_costs_nothing(original: Original, tmp_path: Path) -> None:
+    # The names and definitions of the tables; the header of the file stays.
+    data = original.data[:108] + b"\x5a" * (PAGE - 108) + original.data[PAGE:]
+    _, rows = recover_from(data, tmp_path)
+    assert rows["adk_events"] == original.rows["adk_events"]
+
+
+def test_a_damaged_list_of_free_pages_costs_nothing(original: Original, tmp_path: Path) -> None:
+    trunk = int.from_bytes(original.data[32:36], "big")
+    assert trunk in original.layout.free
+    report, rows = recover_from(overwrite(original.data, [trunk], b"\x01" * PAGE), tmp_path)
+    # Not even what was deleted comes back: the trees say which pages are in use.
+    assert rows["adk_events"] == original.rows["adk_events"]
+    assert report.notes == ()
+
+
+def test_what_was_deleted_may_come_back_if_nothing_tells_it_apart(original: Original, tmp_path: Path) -> None:
+    trunk = int.from_bytes(original.data[32:36], "big")
+    pages = {trunk} | original.layout.inner
+    report, rows = recover_from(overwrite(original.data, pages, bytes(PAGE)), tmp_path)
+    assert rows["adk_events"].items() > original.rows["adk_events"].items()
+    assert any("deleted" in note for note in report.notes)
+
+
+def test_what_was_deleted_stays_deleted(original: Original, tmp_path: Path) -> None:
+    pages = original.layout.indexes | original.layout.inner
+    _, rows = recover_from(overwrite(original.data, pages, bytes(PAGE)), tmp_path)
+    deleted = {(APP, user_of(number), f"s{number}") for number in range(DELETED)}
+    assert not deleted & {row[:3] for row in rows["adk_sessions"].values()}
+    assert not deleted & {row[1:4] for row in rows["adk_events"].values()}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_flipped_bits_of_rows_never_make_a_file_that_is_not_sound(
+    original: Original, tmp_path: Path, seed: int
+) -> None:
+    """A changed letter of a text cannot be found, as no row has a checksum; whatever comes out must fit together."""
+    chance = random.Random(seed)
+    data = bytearray(original.data)
+    for _ in range(200):
+        data[chance.randrange(PAGE, len(data))] ^= 1 << chance.randrange(8)
+    report, rows = recover_from(bytes(data), tmp_path)
+    assert len(rows["adk_events"]) > len(original.rows["adk_events"]) * 0.6
+    assert report.tables["adk_events"].rejected
+
+
+def test_an_event_with_a_damaged_key_does_not_become_a_session(original: Original, tmp_path: Path) -> None:
+    key = f"{APP}{user_of(150)}s150".encode()
+    assert original.data.count(key + b"inv_2") == 1
+    report, rows = recover_from(original.data.replace(key + b"inv_2", key[:-3] + b"x50inv_2"), tmp_path)
+    (row_id,) = original.rows["adk_events"].keys() - rows["adk_events"].keys()
+    assert report.tables["adk_events"].rejected_ids == ((row_id, row_id),)
+    assert len(rows["adk_sessions"]) == len(original.rows["adk_sessions"])
+    ((touched, lost),) = [(session.session_id, session.lost) for session in report.touched]
+    assert (touched, lost) == ("s150", ((3, 3),))
+
+
+@pytest.fixture
+async def with_log(tmp_path: Path) -> Path:
+    """A folder with a database and its write-ahead log, as a crash leaves them."""
+    live, crashed = tmp_path / "live", tmp_path / "crashed"
+    crashed.mkdir()
+    async with DatabaseSessionService(live / "damaged.sqlite3") as service:
+        for number in range(20):
+            session = await service.create_session(APP, user_of(number), f"s{number}")
+            for turn in range(5):
+                await service.append_event(session, event_of(number, turn))
+            if number == 9:
+                service.vacuum()
+        # Nothing is being written: both files are what the last commit left.
+        for name in ("damaged.sqlite3", "damaged.sqlite3-wal"):
+            shutil.copyfile(live / name, crashed / name)
+    shutil.rmtree(live)
+    assert (crashed / "damaged.sqlite3-wal").stat().st_size > 100_000
+    return crashed
+
+
+@pytest.mark.anyio
+async def test_the_write_ahead_log_is_part_of_the_file(with_log: Path) -> None:
+    report = recover(with_log / "damaged.sqlite3", with_log / "recovered.sqlite3", FORMAT)
+    assert (report.tables["adk_events"].saved, report.touched, report.notes) == (100, (), ())
+
+
+@pytest.mark.anyio
+async def test_without_the_log_what_the_file_holds_is_saved(with_log: Path) -> None:
+    (with_log / "damaged.sqlite3-wal").unlink()
+    report = recover(with_log / "damaged.sqlite3", with_log / "recovered.sqlite3", FORMAT)
+    assert (report.tables["adk_events"].saved, report.touched) == (50, ())
+
+
+@pytest.mark.anyio
+async def test_a_damaged_page_of_the_log_does_not_spoil_what_follows(with_log: Path) -> None:
+    wal = with_log / "damaged.sqlite3-wal"
+    data = bytearray(wal.read_bytes())
+    frames = (len(data) - 32) // (PAGE + 24)
+    data[32 + frames // 2 * (PAGE + 24) + 1000] ^= 0x10
+    wal.write_bytes(data)
+    report = recover(with_log / "damaged.sqlite3", with_log / "recovered.sqlite3", FORMAT)
+    assert report.notes
+    assert report.tables["adk_events"].saved >= 97
+    assert check(with_log / "recovered.sqlite3", codec.decode_event).is_sound
+    # SQLite itself stops at the damaged page.
+    with closing(sqlite3.connect(with_log / "damaged.sqlite3")) as connection:
+        (count,) = connection.execute("SELECT count(*) FROM adk_events").fetchone()
+    assert count < report.tables["adk_events"].saved
+
+
+@pytest.mark.anyio
+async def test_without_a_header_the_log_says_how_large_pages_are(with_log: Path) -> None:
+    database = with_log / "damaged.sqlite3"
+    database.write_bytes(bytes(PAGE) + database.read_bytes()[PAGE:])
+    report = recover(database, with_log / "recovered.sqlite3", FORMAT)
+    assert report.tables["adk_events"].saved == 100
+
+
+def test_a_file_that_a_process_has_open_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "adk.sqlite3"
+    with processes.start(programs.hold_open, path) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "open\n"
+        with pytest.raises(DatabaseBusyError, match="stop it first"):
+            recover(path, tmp_path / "recovered.sqlite3", FORMAT)
+        processes.finish(holder)
+    # This process would not be kept out by locks, and would give its own up by looking at the file.
+    service = DatabaseSessionService(path)
+    with pytest.raises(DatabaseBusyError, match="this one"):
+        recover(path, tmp_path / "recovered.sqlite3", FORMAT)
+    asyncio.run(service.close())
+    assert not (tmp_path / "recovered.sqlite3").exists()
+    assert recover(path, tmp_path / "recovered.sqlite3", FORMAT).tables["adk_sessions"].saved == 1
+
+
+def test_what_exists_is_not_replaced(original: Original, tmp_path: Path) -> None:
+    target = tmp_path / "kept"
+    target.write_text("kept")
+    with pytest.raises(ConfigurationError, match="exists"):
+        recover(original.path, target, FORMAT)
+    assert target.read_text() == "kept"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database", bytes(10 * PAGE)])
+def test_a_file_without_any_row_of_ours_is_refused(tmp_path: Path, content: bytes) -> None:
+    source = tmp_path / "damaged"
+    source.write_bytes(content)
+    with pytest.raises(DatabaseCorruptError, match="no row"):
+        recover(source, tmp_path / "recovered", FORMAT)
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_a_file_that_is_missing_is_an_error_of_storage(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="cannot read"):
+        recover(tmp_path / "missing", tmp_path / "recovered", FORMAT)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.anyio
+async def test_an_empty_database_stays_empty(database_path: Path, tmp_path: Path) -> None:
+    async with DatabaseSessionService(database_path):
+        pass
+    report = recover(database_path, tmp_path / "recovered", FORMAT)
+    assert {tally.saved for tally in report.tables.values()} == {0}
+    assert check(tmp_path / "recovered", codec.decode_event).is_sound
+
+
+def test_all_rows_are_read_as_sqlite_reads_them(original: Original) -> None:
+    with PageFile(original.path) as pages:
+        events = {row.row_id: row.values for row in pages.rows() if row.columns == 16}
+        free = pages.free
+    # The id is the row id, and stored as such only.
+    assert {row_id: (row_id, *values[1:]) for row_id, values in events.items()} == original.rows["adk_events"]
+    assert free == original.layout.free

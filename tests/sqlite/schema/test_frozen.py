@@ -1,0 +1,60 @@
+"""Files of every version that was ever released are read as they were then."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from sessiondb import DatabaseSessionService
+from sessiondb.adk import events as codec
+from sessiondb.stores.sqlite import schema
+from sessiondb.stores.sqlite.repair import check as inspection
+from tests.sqlite.schema import frozen
+
+pytestmark = pytest.mark.anyio
+
+VERSIONS = range(1, schema.SCHEMA_VERSION + 1)
+
+
+def test_each_version_is_frozen_and_leads_to_the_next() -> None:
+    assert sorted(frozen.FOLDER.glob("version_*.sql")) == [frozen.FOLDER / f"version_{n}.sql" for n in VERSIONS]
+    assert sorted(schema.PRESENT.steps) == list(VERSIONS[:-1])
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_what_was_stored_is_there(version: int, database_path: Path) -> None:
+    frozen.load(version, database_path)
+    recorded = frozen.recorded(version)
+    assert len(recorded["sessions"]) == 4
+    assert await frozen.read(database_path) == recorded
+    # And conversations go on, up to what a check finds sound.
+    async with DatabaseSessionService(database_path) as service:
+        for each in recorded["sessions"]:
+            await service.update_keys(each["app_name"], each["user_id"], each["id"], {"later": True})
+        created = await service.create_session("my_app", "user_123", "later")
+        assert created.state["user:theme"] == "dark"
+    report = inspection.check(database_path, codec.decode_event)
+    assert report.is_sound, report.findings
+    assert (report.sessions, report.events) == (
+        5,
+        sum(len(each.get("events", ())) + 1 for each in recorded["sessions"]),
+    )
+
+
+def objects(path: Path) -> list[tuple[str, str]]:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name").fetchall()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_an_upgraded_file_has_the_tables_of_a_new_one(version: int, tmp_path: Path) -> None:
+    """Whoever changes the tables must raise the version, or this fails for the present one."""
+    old, new = tmp_path / "old.sqlite3", tmp_path / "new.sqlite3"
+    frozen.load(version, old)
+    for path in (old, new):
+        async with DatabaseSessionService(path):
+            pass
+    assert objects(old) == objects(new)
