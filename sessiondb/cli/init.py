@@ -33,16 +33,16 @@ _MAX_DEPTH = 5
 @click.command("init", epilog=_EPILOG)
 @click.argument("agents_dir", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("file", required=False, callback=to_path)
-@click.option("--force", is_flag=True, help="Replace the class that the scheme is registered for.")
 @json_option
 @click.pass_context
-def command(context: click.Context, agents_dir: Path, file: Path, force: bool, as_json: bool) -> None:
+def command(context: click.Context, agents_dir: Path, file: Path, as_json: bool) -> None:
     """Make ADK's servers know the scheme sessiondb:, and check that they do.
 
     AGENTS_DIR is what adk is given: the folder with your agents, or the folder of one. (`adk run` reads the latter
-    only.) Its services.yaml is created, or gets one more entry and keeps the rest. Then the service is opened as adk
-    would open it, which creates FILE if it is missing, and the command to start is printed. FILE is a path or URL;
-    without it: $SESSIONDB_PATH, else .adk/adk.sqlite3, as the service itself.
+    only.) Its services.yaml is created if there is none. Then the service is opened as adk would open it, which creates
+    FILE if it is missing, and the command to start is printed. A services.yaml that is there is never changed: if it
+    lacks the entry, the lines to add are printed; add them, and run the command again. FILE is a path or URL; without
+    it: $SESSIONDB_PATH, else .adk/adk.sqlite3, as the service itself.
     """
     from . import registration, services_file
 
@@ -53,7 +53,7 @@ def command(context: click.Context, agents_dir: Path, file: Path, force: bool, a
             param_hint="AGENTS_DIR",
         )
     try:
-        services = services_file.plan(agents_dir, replace=force)
+        services = services_file.plan(agents_dir)
         services.write()
     except (services_file.ServicesFileError, OSError) as error:
         raise click.ClickException(safe_line(str(error))) from error
@@ -69,25 +69,38 @@ def command(context: click.Context, agents_dir: Path, file: Path, force: bool, a
     notes += found.notes
     verbs = ("web", "run") if _is_agent(agents_dir) else ("web",)
     commands = [[*adk.command, verb, f"--session_service_uri={uri}", str(agents_dir)] for verb in verbs]
+    # Where services.py registers the scheme, or ADK cannot be asked, the lines are not what is missing.
+    is_needed = bool(found.problem and services.lines and (found.is_unknown or services.other))
+    change = "needed" if is_needed else "unchanged" if services.exists else "created"
+    problem = found.problem
+    if is_needed:
+        other = services.other
+        lack = f"registers the scheme sessiondb for {other}" if other else "does not register the scheme sessiondb"
+        problem = f"{services.path} {lack}; {found.problem}"
     if as_json:
         report: dict[str, Any] = {
             "services_file": str(services.path),
-            "change": services.change,
+            "change": change,
+            "lines": services.lines if is_needed else None,
+            "place": services.place if is_needed else None,
             "agents": agents,
             "uri": uri,
             "path": str(file),
             "commands": commands,
             "notes": notes,
-            "problem": found.problem,
+            "problem": problem,
         }
         print_json(report)
     else:
-        click.echo(safe_line(f"{services.path}: {services.change}"))
+        click.echo(safe_line(f"{services.path}: {change}"))
         click.echo(safe_line(f"agents: {', '.join(agents)}"))
         for text in notes:
             click.echo(safe_line(f"note: {text}"))
-    if found.problem:
-        raise click.ClickException(safe_line(found.problem))
+        if is_needed:
+            click.echo(safe_line(f"Put these lines into {services.path}, {services.place}:"))
+            click.echo(f"\n{services.lines}\nThen run this command again, which checks the result.")
+    if problem:
+        raise click.ClickException(safe_line(problem))
     if not as_json:
         click.echo(f"ADK opens {safe_line(str(file))} with this package. Start it:\n")
         for words in commands:

@@ -39,10 +39,12 @@ class Registration:
     Attributes:
         problem: Why ADK would not use this package's service; None if it would.
         notes: What is worth knowing all the same.
+        is_unknown: Whether ADK finds no service at all under the scheme.
     """
 
     problem: str | None
     notes: list[str] = field(default_factory=list)
+    is_unknown: bool = False
 
 
 def find_adk() -> Adk:
@@ -90,12 +92,13 @@ def _judge(answer: dict[str, Any], python: str, notes: list[str]) -> Registratio
         return Registration(f"adk runs on {python}, which cannot import sessiondb ({reason}): {remedy}", notes)
     by_services_py = bool(answer["origins"]) and not answer["origins"][-1]
     if answer["service"] is None:
-        return Registration("; ".join(["ADK does not find the scheme", *answer["warnings"]]), notes)
+        problem = "; ".join(["ADK does not find the scheme", *answer["warnings"]])
+        return Registration(problem, notes, is_unknown=True)
     if not answer["is_own"]:
-        where = "services.py" if by_services_py else "another file"
-        return Registration(f"{where} registers the scheme too, and ADK takes that one: {answer['service']}", notes)
+        where = "services.py registers the scheme, and " if by_services_py else ""
+        return Registration(f"{where}ADK takes that one: {answer['service']}", notes)
     if by_services_py:
-        notes.append("services.py registers the scheme too, and ADK takes that one")
+        notes.append("services.py registers the scheme, and ADK takes that one")
     return Registration(None, notes + answer["warnings"])
 
 

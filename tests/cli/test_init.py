@@ -1,149 +1,283 @@
-"""``sessiondb init``: what it does to services.yaml, and what it finds out before ADK's servers are started."""
+"""``sessiondb init``: what it asks of services.yaml, and what it finds out before ADK's servers are started."""
 
 from __future__ import annotations
 
 import json
 import os
-import stat
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from sessiondb.cli import main, services_file
 from tests.command import run_sessiondb
 
 OWN = {"scheme": "sessiondb", "type": "session", "class": "sessiondb.DatabaseSessionService"}
 OTHER = {"scheme": "notes", "type": "memory", "class": "notes.Memory"}
+OWN_FILE = """\
+services:
+  - scheme: sessiondb
+    type: session
+    class: sessiondb.DatabaseSessionService
+"""
+
+MODULE = """\
+from google.adk.sessions import InMemorySessionService
+from sessiondb import DatabaseSessionService
+
+class Memory: pass
+class Durable(DatabaseSessionService): pass
+class Sessions(InMemorySessionService):
+    def __init__(self, **options): super().__init__()
+"""
 
 
 @pytest.fixture
 def agents(tmp_path: Path) -> Path:
-    """A folder with one agent."""
+    """A folder with one agent, and a module with classes to register."""
     folder = tmp_path / "agents"
     (folder / "assistant").mkdir(parents=True)
     (folder / "assistant" / "agent.py").touch()
+    (folder / "notes.py").write_text(MODULE)
     return folder
 
 
-def registered(file: Path) -> list[dict[str, str]]:
-    services: list[dict[str, str]] = yaml.safe_load(file.read_text(encoding="utf-8"))["services"]
-    return services
+def init(folder: Path, *options: str) -> Result:
+    """Runs the command in this process; the question to ADK has one of its own."""
+    return CliRunner().invoke(main, ["init", str(folder), str(folder.parent / "adk.sqlite3"), *options])
 
 
-# --- services.yaml ---------------------------------------------------------------------------------------------------
+def report_of(done: Result) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
+
+
+def fails_in_one_line(done: Result) -> bool:
+    return done.exit_code == 1 and done.stderr.startswith("Error: ") and done.stderr.count("\n") == 1
+
+
+# --- No services.yaml ------------------------------------------------------------------------------------------------
+
+
+def test_a_missing_file_is_created_once_and_then_only_checked(agents: Path) -> None:
+    file, database = agents / "services.yaml", agents.parent / "adk.sqlite3"
+    for change in ("created", "unchanged"):
+        done = init(agents)
+        assert (done.exit_code, done.stderr) == (0, "")
+        lines = done.stdout.splitlines()
+        assert lines[:3] == [
+            f"{file}: {change}",
+            "agents: assistant",
+            f"ADK opens {database} with this package. Start it:",
+        ]
+        assert lines[-1].endswith(f" web --session_service_uri=sessiondb:///{database} {agents}")
+        assert file.read_text() == OWN_FILE
+        assert database.is_file()
+
+
+def test_a_file_that_appears_meanwhile_is_not_overwritten(agents: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, look = agents / "services.yaml", services_file.plan
+
+    def look_too_early(folder: Path) -> services_file.ServicesFile:
+        found = look(folder)
+        file.write_text("services: []  # of another program\n")
+        return found
+
+    monkeypatch.setattr(services_file, "plan", look_too_early)
+    done = init(agents)
+    assert fails_in_one_line(done)
+    assert "File exists" in done.stderr
+    assert done.stdout == ""
+    assert file.read_text() == "services: []  # of another program\n"
+
+
+def test_a_link_that_leads_nowhere_is_not_followed(agents: Path, tmp_path: Path) -> None:
+    (agents / "services.yaml").symlink_to(tmp_path / "shared.yaml")
+    done = init(agents)
+    assert fails_in_one_line(done)
+    assert str(agents / "services.yaml") in done.stderr
+    assert not (tmp_path / "shared.yaml").exists()
+
+
+# --- A services.yaml that lacks the entry ----------------------------------------------------------------------------
+
+AT_END = "at the end"
+IN_PLACE = "in place of the key services"
+IN_LIST = "at the end of the list services"
 
 
 @pytest.mark.parametrize(
-    ("text", "others"),
+    ("text", "place", "pasted", "others"),
     [
-        ("", []),
-        ("# nothing yet\n", []),
-        ("---\n", []),
-        ("services:\n", []),
-        ("services: []  # none\n", []),
-        ("# ours\nservices:\n- scheme: notes\n  type: memory\n  class: notes.Memory  # see wiki\n# end\n", [OTHER]),
-        ("services:\n    - scheme: notes\n      type: memory\n      class: notes.Memory\n\nmore: 1\n", [OTHER]),
-        ("services:\n  - {scheme: notes, type: memory, class: notes.Memory}", [OTHER]),
-        ("services: [{scheme: notes, type: memory, class: notes.Memory}]\nmore: 1\n", [OTHER]),
-        ("services:\r\n  - scheme: notes\r\n    type: memory\r\n    class: notes.Memory\r\n", [OTHER]),
-        ("\ufeffservices:\n  - scheme: notes\n    type: memory\n    class: |-\n      notes.Memory\nmore: 1\n", [OTHER]),
-        ("more: {services: 1}\n", []),
+        ("", AT_END, "{}", []),
+        ("# nothing yet\n", AT_END, "# nothing yet\n{}", []),
+        ("more: [services]\n", AT_END, "more: [services]\n{}", []),
+        ("services:\n", IN_PLACE, "{}", []),
+        ("services: []  # none\nmore: 1\n", IN_PLACE, "{}more: 1\n", []),
+        (
+            "# ours\nservices:  # all\n- scheme: notes\n  type: memory\n  class: notes.Memory\n",
+            IN_LIST,
+            "# ours\nservices:  # all\n- scheme: notes\n  type: memory\n  class: notes.Memory\n{}",
+            [OTHER],
+        ),
+        (
+            "\ufeffservices:\r\n    - scheme: notes\r\n      type: memory\r\n      class: notes.Memory\r\n",
+            IN_LIST,
+            "\ufeffservices:\r\n    - scheme: notes\r\n      type: memory\r\n      class: notes.Memory\r\n{}",
+            [OTHER],
+        ),
+        (
+            "services: [{scheme: notes, type: memory, class: notes.Memory}]\n",
+            IN_LIST,
+            "services: [{scheme: notes, type: memory, class: notes.Memory}, {}]\n",
+            [OTHER],
+        ),
+        (
+            "list: &all [{scheme: notes, type: memory, class: notes.Memory}]\nservices: *all\n",
+            IN_LIST,
+            "list: &all [{scheme: notes, type: memory, class: notes.Memory}, {}]\nservices: *all\n",
+            [OTHER],
+        ),
     ],
 )
-def test_an_entry_is_added_and_every_other_line_stays(text: str, others: list[dict[str, str]], agents: Path) -> None:
+def test_the_lines_that_a_file_lacks_are_printed_and_make_the_command_succeed(
+    text: str, place: str, pasted: str, others: list[dict[str, str]], agents: Path
+) -> None:
     file = agents / "services.yaml"
     file.write_bytes(text.encode())
-    before = yaml.safe_load(text) or {}
-    plan = services_file.plan(agents)
-    assert plan.change == "updated"
-    plan.write()
-    after = file.read_bytes().decode()
-    assert yaml.safe_load(after) == {**before, "services": [*others, OWN]}
-    remaining = iter(after.splitlines())
-    if "[" not in text:
-        assert all(line in remaining for line in text.splitlines()), after
-    assert all(comment in after for comment in ("# none", "# see wiki", "# end") if comment in text)
-    assert after.count("\r\n") == (after.count("\n") if "\r\n" in text else 0)
-    assert services_file.plan(agents).change == "unchanged"
+    done = init(agents, "--json")
+    assert fails_in_one_line(done)
+    assert f"Error: {file} does not register the scheme sessiondb; ADK does not find the scheme" in done.stderr
+    report = report_of(done)
+    assert done.stderr == f"Error: {report['problem']}\n"
+    assert (report["services_file"], report["change"], report["place"]) == (str(file), "needed", place)
+    assert file.read_bytes() == text.encode()
+
+    file.write_bytes(pasted.replace("{}", report["lines"]).encode())
+    assert yaml.safe_load(file.read_text())["services"] == [*others, OWN]
+    done = init(agents, "--json")
+    assert (done.exit_code, done.stderr) == (0, "")
+    report = report_of(done)
+    assert [report[key] for key in ("change", "lines", "place", "problem")] == ["unchanged", None, None, None]
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("services: [\n", "line 2"),
-        ("- scheme: notes\n", "must hold a mapping"),
-        ("services: notes\n", "must be a list"),
-        ("services: [notes]\n", "must be a list"),
-        ("services:\n- scheme: notes\n...\n--- {}\n", "not YAML"),
-        ("{services: }\n", "left to a person"),
-        ("services: ~\n", "left to a person"),
-        ("one: &entry [{scheme: notes}]\nservices: *entry\n", "left to a person"),
-        ("class: &c notes.Sessions\nservices:\n- {scheme: sessiondb, type: session, class: *c}\n", "left to a person"),
-    ],
-)
-def test_a_file_that_is_not_understood_is_left_alone(text: str, reason: str, agents: Path) -> None:
+def test_the_text_says_where_the_lines_go_and_how_to_go_on(agents: Path) -> None:
+    file = agents / "services.yml"
+    file.write_text("# nothing yet\n")
+    done = init(agents)
+    assert fails_in_one_line(done)
+    assert done.stdout == (
+        f"{file}: needed\nagents: assistant\nPut these lines into {file}, at the end:\n\n"
+        f"{OWN_FILE}\nThen run this command again, which checks the result.\n"
+    )
+    assert not (agents / "services.yaml").exists()
+
+
+@pytest.mark.parametrize("name", ["notes.Sessions", "no.such.Sessions", "notes.Memory"])
+def test_another_class_is_shown_with_what_to_put_in_its_place(name: str, agents: Path) -> None:
+    """A class that works, one that cannot be imported, and one that cannot be called."""
+    entry = f"  - scheme: sessiondb  # mine\n    type: session\n    class: '{name}'\n"
     file = agents / "services.yaml"
-    file.write_text(text)
-    with pytest.raises(services_file.ServicesFileError, match=reason) as raised:
-        services_file.plan(agents, replace=True)
-    assert "services.yaml" in str(raised.value)
-    assert file.read_text() == text
+    file.write_text(f"services:\n{entry}")
+    done = init(agents, "--json")
+    assert fails_in_one_line(done)
+    assert f"{file} registers the scheme sessiondb for {name}; " in done.stderr
+    report = report_of(done)
+    assert report["change"] == "needed"
+    assert report["place"] == f"in place of the entry {{scheme: sessiondb, type: session, class: {name}}}"
+    assert file.read_text() == f"services:\n{entry}"
 
-
-def test_bytes_that_are_no_text_are_no_services_file(agents: Path) -> None:
-    (agents / "services.yaml").write_bytes(b"services: \xff\n")
-    with pytest.raises(services_file.ServicesFileError, match="cannot be read"):
-        services_file.plan(agents)
-
-
-def test_another_class_is_replaced_only_on_demand(agents: Path) -> None:
-    text = "services:\n- scheme: sessiondb  # mine\n  type: session\n  class: 'mine.Sessions'  # better\n"
-    file = agents / "services.yaml"
-    file.write_text(text)
-    with pytest.raises(services_file.OtherClassError, match=r"for mine\.Sessions; --force"):
-        services_file.plan(agents)
-    services_file.plan(agents, replace=True).write()
-    assert file.read_text() == text.replace("'mine.Sessions'", OWN["class"])
+    file.write_text(f"services:\n{report['lines']}")
+    assert file.read_text() == OWN_FILE
+    assert init(agents).exit_code == 0
 
 
 def test_of_two_registrations_the_last_one_counts_as_for_adk(agents: Path) -> None:
     own = yaml.safe_dump({"services": [OWN]})
-    other = own.replace(OWN["class"], "mine.Sessions")
+    other = own.replace(OWN["class"], "notes.Sessions")
     (agents / "services.yaml").write_text(other)
     (agents / "services.yml").write_text(own)
-    assert services_file.plan(agents).change == "unchanged"
+    done = init(agents, "--json")
+    assert (done.exit_code, report_of(done)["change"]) == (0, "unchanged")
+    assert report_of(done)["services_file"] == str(agents / "services.yml")
     (agents / "services.yaml").write_text(own)
     (agents / "services.yml").write_text(other)
-    plan = services_file.plan(agents, replace=True)
-    assert (plan.path.name, plan.change) == ("services.yml", "updated")
+    done = init(agents, "--json")
+    assert (done.exit_code, report_of(done)["change"]) == (1, "needed")
+    assert report_of(done)["services_file"] == str(agents / "services.yml")
 
 
-def test_the_other_name_is_kept_if_that_is_the_file_there_is(agents: Path) -> None:
-    (agents / "services.yml").write_text("services:\n")
-    services_file.plan(agents).write()
-    assert registered(agents / "services.yml") == [OWN]
-    assert not (agents / "services.yaml").exists()
+def test_a_class_of_ones_own_that_is_a_kind_of_this_packages_will_do(agents: Path) -> None:
+    file = agents / "services.yaml"
+    file.write_text(yaml.safe_dump({"services": [{**OWN, "class": "notes.Durable"}]}))
+    done = init(agents, "--json")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert [report_of(done)[key] for key in ("change", "lines", "problem")] == ["unchanged", None, None]
 
 
-def test_a_link_stays_one_and_the_mode_is_kept(agents: Path, tmp_path: Path) -> None:
+def test_a_file_behind_a_link_is_read(agents: Path, tmp_path: Path) -> None:
     target = tmp_path / "shared.yaml"
-    target.write_text("services:\n")
-    target.chmod(0o640)
+    target.write_text(OWN_FILE)
     (agents / "services.yaml").symlink_to(target)
-    services_file.plan(agents).write()
-    assert (agents / "services.yaml").is_symlink()
-    assert registered(target) == [OWN]
-    assert stat.S_IMODE(target.stat().st_mode) == 0o640
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["agents", "shared.yaml"]
+    assert init(agents).exit_code == 0
+    target.write_text("services:\n")
+    assert report_of(init(agents, "--json"))["change"] == "needed"
+    assert target.read_text() == "services:\n"
 
 
-@pytest.mark.parametrize("scheme", ["session_db", "SessionDB", "session db"])
-def test_a_scheme_that_no_uri_leads_to_is_noticed(scheme: str, agents: Path) -> None:
-    (agents / "services.yaml").write_text(yaml.safe_dump({"services": [{**OWN, "scheme": scheme}]}))
-    assert services_file.plan(agents).unreachable == (scheme,)
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"services: [\n", "is not YAML: .* in line 2, column 1"),
+        (b"services: \0\n", "is not YAML: unacceptable character #x0000"),
+        (b"services:\n- scheme: notes\n...\n--- {}\n", "is not YAML: but found another document in line 4"),
+        (b"- scheme: notes\n", "must hold a mapping"),
+        (b"services: {}\n", "must be a list"),
+        (b"services: [notes]\n", "must be a list"),
+        (b"services: \xff\n", "cannot be read"),
+        (b"since: 2026-02-31\n", "cannot be read: day is out of range"),
+        (None, "cannot be read: .*directory"),
+    ],
+)
+def test_a_file_that_adk_cannot_use_fails_in_one_line(content: bytes | None, reason: str, agents: Path) -> None:
+    file = agents / "services.yaml"
+    if content is None:
+        file.mkdir()
+    else:
+        file.write_bytes(content)
+    done = init(agents)
+    assert fails_in_one_line(done)
+    assert done.stdout == ""
+    assert re.search(reason, done.stderr)
+    assert str(file) in done.stderr
+    assert content is None or file.read_bytes() == content
+    assert not (agents.parent / "adk.sqlite3").exists()
+
+
+def test_schemes_that_no_uri_leads_to_are_noticed(agents: Path) -> None:
+    schemes = ["session_db", "SessionDB", "session db"]
+    (agents / "services.yaml").write_text(yaml.safe_dump({"services": [{**OWN, "scheme": name} for name in schemes]}))
+    done = init(agents)
+    assert done.exit_code == 1
+    notes = [line.partition(" cannot be reached")[0] for line in done.stdout.splitlines() if line.startswith("note: ")]
+    assert notes == [f"note: the scheme {name!r} in {agents / 'services.yaml'}" for name in schemes]
+
+
+@pytest.mark.parametrize("text", [None, "", "services: [\n"])
+def test_what_a_terminal_would_obey_is_written_out(text: str | None, tmp_path: Path) -> None:
+    agents = tmp_path / "bell\x07"
+    (agents / "assistant").mkdir(parents=True)
+    (agents / "assistant" / "agent.py").touch()
+    if text is not None:
+        (agents / "services.yaml").write_text(text)
+    done = init(agents)
+    assert done.exit_code == (text is not None)
+    assert "\x07" not in done.output
+    assert "bell\\x07/services.yaml" in done.output
 
 
 # --- The command -----------------------------------------------------------------------------------------------------
@@ -159,15 +293,6 @@ def test_a_folder_without_agents_is_a_wrong_call_and_nothing_is_created(inside: 
     assert (done.exit_code, done.stdout) == (2, "")
     assert "there is no agent in" in done.stderr
     assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_a_file_that_cannot_be_changed_fails_in_one_line(agents: Path, tmp_path: Path) -> None:
-    (agents / "services.yaml").write_text("services: [\n")
-    done = CliRunner().invoke(main, ["init", str(agents), str(tmp_path / "adk.sqlite3")])
-    assert (done.exit_code, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"Error: {agents / 'services.yaml'} is not YAML: ")
-    assert done.stderr.count("\n") == 1
-    assert not (tmp_path / "adk.sqlite3").exists()
 
 
 def init_json(agents: Path, database: Path, **environment: str) -> tuple[int, dict[str, object], str]:
@@ -186,7 +311,7 @@ def test_the_report_has_all_that_is_needed_to_start_adk(agents: Path, tmp_path: 
     (agents / "services.yaml").write_text(
         "services: [{scheme: session_db, type: session, class: sessiondb.DatabaseSessionService}]\n"
     )
-    # It wins over services.yaml, and what it prints is no part of the report.
+    # It registers what services.yaml lacks, and what it prints is no part of the report.
     (agents / "services.py").write_text(
         "from google.adk.cli.service_registry import get_service_registry\n"
         "from sessiondb import DatabaseSessionService\n"
@@ -203,7 +328,9 @@ def test_the_report_has_all_that_is_needed_to_start_adk(agents: Path, tmp_path: 
     commands = report.pop("commands")
     assert report == {
         "services_file": str(agents / "services.yaml"),
-        "change": "updated",
+        "change": "unchanged",
+        "lines": None,
+        "place": None,
         "agents": ["assistant", "plain", "teams.sales"],
         "uri": uri,
         "path": str(database),
@@ -214,7 +341,7 @@ def test_the_report_has_all_that_is_needed_to_start_adk(agents: Path, tmp_path: 
     assert isinstance(notes, list)
     assert [note.split(":")[0].split(" in ")[0] for note in notes] == [
         "the scheme 'session_db'",
-        "services.py registers the scheme too, and ADK takes that one",
+        "services.py registers the scheme, and ADK takes that one",
     ]
     assert database.is_file()
 
@@ -249,32 +376,74 @@ def test_a_python_that_is_gone_is_found_out(agents: Path, tmp_path: Path) -> Non
     assert str(report["problem"]).startswith("adk cannot run: ")
 
 
-IN_MEMORY = """\
+FACTORY = """\
 from google.adk.cli.service_registry import get_service_registry
-from google.adk.sessions import InMemorySessionService
+from notes import Durable, Sessions
 
-get_service_registry().register_session_service("sessiondb", lambda uri, **kwargs: InMemorySessionService())
+get_service_registry().register_session_service("sessiondb", lambda uri, **options: {}(uri=uri))
 """
 
 
 @pytest.mark.parametrize(
-    ("services", "code", "problem"),
+    ("services", "code", "change", "problem"),
     [
         # An entry that fails takes those after it along.
-        ([{**OTHER, "class": "no.such.Class"}], "", "ADK does not find the scheme; Failed to load services.yaml"),
-        ([], IN_MEMORY, "services.py registers the scheme too, and ADK takes that one: google.adk.sessions"),
+        (
+            [{**OTHER, "class": "no.such.Class"}, OWN],
+            "",
+            "unchanged",
+            "ADK does not find the scheme; Failed to load services.yaml",
+        ),
+        (
+            [{**OTHER, "class": "no.such.Class"}],
+            "",
+            "needed",
+            "{file} does not register the scheme sessiondb; ADK does not find the scheme; Failed to load services.yaml",
+        ),
+        (
+            [OTHER],
+            "1 / 0",
+            "needed",
+            "{file} does not register the scheme sessiondb; ADK does not find the scheme; Failed to load services.py",
+        ),
+        # The entry would change nothing.
+        (
+            [OTHER],
+            FACTORY.format("Sessions"),
+            "unchanged",
+            "services.py registers the scheme, and ADK takes that one: notes.Sessions",
+        ),
+        (
+            [OWN],
+            FACTORY.format("Sessions"),
+            "unchanged",
+            "services.py registers the scheme, and ADK takes that one: notes.Sessions",
+        ),
     ],
 )
 def test_what_keeps_adk_from_the_service_is_said(
-    services: list[dict[str, str]], code: str, problem: str, agents: Path, tmp_path: Path
+    services: list[dict[str, str]], code: str, change: str, problem: str, agents: Path
 ) -> None:
-    (agents / "services.yaml").write_text(yaml.safe_dump({"services": services}))
+    file = agents / "services.yaml"
+    file.write_text(yaml.safe_dump({"services": services}))
     if code:
         (agents / "services.py").write_text(code)
-    status, report, errors = init_json(agents, tmp_path / "adk.sqlite3")
-    assert status == 1
-    assert str(report["problem"]).startswith(problem)
-    assert errors.count("\n") == 1
+    done = init(agents, "--json")
+    assert fails_in_one_line(done)
+    report = report_of(done)
+    assert report["problem"].startswith(problem.format(file=file))
+    assert (report["change"], bool(report["lines"])) == (change, change == "needed")
+
+
+def test_no_lines_are_asked_for_if_services_py_leads_to_a_database_that_cannot_be_opened(agents: Path) -> None:
+    (agents.parent / "adk.sqlite3").write_text("no database, but text: " * 100)
+    (agents / "services.yaml").write_text(yaml.safe_dump({"services": [OTHER]}))
+    (agents / "services.py").write_text(FACTORY.format("Durable"))
+    done = init(agents, "--json")
+    assert fails_in_one_line(done)
+    report = report_of(done)
+    assert (report["change"], report["lines"]) == ("unchanged", None)
+    assert report["problem"].startswith("the service cannot be opened: sessiondb.errors.")
 
 
 def test_a_database_that_cannot_be_opened_is_said(agents: Path, tmp_path: Path) -> None:
