@@ -20,8 +20,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from bench.rows import Row, median_figures, title_of
 from bench.services import PEERS, RAW
 from bench.tape import TAPE
+from bench.timing import Sample
 from bench.workers import Task, Workers
-from bench.works import Sample
 
 _PACKAGES = ("sessiondb", "google-adk", "aiosqlite", "SQLAlchemy", "sqlspec", "pydantic", "pytest-benchmark")
 
@@ -80,7 +80,7 @@ def tabulate(benchmark: BenchmarkFixture, measured: Callable[[Row], Measured]) -
             row=row.name,
             service=task.name,
             title=title_of(task),
-            work=task.work,
+            work=task.workload,
             sizes=dict(task.sizes),
             figures=median_figures(samples),
             rounds=[sample.seconds for sample in samples],

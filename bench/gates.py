@@ -90,8 +90,8 @@ class Verdict:
         )
 
 
-def _gate(figure: str, work: str, sizes: Mapping[str, Any], base: Task | None = None, **base_sizes: Any) -> Gate:
-    return Gate(figure, Task(SESSIONDB, work, sizes), base or Task(MEMORY, work, {**sizes, **base_sizes}))
+def _gate(figure: str, workload: str, sizes: Mapping[str, Any], base: Task | None = None, **base_sizes: Any) -> Gate:
+    return Gate(figure, Task(SESSIONDB, workload, sizes), base or Task(MEMORY, workload, {**sizes, **base_sizes}))
 
 
 GATES: dict[str, Gate] = {

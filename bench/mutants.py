@@ -6,17 +6,16 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import pytest
 from google.adk.sessions import BaseSessionService
 
 from bench.services import Peer, sessiondb
-from sessiondb.model.commands import DataCommand
-from sessiondb.model.records import Outcome
 from sessiondb.stores.sqlite import writes as statements
 
-_Write = Callable[[sqlite3.Connection, Sequence[DataCommand]], list[Outcome]]
+_Command = TypeVar("_Command")
+_Outcome = TypeVar("_Outcome")
 
 
 class _InOneTransaction:
@@ -34,12 +33,14 @@ class _InOneTransaction:
         return getattr(self._connection, name)
 
 
-def _row_by_row(write: _Write) -> _Write:
+def _row_by_row(
+    write: Callable[[sqlite3.Connection, Sequence[_Command]], list[_Outcome]],
+) -> Callable[[sqlite3.Connection, Sequence[_Command]], list[_Outcome]]:
     """One transaction a batch, as ever, but statements for each command of it instead of one for all."""
 
     def write_each(
-        connection: sqlite3.Connection, commands: Sequence[DataCommand], *, begun: bool = False
-    ) -> list[Outcome]:
+        connection: sqlite3.Connection, commands: Sequence[_Command], *, begun: bool = False
+    ) -> list[_Outcome]:
         joined = cast("sqlite3.Connection", _InOneTransaction(connection))
         if not begun:
             connection.execute("BEGIN IMMEDIATE")

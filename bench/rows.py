@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.services import TITLES
+from bench.timing import Sample
 from bench.workers import Task
-from bench.works import Sample
 
 
 @dataclass(frozen=True)
@@ -18,14 +18,14 @@ class Entry:
 
     Attributes:
         service: A key of ``services.PEERS``, or ``services.RAW``.
-        work: The name of a work in ``works``.
+        workload: A key of ``workloads.WORKLOADS``.
         full: Its arguments.
         quick: What is different with ``--quick``; None leaves the line out there.
         label: What distinguishes it from other lines of the same service.
     """
 
     service: str
-    work: str
+    workload: str
     full: Mapping[str, Any]
     quick: Mapping[str, Any] | None
     label: str = ""
@@ -33,7 +33,7 @@ class Entry:
     def task(self, *, quick: bool) -> Task:
         """What a worker is to do."""
         sizes = {**self.full, **(self.quick or {})} if quick else self.full
-        return Task(self.service, self.work, sizes, self.label)
+        return Task(self.service, self.workload, sizes, self.label)
 
 
 @dataclass(frozen=True)
@@ -62,14 +62,14 @@ class Row:
 
 
 def lines(
-    work: str,
+    workload: str,
     counts: Mapping[str, tuple[int, int | None]],
     sizes: Mapping[str, Any],
     count: str,
 ) -> Iterator[Entry]:
     """Lines that differ in the service and in one size, ``count``: (full, quick), quick None to leave it out."""
     for service, (full, quick) in counts.items():
-        yield Entry(service, work, {**sizes, count: full}, None if quick is None else {count: quick})
+        yield Entry(service, workload, {**sizes, count: full}, None if quick is None else {count: quick})
 
 
 def title_of(task: Task) -> str:

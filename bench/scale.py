@@ -21,8 +21,8 @@ from matplotlib.figure import Figure
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from bench.services import PEERS
+from bench.timing import Sample
 from bench.workers import Task, Workers
-from bench.works import Sample
 
 _CHUNK = 1024
 _CLIENTS = 64

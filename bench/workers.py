@@ -1,6 +1,6 @@
 """One process for each service, so that none pays for what another keeps in memory or runs in threads.
 
-A worker prepares works and runs them round by round as it is told: rounds of all services take turns, and whatever
+A worker prepares workloads and runs them round by round as it is told: rounds of all services take turns, and whatever
 the machine does meanwhile hits them alike.
 """
 
@@ -20,22 +20,23 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Self
 
-from bench.works import WORKS, Round, Sample
+from bench.timing import Sample
+from bench.workloads import WORKLOADS, Round
 
 
 @dataclass(frozen=True)
 class Task:
-    """One work on one service.
+    """One workload on one service.
 
     Attributes:
         service: A key of ``services.PEERS``, or ``services.RAW``.
-        work: The name of a work in ``works``.
+        workload: A key of ``workloads.WORKLOADS``.
         sizes: Its arguments.
         label: What distinguishes it in its table from others of the same service.
     """
 
     service: str
-    work: str
+    workload: str
     sizes: Mapping[str, Any] = field(default_factory=dict)
     label: str = ""
 
@@ -46,11 +47,11 @@ class Task:
 
 
 class WorkerError(Exception):
-    """A work failed in its process; the message is the traceback there."""
+    """A workload failed in its process; the message is the traceback there."""
 
 
 class Worker:
-    """A process that runs works of one service."""
+    """A process that runs workloads of one service."""
 
     def __init__(self, folder: str) -> None:
         """Starts the process.
@@ -65,8 +66,8 @@ class Worker:
         theirs.close()
 
     def prepare(self, task: Task) -> None:
-        """Begins to prepare a work; :meth:`wait` tells when that is done."""
-        self._connection.send(("prepare", task.name, (task.service, task.work, dict(task.sizes))))
+        """Begins to prepare a workload; :meth:`wait` returns when that is done."""
+        self._connection.send(("prepare", task.name, (task.service, task.workload, dict(task.sizes))))
 
     def run(self, task: Task) -> Sample:
         """Runs one round of what was prepared."""
@@ -79,7 +80,7 @@ class Worker:
         self.wait()
 
     def wait(self) -> Any:
-        """Waits for the answer to what was begun first of all that is unanswered.
+        """Waits for the answer to the first request that has none yet, and returns it.
 
         Raises:
             WorkerError: If it failed.
@@ -146,7 +147,7 @@ class Workers:
 
 def _serve(connection: Connection, folder: str) -> None:
     tempfile.tempdir = folder
-    # Peers warn and log about themselves; what is measured is the work.
+    # Peers warn and log about themselves; what is measured is the workload.
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     prepared: dict[str, tuple[AsyncExitStack, Round]] = {}
@@ -171,8 +172,8 @@ def _serve(connection: Connection, folder: str) -> None:
                 connection.send(("done", answer))
 
 
-async def _enter(stack: AsyncExitStack, service: str, work: str, sizes: dict[str, Any]) -> Round:
-    run = await stack.enter_async_context(WORKS[work](service, **sizes))
+async def _enter(stack: AsyncExitStack, service: str, workload: str, sizes: dict[str, Any]) -> Round:
+    run = await stack.enter_async_context(WORKLOADS[workload](service, **sizes))
     # What was prepared stays out of the collector's way, for every service alike.
     gc.collect()
     gc.freeze()

@@ -14,7 +14,8 @@ from bench.report import Check, Target, figures_of, judge, load_targets, to_comp
 from bench.rows import Row
 from bench.suites import test_conversations, test_footprint, test_growth, test_reads, test_writes
 from bench.tape import Tape
-from bench.works import WORKS, append_sample, quantile
+from bench.timing import append_sample, quantile
+from bench.workloads import WORKLOADS
 
 ROWS: list[Row] = [
     row for module in (test_conversations, test_footprint, test_growth, test_reads, test_writes) for row in module.ROWS
@@ -83,11 +84,11 @@ def test_measured_ratios_are_put_beside_their_own_bound() -> None:
     assert refresh(before, "list_1000", 0.5, {}).count("mutants = {}") == before.count("mutants = {}")
 
 
-def test_every_row_and_gate_names_a_work() -> None:
+def test_every_row_and_gate_names_a_workload() -> None:
     for row in ROWS:
-        assert {entry.work for entry in row.entries} <= WORKS.keys()
+        assert {entry.workload for entry in row.entries} <= WORKLOADS.keys()
         assert row.tasks(quick=True)
-    assert {task.work for gate in GATES.values() for task in (gate.task, gate.base)} <= WORKS.keys()
+    assert {task.workload for gate in GATES.values() for task in (gate.task, gate.base)} <= WORKLOADS.keys()
 
 
 def test_every_target_is_about_lines_that_are_measured() -> None:

@@ -66,13 +66,11 @@ ROWS = [
         "get_recent",
         "get_session, 20 events (median): the newest of 10,000, and a session of 20",
         [
-            Entry(
-                "sessiondb", "get", {"events": 10_000, "newest": 20, "times": 300}, {"times": 100}, "newest of 10,000"
-            ),
+            Entry("sessiondb", "get", {"events": 10_000, "last": 20, "times": 300}, {"times": 100}, "newest of 10,000"),
             Entry("sessiondb", "get", {"events": 20, "times": 300}, {"times": 100}, "session of 20"),
-            Entry("mem", "get", {"events": 10_000, "newest": 20, "times": 30}, {"times": 5}, "newest of 10,000"),
+            Entry("mem", "get", {"events": 10_000, "last": 20, "times": 30}, {"times": 5}, "newest of 10,000"),
             Entry("mem", "get", {"events": 20, "times": 300}, {"times": 100}, "session of 20"),
-            Entry("sql", "get", {"events": 10_000, "newest": 20, "times": 30}, {"times": 10}, "newest of 10,000"),
+            Entry("sql", "get", {"events": 10_000, "last": 20, "times": 30}, {"times": 10}, "newest of 10,000"),
             Entry("sql", "get", {"events": 20, "times": 60}, {"times": 20}, "session of 20"),
         ],
     ),

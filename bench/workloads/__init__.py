@@ -1,0 +1,8 @@
+"""What is timed, by name: a workload prepares a service and yields a function that runs one round."""
+
+from __future__ import annotations
+
+from bench.workloads import conversations, footprint, growth, reads, writes  # noqa: F401  # each registers its own
+from bench.workloads.registry import WORKLOADS, Round
+
+__all__ = ["WORKLOADS", "Round"]
