@@ -1,7 +1,7 @@
 """Latency and throughput against size: ``python -m bench.scale`` fills each service with a million events.
 
 64 conversations at a time, 100 events each, 10,000 conversations in all. A service is filled until it is full or its
-time is up. Writes ``scale.json``, ``scale.png`` and ``scale.svg``.
+time is up. Writes the figures and draws them.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from bench.workers import Task, Workers
 _CHUNK = 1024
 _CLIENTS = 64
 _PEERS = ("sessiondb", "mem", "spec", "sql", "db")
+_FIGURES = Path("bench/results/scale.json")
+_PLOT = Path("docs/images/scale.svg")
 
 
 class Point(TypedDict):
@@ -41,10 +43,10 @@ class Point(TypedDict):
     errors: float
 
 
-def sizes(most: int) -> list[int]:
-    """Sizes to look at: 1, 2 and 5 of each power of ten from a thousand on, and ``most`` itself."""
+def sizes(limit: int) -> list[int]:
+    """Sizes to look at: 1, 2 and 5 of each power of ten from a thousand on, and ``limit`` itself."""
     steps = [lead * 10**power for power in range(3, 9) for lead in (1, 2, 5)]
-    return [*(size for size in steps if size < most), most]
+    return [*(size for size in steps if size < limit), limit]
 
 
 def summarize(samples: Sequence[Sample], events: int) -> Point:
@@ -64,16 +66,19 @@ def summarize(samples: Sequence[Sample], events: int) -> Point:
     }
 
 
-def grow(service: str, most: int, per_session: int, patience: float) -> Iterator[tuple[int, Point | None]]:
-    """Fills a service; yields how many events it holds after each round, with a point whenever a size is reached."""
+def grow(service: str, limit: int, per_session: int, timeout: float) -> Iterator[tuple[int, Point | None]]:
+    """Fills a service until it holds ``limit`` events or ``timeout`` seconds are over.
+
+    Yields how many events it holds after each round, with a point whenever a size is reached.
+    """
     task = Task(service, "fill", {"clients": _CLIENTS, "chunk": _CHUNK, "per_session": per_session, "reads": 5})
     with Workers() as workers:
         worker = workers.of(task)
         worker.prepare(task)
         worker.wait()
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + timeout
         events = 0
-        for size in sizes(most):
+        for size in sizes(limit):
             samples: list[Sample] = []
             while events < size and time.monotonic() < deadline:
                 samples.append(worker.run(task))
@@ -84,8 +89,8 @@ def grow(service: str, most: int, per_session: int, patience: float) -> Iterator
         worker.finish(task)
 
 
-def plot(points: Mapping[str, Sequence[Point]], folder: Path) -> None:
-    """Draws the four pictures of a run into ``scale.png`` and ``scale.svg``."""
+def plot(points: Mapping[str, Sequence[Point]], paths: Sequence[Path]) -> None:
+    """Draws the four pictures of a run into files, each in the format that its name ends with."""
     mpl.rcParams["svg.hashsalt"] = "sessiondb"
     figure = Figure(figsize=(11, 8), layout="constrained")
     upper, lower = figure.subplots(2, 2)
@@ -108,8 +113,9 @@ def plot(points: Mapping[str, Sequence[Point]], folder: Path) -> None:
     _label(lower[0], "get_session of a finished conversation, ms, median")
     _label(lower[1], "MB on disk")
     upper[0].legend(fontsize="small")
-    figure.savefig(folder / "scale.png", dpi=130)
-    figure.savefig(folder / "scale.svg", metadata={"Date": None})
+    for path in paths:
+        # A date would make every drawing of the same figures another file.
+        figure.savefig(path, dpi=130, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def _label(axes: Axes, title: str) -> None:
@@ -125,11 +131,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__)
     parser.add_argument("--events", type=int, default=1_000_000, help="events in all (1,000,000)")
     parser.add_argument("--sessions", type=int, default=10_000, help="conversations they are spread over (10,000)")
-    parser.add_argument("--patience", type=float, default=300.0, help="seconds after which a peer is given up (300)")
+    parser.add_argument("--timeout", type=float, default=300.0, help="seconds after which a peer is given up (300)")
     parser.add_argument("--services", default=",".join(_PEERS), help=f"some of {','.join(_PEERS)}")
-    parser.add_argument("--folder", type=Path, default=Path("bench/results"), help="where to write (bench/results)")
+    parser.add_argument("--figures", type=Path, default=_FIGURES, metavar="FILE", help=f"the figures ({_FIGURES})")
+    parser.add_argument(
+        "--plots",
+        type=Path,
+        nargs="+",
+        default=[_PLOT],
+        metavar="FILE",
+        help=f"the pictures, as SVG or PNG by their names ({_PLOT})",
+    )
     arguments = parser.parse_args()
-    arguments.folder.mkdir(parents=True, exist_ok=True)
+    for path in (arguments.figures, *arguments.plots):
+        path.parent.mkdir(parents=True, exist_ok=True)
     points: dict[str, list[Point]] = {}
     columns = (
         TextColumn("{task.description}"),
@@ -143,13 +158,13 @@ def main() -> None:
             bar = progress.add_task(PEERS[service].title, total=arguments.events)
             points[service] = []
             # This service is to show that it gets there.
-            patience = float("inf") if service == "sessiondb" else arguments.patience
-            for events, point in grow(service, arguments.events, arguments.events // arguments.sessions, patience):
+            timeout = math.inf if service == "sessiondb" else arguments.timeout
+            for events, point in grow(service, arguments.events, arguments.events // arguments.sessions, timeout):
                 progress.update(bar, completed=min(events, arguments.events))
                 if point is not None:
                     points[service].append(point)
-    (arguments.folder / "scale.json").write_text(json.dumps(points, indent=1) + "\n")
-    plot(points, arguments.folder)
+    arguments.figures.write_text(json.dumps(points, indent=1) + "\n")
+    plot(points, arguments.plots)
 
 
 if __name__ == "__main__":
