@@ -55,7 +55,7 @@ def test_help_names_the_commands_examples_and_exit_codes() -> None:
         assert "Examples:" in run_sessiondb(command, "--help").stdout
 
 
-def test_help_waits_for_nothing_that_only_commands_need() -> None:
+def test_help_is_lazy_and_imports_no_adk_or_rich() -> None:
     script = (
         "import sys, sessiondb; before = set(sys.modules)\n"
         "from sessiondb.cli import main; main(['--help'], standalone_mode=False)\n"
@@ -68,13 +68,13 @@ def test_help_waits_for_nothing_that_only_commands_need() -> None:
     assert [name for name in loaded if name.startswith(("google", "rich", "sessiondb.demo"))] == []
 
 
-def test_the_version_is_the_distributions() -> None:
+def test_version_option_is_that_of_the_distribution() -> None:
     done = run_sessiondb("--version")
     assert done.returncode == 0, done.stderr
     assert importlib.metadata.version("sessiondb") in done.stdout.split()
 
 
-def test_the_installed_script_is_the_same_command() -> None:
+def test_console_script_is_the_same_as_python_m() -> None:
     script = Path(sysconfig.get_path("scripts")) / "sessiondb"
     assert run([str(script), "--help"]).stdout == run_sessiondb("--help").stdout
 
@@ -90,7 +90,7 @@ def test_the_installed_script_is_the_same_command() -> None:
         pytest.param(["demo", "--no-such-option"], id="unknown option"),
     ],
 )
-def test_a_wrong_call_ends_with_2_and_creates_nothing(args: list[str], tmp_path: Path) -> None:
+def test_usage_error_exits_with_2_and_creates_nothing(args: list[str], tmp_path: Path) -> None:
     args = [str(tmp_path / arg) if arg == "no-such-file" else arg for arg in args]
     done = run_sessiondb(*args)
     assert (done.returncode, done.stdout) == (2, "")
@@ -98,7 +98,7 @@ def test_a_wrong_call_ends_with_2_and_creates_nothing(args: list[str], tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_stats_counts_what_the_file_holds(database: Path) -> None:
+def test_stats_json_counts_what_the_file_holds(database: Path) -> None:
     done = run_sessiondb("stats", database, "--json")
     assert (done.returncode, done.stderr) == (0, "")
     stats = json.loads(done.stdout)
@@ -106,12 +106,12 @@ def test_stats_counts_what_the_file_holds(database: Path) -> None:
     assert 0.6 < stats["db_size_mb"] < 2
 
 
-def test_without_a_file_the_services_own_default_is_read(database: Path) -> None:
+def test_stats_without_path_reads_environment_variable(database: Path) -> None:
     given = run_sessiondb("stats", f"sqlite:///{database}").stdout
     assert run_sessiondb("stats", SESSIONDB_PATH=str(database)).stdout == given != ""
 
 
-def test_stats_prints_a_table(database: Path) -> None:
+def test_stats_prints_a_table_of_counts(database: Path) -> None:
     done = run_sessiondb("stats", database)
     assert (done.returncode, done.stderr) == (0, "")
     rows = [line.split() for line in done.stdout.splitlines()]
@@ -131,13 +131,13 @@ def test_vacuum_reclaims_what_was_deleted_and_keeps_the_rest(database: Path) -> 
     assert stored == [("s1",), ("s2",)]
 
 
-def test_vacuum_prints_both_sizes(database: Path) -> None:
+def test_vacuum_prints_size_before_and_after(database: Path) -> None:
     done = run_sessiondb("vacuum", database)
     assert (done.returncode, done.stderr) == (0, "")
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["db_size_mb_before", "db_size_mb_after"]
 
 
-def test_vacuum_reports_a_damaged_file_in_one_line_and_leaves_it(database: Path) -> None:
+def test_vacuum_of_corrupt_file_fails_in_one_line(database: Path) -> None:
     damaged = damage(database)
     done = run_sessiondb("vacuum", database)
     assert (done.returncode, done.stdout) == (1, "")
@@ -147,7 +147,7 @@ def test_vacuum_reports_a_damaged_file_in_one_line_and_leaves_it(database: Path)
 
 
 @pytest.mark.parametrize("command", ["stats", "vacuum"])
-def test_a_file_that_is_no_database_is_refused_in_one_line(command: str, tmp_path: Path) -> None:
+def test_stats_and_vacuum_refuse_non_database_in_one_line(command: str, tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     file.write_bytes(b"not a database, but long enough to look at" * 100)
     done = run_sessiondb(command, file)

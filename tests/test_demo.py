@@ -31,7 +31,7 @@ def database(report: dict[str, Any]) -> Path:
     return Path(report["path"])
 
 
-def test_the_second_process_goes_on_with_what_the_first_one_stored(report: dict[str, Any]) -> None:
+def test_demo_second_process_resumes_first_one(report: dict[str, Any]) -> None:
     first, second = report["processes"]
     assert len({first["pid"], second["pid"], os.getpid()}) == 3
     recalled, trained, elsewhere = second["turns"]
@@ -49,7 +49,7 @@ def test_the_second_process_goes_on_with_what_the_first_one_stored(report: dict[
     )
 
 
-def test_the_log_holds_each_whole_event_once_in_order(report: dict[str, Any]) -> None:
+def test_demo_log_has_no_partial_and_no_duplicate_event(report: dict[str, Any]) -> None:
     first, second = (process["pid"] for process in report["processes"])
     events = report["events"]
     assert [event["seq"] for event in events] == list(range(1, 16))
@@ -64,7 +64,7 @@ def test_the_log_holds_each_whole_event_once_in_order(report: dict[str, Any]) ->
     assert [session["events"] for session in report["sessions"]] == [15, 2]
 
 
-def test_state_is_stored_by_scope_and_temp_keys_are_not(report: dict[str, Any], database: Path) -> None:
+def test_demo_state_is_stored_by_scope_without_temp(report: dict[str, Any], database: Path) -> None:
     assert report["state"] == [
         {"scope": "APP", "key": "models_trained", "value": 3},
         {"scope": "SESSION", "key": "model_path", "value": "models/boosted-3.pkl"},
@@ -73,7 +73,7 @@ def test_state_is_stored_by_scope_and_temp_keys_are_not(report: dict[str, Any], 
     assert b"temp:trace" not in b"".join(file.read_bytes() for file in database.parent.iterdir())
 
 
-def test_the_audit_trail_is_the_one_that_sql_finds(report: dict[str, Any], database: Path) -> None:
+def test_demo_audit_trail_equals_sql_query(report: dict[str, Any], database: Path) -> None:
     values = ["models/linear-1.pkl", "models/forest-2.pkl", "models/forest-tuned.pkl", "models/boosted-3.pkl"]
     assert report["audited_key"] == "model_path"
     assert [change["value"] for change in report["audit_trail"]] == values
@@ -85,7 +85,7 @@ def test_the_audit_trail_is_the_one_that_sql_finds(report: dict[str, Any], datab
     assert [json.loads(actions)["state_delta"]["model_path"] for (actions,) in rows] == values
 
 
-def test_the_counts_are_those_of_the_file(report: dict[str, Any], database: Path) -> None:
+def test_demo_counts_equal_those_of_the_file(report: dict[str, Any], database: Path) -> None:
     with closing(sqlite3.connect(database)) as connection:
         counts = [
             connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
@@ -94,7 +94,7 @@ def test_the_counts_are_those_of_the_file(report: dict[str, Any], database: Path
     assert [report["totals"][key] for key in ("sessions", "events", "state_keys")] == counts == [2, 17, 3]
 
 
-def test_each_step_is_timed_on_both_services(report: dict[str, Any], database: Path) -> None:
+def test_demo_times_each_step_against_in_memory(report: dict[str, Any], database: Path) -> None:
     timings = report["timings"]
     assert [timing["step"].split(",")[0].split(" (")[0] for timing in timings] == [
         "create_session",
@@ -109,7 +109,7 @@ def test_each_step_is_timed_on_both_services(report: dict[str, Any], database: P
     assert {file.name.split("-")[0] for file in database.parent.iterdir()} == {"demo.sqlite3"}, "timing left files"
 
 
-def test_a_second_run_adds_to_the_same_file_and_prints_tables(report: dict[str, Any], database: Path) -> None:
+def test_demo_second_run_adds_to_same_file(report: dict[str, Any], database: Path) -> None:
     done = run_sessiondb("demo", "--path", database)
     assert (done.returncode, done.stderr) == (0, "")
     rows = [" ".join(line.split()) for line in done.stdout.splitlines()]
@@ -123,14 +123,14 @@ def test_a_second_run_adds_to_the_same_file_and_prints_tables(report: dict[str, 
     assert f"The database is kept: {database}" in rows
 
 
-def test_without_a_path_the_database_is_temporary(tmp_path: Path) -> None:
+def test_demo_without_path_uses_temporary_database(tmp_path: Path) -> None:
     done = run_sessiondb("demo", TMPDIR=str(tmp_path))
     assert (done.returncode, done.stderr) == (0, "")
     assert "is gone" in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
+def test_demo_refuses_non_database_and_leaves_it(tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     file.write_text("not a database, but long enough to look at" * 100, encoding="utf-8")
     before = file.read_bytes()
@@ -141,7 +141,7 @@ def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
     assert file.read_bytes() == before
 
 
-def test_a_failing_second_process_is_reported(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_demo_reports_failing_second_process(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ContinuationError, match="exit code 1"):
         go_on_in_new_process(tmp_path, "a folder is no database")
     reported = capfd.readouterr().err

@@ -26,28 +26,28 @@ def bound(**limits: float) -> Bound:
     return Bound("speed", "ours / theirs", measured=0.5, mutants={}, **limits)
 
 
-def test_every_gate_has_a_bound_and_its_mutants_are_known() -> None:
+def test_gate_has_a_bound_and_known_mutants() -> None:
     bounds = load_bounds()
     assert bounds.keys() == GATES.keys()
     mutants = {mutant for each in bounds.values() for mutant in each.mutants}
     assert mutants == {"commit_per_append", "cache_off", "statement_per_row"}
 
 
-def test_what_was_measured_is_within_the_bound_and_no_mutant_is() -> None:
+def test_gate_bound_admits_product_and_no_mutant() -> None:
     for each in load_bounds().values():
         assert each.holds(each.measured), each.name
         for mutant, ratio in each.mutants.items():
             assert not each.holds(ratio), f"{each.name}: {mutant}"
 
 
-def test_a_breach_is_a_ratio_out_of_bounds_twice() -> None:
+def test_gate_breach_is_ratio_out_of_bounds_twice() -> None:
     assert Verdict("sessiondb", bound(at_least=0.4), [0.3, 0.39]).breached
     assert not Verdict("sessiondb", bound(at_least=0.4), [0.3, 0.4]).breached
     assert Verdict("sessiondb", bound(at_most=0.4), [0.5, 0.41]).breached
     assert not Verdict("sessiondb", bound(at_most=0.4), [0.4]).breached
 
 
-def test_a_breach_says_what_was_measured_and_what_was_allowed() -> None:
+def test_gate_breach_says_measured_and_allowed() -> None:
     message = str(Verdict("sessiondb", bound(at_least=0.4), [0.3, 0.31]))
     assert message == (
         "gate speed BREACHED by sessiondb: measured 0.3 and again 0.31, bound at least 0.4, measured when the bound was"
@@ -56,7 +56,7 @@ def test_a_breach_says_what_was_measured_and_what_was_allowed() -> None:
 
 
 @pytest.mark.parametrize("limits", ["", "at_least = 1\nat_most = 2"], ids=["none", "both"])
-def test_a_gate_needs_one_bound(limits: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gate_needs_exactly_one_bound(limits: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gates, "GATES", {"speed": GATES["append_64"]})
     path = tmp_path / "gates.toml"
     path.write_text(f'[speed]\nratio = "r"\nmeasured = 1\nmutants = {{}}\n{limits}\n')
@@ -64,14 +64,14 @@ def test_a_gate_needs_one_bound(limits: str, tmp_path: Path, monkeypatch: pytest
         load_bounds(path)
 
 
-def test_a_bound_without_gate_is_refused(tmp_path: Path) -> None:
+def test_gate_bound_without_gate_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "gates.toml"
     path.write_text(BOUNDS.read_text() + '\n[another]\nratio = "r"\nmeasured = 1\nmutants = {}\nat_least = 1\n')
     with pytest.raises(ValueError, match="differ in: another"):
         load_bounds(path)
 
 
-def test_measured_ratios_are_put_beside_their_own_bound() -> None:
+def test_gate_ratio_is_put_beside_its_own_bound() -> None:
     before = BOUNDS.read_text()
     after = refresh(before, "busy_64", 0.123456, {"statement_per_row": 0.0123456})
     changed = tomllib.loads(after)
@@ -84,14 +84,14 @@ def test_measured_ratios_are_put_beside_their_own_bound() -> None:
     assert refresh(before, "list_1000", 0.5, {}).count("mutants = {}") == before.count("mutants = {}")
 
 
-def test_every_row_and_gate_names_a_workload() -> None:
+def test_benchmark_row_and_gate_name_a_work() -> None:
     for row in ROWS:
         assert {entry.workload for entry in row.entries} <= WORKLOADS.keys()
         assert row.tasks(quick=True)
     assert {task.workload for gate in GATES.values() for task in (gate.task, gate.base)} <= WORKLOADS.keys()
 
 
-def test_every_target_is_about_lines_that_are_measured() -> None:
+def test_benchmark_target_is_about_measured_lines() -> None:
     lines = {f"{row.name}/{task.name}" for row in ROWS for task in row.tasks(quick=False)}
     checked = [check for target in load_targets() for check in target.checks]
     assert {figure.rpartition("/")[0] for check in checked for figure in (check.figure, check.to) if figure} <= lines
@@ -107,7 +107,7 @@ TARGET = Target(
 )
 
 
-def test_a_target_is_met_missed_or_not_measured() -> None:
+def test_benchmark_target_is_met_missed_or_not_measured() -> None:
     met = judge(TARGET, {"row/ours/rate": 4.0, "row/theirs/rate": 2.0, "row/ours/p50": 0.004})
     assert met.outcome == "met"
     assert met.details == ["row ours rate / theirs: 2 x (>= 2 x)", "row ours p50: 4 ms (<= 5 ms)"]
@@ -117,7 +117,7 @@ def test_a_target_is_met_missed_or_not_measured() -> None:
     assert judge(TARGET, {"row/ours/p50": 0.004}).outcome == "not measured"
 
 
-def test_a_report_holds_the_machine_the_tables_and_the_verdicts() -> None:
+def test_benchmark_report_has_machine_tables_and_verdicts() -> None:
     info = {
         "row": "append_64",
         "service": "sessiondb",
@@ -154,7 +154,7 @@ def test_a_report_holds_the_machine_the_tables_and_the_verdicts() -> None:
     assert "| append, 64 clients, a second | 10,000 |  |  |  |  |" in to_comparison(run)
 
 
-def test_the_clock_of_the_tables_plays_what_was_measured() -> None:
+def test_benchmark_clock_plays_what_was_measured() -> None:
     tape = Tape()
     tape.load([0.5, 0.0])
     moments = [tape.clock()]
@@ -165,7 +165,7 @@ def test_the_clock_of_the_tables_plays_what_was_measured() -> None:
     assert moments[2] > moments[1]
 
 
-def test_one_client_is_known_by_its_median_and_many_by_their_throughput() -> None:
+def test_benchmark_uses_median_or_throughput_by_clients() -> None:
     latencies = [0.001] * 98 + [0.002, 0.1]
     assert append_sample(latencies, 0.2, alone=True).seconds == 0.001
     many = append_sample(latencies, 0.2, errors=3, alone=False)

@@ -41,13 +41,13 @@ OPTIONS: dict[str, tuple[list[Any], list[Any], str]] = {
 NO_NUMBERS = ["4", None, True, [4]]
 
 
-def test_every_option_is_tried() -> None:
+def test_every_option_has_values_to_try() -> None:
     taken = {field.name for options in (StoreOptions, ServiceOptions) for field in fields(options)}
     parameters = set(inspect.signature(DatabaseSessionService).parameters)
     assert taken == set(OPTIONS) == parameters - {"path", "uri", "agents_dir"}
 
 
-def test_defaults_are_the_same_wherever_they_are_written() -> None:
+def test_option_defaults_agree_everywhere() -> None:
     parameters = inspect.signature(DatabaseSessionService).parameters
     for options in (StoreOptions(), ServiceOptions()):
         for field in fields(options):
@@ -58,7 +58,7 @@ def test_defaults_are_the_same_wherever_they_are_written() -> None:
 @pytest.mark.parametrize(
     ("option", "value"), [(option, value) for option, (taken, _, _) in OPTIONS.items() for value in taken]
 )
-async def test_a_value_that_is_taken(database_path: Path, option: str, value: Any) -> None:
+async def test_option_value_is_taken(database_path: Path, option: str, value: Any) -> None:
     async with DatabaseSessionService(database_path, **{option: value}) as service:
         created = await service.create_session(APP, USER, SESSION, {"own": 1})
         assert await service.get_session(APP, USER, SESSION) == created
@@ -74,7 +74,7 @@ async def test_a_value_that_is_taken(database_path: Path, option: str, value: An
     ]
     + [("busy_timeout", value) for value in (*NO_NUMBERS, float("nan"), float("inf"))],
 )
-def test_a_value_that_is_refused(database_path: Path, option: str, value: Any) -> None:
+def test_option_value_nan_or_out_of_range_is_refused(database_path: Path, option: str, value: Any) -> None:
     with pytest.raises(errors.ConfigurationError, match=option) as refusal:
         DatabaseSessionService(database_path, **{option: value})
     assert repr(value) in str(refusal.value)
@@ -86,7 +86,7 @@ def test_a_value_that_is_refused(database_path: Path, option: str, value: Any) -
     assert not database_path.exists()
 
 
-def test_options_go_by_keyword_only(database_path: Path) -> None:
+def test_options_are_keyword_only(database_path: Path) -> None:
     with pytest.raises(TypeError):
         DatabaseSessionService(database_path, "full")  # type: ignore[call-arg]  # that is the point
     with pytest.raises(TypeError, match="durable"):
@@ -128,11 +128,11 @@ class Where(os.PathLike[str]):
         return self._path
 
 
-async def test_without_a_path(workplace: Path) -> None:
+async def test_default_path_is_dot_adk(workplace: Path) -> None:
     await _stores_at(workplace / ".adk" / "adk.sqlite3", DatabaseSessionService)
 
 
-async def test_the_path_of_the_environment(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_path_from_environment_variable(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SESSIONDB_PATH", "from/environment.db")
     await _stores_at(workplace / "from" / "environment.db", DatabaseSessionService)
     await _stores_at(workplace / "given.db", lambda: DatabaseSessionService("given.db"))
@@ -143,7 +143,7 @@ async def test_the_path_of_the_environment(workplace: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("scheme", ["sqlite", "sessiondb"])
-async def test_urls(workplace: Path, scheme: str) -> None:
+async def test_path_from_sqlite_and_sessiondb_url(workplace: Path, scheme: str) -> None:
     await _stores_at(workplace / "a" / "b.db", lambda: DatabaseSessionService(f"{scheme}:///a/b.db"))
     await _stores_at(workplace / "c.db", lambda: DatabaseSessionService(f"{scheme}:///{workplace}/c.db"))
     await _stores_at(workplace / "d.db", lambda: DatabaseSessionService(uri=f"{scheme}:///d.db", agents_dir="agents"))
@@ -153,20 +153,18 @@ async def test_urls(workplace: Path, scheme: str) -> None:
 @pytest.mark.parametrize(
     "name", ["plain.db", "with space.db", "grün.db", "50%.db", "a?b.db", "a#b.db", "a%20b.db", "a'b.db", "a:b.db"]
 )
-async def test_plain_paths_are_taken_as_they_are(workplace: Path, name: str) -> None:
+async def test_path_with_odd_characters_is_taken_as_it_is(workplace: Path, name: str) -> None:
     await _stores_at(workplace / "text" / name, lambda: DatabaseSessionService(f"text/{name}"))
     await _stores_at(workplace / "absolute" / name, lambda: DatabaseSessionService(str(workplace / "absolute" / name)))
     await _stores_at(workplace / "path" / name, lambda: DatabaseSessionService(Path("path") / name))
     await _stores_at(workplace / "like" / name, lambda: DatabaseSessionService(Where(f"like/{name}")))
 
 
-async def test_a_path_object_is_never_a_url(workplace: Path) -> None:
+async def test_path_object_is_never_a_url(workplace: Path) -> None:
     await _stores_at(workplace / "sqlite:" / "x.db", lambda: DatabaseSessionService(Path("sqlite:///x.db")))
 
 
-async def test_a_path_stays_where_it_was_when_the_directory_changes(
-    workplace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_relative_path_survives_chdir(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (workplace / "elsewhere").mkdir()
     async with DatabaseSessionService("here.db") as service:
         monkeypatch.chdir(workplace / "elsewhere")
@@ -176,7 +174,7 @@ async def test_a_path_stays_where_it_was_when_the_directory_changes(
 
 
 @pytest.mark.parametrize("memory", [":memory:", "sqlite:///:memory:", "sessiondb:///:memory:", Path(":memory:")])
-async def test_in_memory(workplace: Path, memory: str | Path) -> None:
+async def test_memory_database_is_private_and_removed(workplace: Path, memory: str | Path) -> None:
     async with DatabaseSessionService(memory) as one, DatabaseSessionService(memory) as other:
         created = await one.create_session(APP, USER, SESSION, {"own": 1})
         assert await one.get_session(APP, USER, SESSION) == created
@@ -208,7 +206,7 @@ REFUSED_PATHS: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED_PATHS)
-def test_what_cannot_be_a_path(workplace: Path, case: str) -> None:
+def test_invalid_path_or_url_is_configuration_error(workplace: Path, case: str) -> None:
     given, says = REFUSED_PATHS[case]
     with pytest.raises(errors.ConfigurationError, match=says) as refusal:
         DatabaseSessionService(given)
@@ -217,7 +215,7 @@ def test_what_cannot_be_a_path(workplace: Path, case: str) -> None:
     assert list(workplace.iterdir()) == []
 
 
-def test_a_path_and_a_url_together(workplace: Path) -> None:
+def test_path_and_url_together_are_refused(workplace: Path) -> None:
     with pytest.raises(errors.ConfigurationError, match="not both"):
         DatabaseSessionService("x.db", uri="sqlite:///x.db")
     with pytest.raises(errors.ConfigurationError, match="not both"):
@@ -240,7 +238,7 @@ def _content(folder: Path) -> dict[str, bytes | None]:
     return {found.name: found.read_bytes() if found.is_file() else None for found in sorted(folder.iterdir())}
 
 
-def test_a_database_of_another_program(database_path: Path) -> None:
+def test_foreign_database_is_unsupported_and_untouched(database_path: Path) -> None:
     for statement in ("CREATE TABLE t (x)", "PRAGMA application_id=7", "PRAGMA user_version=3"):
         database_path.unlink(missing_ok=True)
         with closing(sqlite3.connect(database_path)) as connection, connection:
@@ -249,7 +247,7 @@ def test_a_database_of_another_program(database_path: Path) -> None:
 
 
 @pytest.mark.parametrize("journal", ["wal", "delete"])
-async def test_a_database_of_a_newer_version(database_path: Path, journal: str) -> None:
+async def test_newer_schema_version_is_unsupported(database_path: Path, journal: str) -> None:
     async with DatabaseSessionService(database_path) as service:
         await service.create_session(APP, USER)
     with closing(sqlite3.connect(database_path)) as connection, connection:
@@ -258,7 +256,7 @@ async def test_a_database_of_a_newer_version(database_path: Path, journal: str) 
     _refused(database_path, errors.UnsupportedDatabaseError, "schema version 99.*install a newer sessiondb")
 
 
-def test_a_file_that_is_no_database(database_path: Path) -> None:
+def test_file_that_is_no_database_is_unsupported(database_path: Path) -> None:
     database_path.write_bytes(b"These are the voyages. " * 500)
     _refused(database_path, errors.UnsupportedDatabaseError, "not an SQLite database; it was not changed")
 
@@ -270,14 +268,14 @@ def _damage_schema(path: Path) -> None:
     path.write_bytes(content)
 
 
-async def test_a_damaged_file(database_path: Path) -> None:
+async def test_corrupt_schema_page_is_database_corrupt(database_path: Path) -> None:
     async with DatabaseSessionService(database_path) as service:
         await service.create_session(APP, USER, SESSION, {"own": "x" * 100_000})
     _damage_schema(database_path)
     _refused(database_path, errors.DatabaseCorruptError, "damaged.*restore a backup")
 
 
-async def test_an_empty_file_becomes_a_database(tmp_path: Path) -> None:
+async def test_empty_file_becomes_a_database(tmp_path: Path) -> None:
     descriptor, path = tempfile.mkstemp(dir=tmp_path)
     os.close(descriptor)
     async with DatabaseSessionService(path) as service:
@@ -285,19 +283,19 @@ async def test_an_empty_file_becomes_a_database(tmp_path: Path) -> None:
         assert service.get_stats()["sessions"] == 1
 
 
-def test_a_folder(tmp_path: Path) -> None:
+def test_path_of_a_directory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(errors.ConfigurationError, match="not a regular file"):
         DatabaseSessionService(tmp_path)
 
 
-def test_a_pipe(database_path: Path) -> None:
+def test_path_of_a_fifo_pipe_is_refused(database_path: Path) -> None:
     os.mkfifo(database_path)
     with pytest.raises(errors.ConfigurationError, match="not a regular file"):
         DatabaseSessionService(database_path)
 
 
 @pytest.mark.parametrize("exists", [True, False], ids=["to a file", "to nothing"])
-def test_a_symbolic_link(tmp_path: Path, exists: bool) -> None:
+def test_symlink_is_refused_by_default(tmp_path: Path, exists: bool) -> None:
     target, link = tmp_path / "target.db", tmp_path / "link.db"
     if exists:
         target.touch()
@@ -307,7 +305,7 @@ def test_a_symbolic_link(tmp_path: Path, exists: bool) -> None:
 
 
 @pytest.mark.parametrize("exists", [True, False], ids=["to a file", "to nothing"])
-async def test_a_symbolic_link_is_followed_once_where_that_is_said(tmp_path: Path, exists: bool) -> None:
+async def test_symlink_is_resolved_once_with_follow_symlinks(tmp_path: Path, exists: bool) -> None:
     """What the link leads to later is another file. Seen failing with the option taken out of effect."""
     target, link, elsewhere = tmp_path / "real" / "target.db", tmp_path / "link.db", tmp_path / "elsewhere.db"
     for file in (target, elsewhere) if exists else (elsewhere,):
@@ -326,14 +324,14 @@ async def test_a_symbolic_link_is_followed_once_where_that_is_said(tmp_path: Pat
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
 
 
-def test_symbolic_links_that_lead_in_a_circle(tmp_path: Path) -> None:
+def test_symlink_loop_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.db").symlink_to("b.db")
     (tmp_path / "b.db").symlink_to("a.db")
     with pytest.raises(errors.ConfigurationError, match=r"circle|symbolic link"):
         DatabaseSessionService(tmp_path / "a.db", follow_symlinks=True)
 
 
-async def test_a_symbolic_link_to_the_folder_is_followed(tmp_path: Path) -> None:
+async def test_symlink_to_the_directory_is_followed(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     async with DatabaseSessionService(tmp_path / "link" / "x.db") as service:
@@ -341,7 +339,7 @@ async def test_a_symbolic_link_to_the_folder_is_followed(tmp_path: Path) -> None
     assert (tmp_path / "real" / "x.db").exists()
 
 
-def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+def test_directory_that_cannot_be_made_is_storage_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(errors.StorageError, match="cannot create") as refusal:
         DatabaseSessionService(tmp_path / "file" / "x.db")
@@ -369,7 +367,7 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("umask", ["000", "022", "077"])
-def test_files_and_folders_are_the_users_own(tmp_path: Path, umask: str) -> None:
+def test_new_files_and_folders_have_private_permissions(tmp_path: Path, umask: str) -> None:
     command = [sys.executable, "-c", _OPEN_AND_LOOK, str(tmp_path / "new" / "folder" / "x.db"), umask]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     assert json.loads(done.stdout) == {
@@ -381,7 +379,7 @@ def test_files_and_folders_are_the_users_own(tmp_path: Path, umask: str) -> None
     }
 
 
-async def test_folders_and_files_that_exist_keep_their_mode(tmp_path: Path) -> None:
+async def test_existing_file_and_folder_keep_their_permissions(tmp_path: Path) -> None:
     folder = tmp_path / "shared"
     folder.mkdir(mode=0o755)
     path = folder / "x.db"
@@ -394,7 +392,7 @@ async def test_folders_and_files_that_exist_keep_their_mode(tmp_path: Path) -> N
     assert stat.S_IMODE(folder.stat().st_mode) == 0o755
 
 
-async def test_services_that_share_a_file_share_its_writer(workplace: Path) -> None:
+async def test_services_sharing_a_file_share_its_writer(workplace: Path) -> None:
     (workplace / "sub").mkdir()
     async with (
         DatabaseSessionService("x.db") as one,
@@ -410,7 +408,7 @@ async def test_services_that_share_a_file_share_its_writer(workplace: Path) -> N
     ("option", "value"),
     [("durability", "normal"), ("readers", 1), ("max_queue", 7), ("max_batch", 7), ("busy_timeout", 7.5)],
 )
-async def test_services_that_share_a_file_agree_on_how_it_is_kept(database_path: Path, option: str, value: Any) -> None:
+async def test_services_sharing_a_file_need_equal_options(database_path: Path, option: str, value: Any) -> None:
     async with DatabaseSessionService(database_path, **{option: value}) as service:
         with pytest.raises(errors.ConfigurationError, match=f"{option}={value!r}"):
             DatabaseSessionService(database_path)

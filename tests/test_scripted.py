@@ -44,7 +44,7 @@ async def converse(
     return yielded, session.events
 
 
-def test_parallel_calls_run_and_their_results_reach_the_model() -> None:
+def test_scripted_parallel_tool_calls_reach_the_model() -> None:
     model = ScriptedModel(["hello", [call("double", x=1), call("double", x=2)], "done"])
     (first, second), stored = asyncio.run(converse(model, "hi", "double 1 and 2"))
     assert (reply_text(first), reply_text(second)) == ("hello", "done")
@@ -55,7 +55,7 @@ def test_parallel_calls_run_and_their_results_reach_the_model() -> None:
     assert model.remaining == 0
 
 
-def test_streaming_sends_fragments_and_stores_the_whole() -> None:
+def test_scripted_streaming_stores_no_partial_event() -> None:
     (events,), stored = asyncio.run(converse(ScriptedModel(["one two three"]), "hi", streaming=True))
     assert [event.partial for event in events] == [True, True, True, False]
     assert "".join(
@@ -64,12 +64,12 @@ def test_streaming_sends_fragments_and_stores_the_whole() -> None:
     assert [event.author for event in stored] == ["user", "scripted_agent"]
 
 
-def test_a_transfer_hands_over_to_the_other_agent() -> None:
+def test_scripted_transfer_to_sub_agent() -> None:
     (events,), _ = asyncio.run(converse(ScriptedModel([transfer("child")]), "hi"))
     assert (events[-1].author, reply_text(events)) == ("child", "I am the child.")
 
 
-def test_a_step_may_compute_the_reply_from_the_request() -> None:
+def test_scripted_step_computes_reply_from_request() -> None:
     model = ScriptedModel([lambda request: f"{len(request.contents)} contents"])
     (events,), _ = asyncio.run(converse(model, "hi"))
     assert reply_text(events) == "1 contents"
@@ -78,6 +78,6 @@ def test_a_step_may_compute_the_reply_from_the_request() -> None:
 @pytest.mark.parametrize(
     ("script", "error"), [([ConnectionError("gone")], ConnectionError), ([], AssertionError)], ids=["error", "ended"]
 )
-def test_an_error_step_and_an_ended_script_fail_the_run(script: list[Step], error: type[Exception]) -> None:
+def test_scripted_error_and_ended_script_fail_the_run(script: list[Step], error: type[Exception]) -> None:
     with pytest.raises(error):
         asyncio.run(converse(ScriptedModel(script), "hi"))

@@ -48,7 +48,7 @@ def test_appends_keep_pace(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
     assert benchmark.extra_info["latency_ratio"] == figures.latency_ratio
 
 
-def test_every_round_appends_to_a_session_of_each_client_and_the_service_is_closed(tmp_path: Path) -> None:
+def test_measure_appends_writes_each_round_and_closes(tmp_path: Path) -> None:
     benchmark = RecordedBenchmark()
     opened: list[DatabaseSessionService] = []
 
@@ -70,7 +70,7 @@ def test_every_round_appends_to_a_session_of_each_client_and_the_service_is_clos
     connection.close()
 
 
-def test_a_service_without_close_and_events_of_ones_own(tmp_path: Path) -> None:
+def test_measure_appends_of_service_without_close(tmp_path: Path) -> None:
     service = InMemorySessionService()
     made: list[Event] = []
 
@@ -94,7 +94,7 @@ class FailingService(InMemorySessionService):
         raise ConnectionError("gone")
 
 
-def test_an_append_that_fails_fails_the_measurement(tmp_path: Path) -> None:
+def test_measure_appends_raises_what_append_raises(tmp_path: Path) -> None:
     def open_failing(_: Path) -> BaseSessionService:
         return FailingService()
 
@@ -102,7 +102,7 @@ def test_an_append_that_fails_fails_the_measurement(tmp_path: Path) -> None:
         measure_appends(RecordedBenchmark(), open_failing, tmp_path)
 
 
-def test_ratios_are_in_units_of_what_plain_sqlite_takes() -> None:
+def test_append_figures_are_ratios_to_plain_sqlite() -> None:
     figures = AppendFigures(median=0.004, p99=0.010, per_second=4000.0, yardstick=0.002, clients=16)
     assert figures.latency_ratio == pytest.approx(2.0)
     # Plain SQLite commits 16 events in 2 ms: 8,000 a second.
@@ -110,7 +110,7 @@ def test_ratios_are_in_units_of_what_plain_sqlite_takes() -> None:
 
 
 @pytest.mark.parametrize(("durability", "synchronous"), [("full", 2), ("normal", 1)])
-def test_the_yardstick_spreads_events_over_sessions(tmp_path: Path, durability: Any, synchronous: int) -> None:
+def test_yardstick_spreads_events_over_sessions(tmp_path: Path, durability: Any, synchronous: int) -> None:
     yardstick = Yardstick(tmp_path / "raw.sqlite3", durability=durability, sessions=2)
     try:
         assert yardstick._connection.execute("PRAGMA synchronous").fetchone() == (synchronous,)

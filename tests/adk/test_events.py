@@ -90,7 +90,7 @@ def running() -> Iterator[Running]:
 
 
 @given(delta=deltas)
-def test_a_delta_is_stored_as_documented(running: Running, delta: dict[str, Any]) -> None:
+def test_state_delta_is_stored_by_scope_without_temp(running: Running, delta: dict[str, Any]) -> None:
     session = running.create()
     event = Event(author="agent", actions=EventActions(state_delta=delta))
     given_delta = event.actions.state_delta
@@ -117,7 +117,7 @@ def test_a_delta_is_stored_as_documented(running: Running, delta: dict[str, Any]
 @given(value=state_values)
 @example(value=float("nan"))
 @example(value={"a": [float("inf"), b"\xff", {"b": b"ok", "c": {1, 2}}]})
-def test_a_value_is_the_same_by_whatever_way_it_comes(running: Running, value: Any) -> None:
+def test_state_value_nan_or_bytes_is_coerced_the_same_everywhere(running: Running, value: Any) -> None:
     expected = as_stored(value)
     state = {} if expected is None else {"own": expected}
     created = running.create({"own": value})
@@ -128,7 +128,7 @@ def test_a_value_is_the_same_by_whatever_way_it_comes(running: Running, value: A
 
 
 @given(event=exact_events)
-def test_an_event_comes_back_equal_and_is_known_again(running: Running, event: Event) -> None:
+def test_event_comes_back_equal_and_duplicate_is_known(running: Running, event: Event) -> None:
     session = running.create()
     copy = event.model_copy(deep=True)
     running.append(session, event)
@@ -146,7 +146,7 @@ def test_an_event_comes_back_equal_and_is_known_again(running: Running, event: E
     output=json_values | ordered_values,
     confidence=st.floats() | st.none(),
 )
-def test_an_event_that_is_taken_stays_readable_and_is_known_again(
+def test_any_event_taken_is_readable_and_duplicate_is_known(
     running: Running, anything: dict[str, Any], output: Any, confidence: float | None
 ) -> None:
     session = running.create()
@@ -172,7 +172,7 @@ def test_an_event_that_is_taken_stays_readable_and_is_known_again(
 
 
 @given(moments=st.lists(timestamps, min_size=2, max_size=6))
-def test_texts_of_timestamps_sort_as_the_moments_do(running: Running, moments: list[float]) -> None:
+def test_timestamp_texts_sort_as_the_moments_do(running: Running, moments: list[float]) -> None:
     session = running.create()
     for moment in moments:
         running.append(session, Event(author="agent", timestamp=moment))
@@ -194,7 +194,7 @@ def _text(moment: float) -> str:
 
 
 @given(key=st.text())
-def test_a_key_has_one_scope(key: str) -> None:
+def test_state_key_prefix_gives_one_scope(key: str) -> None:
     scope, name = scopes.parse(key)
     prefixes = {
         scopes.Scope.APP: "app:",
@@ -208,7 +208,7 @@ def test_a_key_has_one_scope(key: str) -> None:
 
 
 @given(key=st.text(max_size=5), value=json_values)
-def test_any_text_is_a_key_or_refused(running: Running, key: str, value: Any) -> None:
+def test_state_key_of_any_text_or_refused_nul_surrogate(running: Running, key: str, value: Any) -> None:
     try:
         session = running.create({f"user:{key}": value})
     except errors.InvalidInputError:
@@ -279,7 +279,7 @@ KINDS: dict[str, tuple[Any, Any]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_kinds_of_values(running: Running, kind: str) -> None:
+def test_state_value_of_each_python_type_as_json(running: Running, kind: str) -> None:
     value, expected = KINDS[kind]
     session = running.create({"own": value})
     assert exactly(session.state) == exactly({"own": expected})
@@ -287,7 +287,7 @@ def test_kinds_of_values(running: Running, kind: str) -> None:
     assert exactly(running.read_anew(session).state) == exactly({"own": expected, "more": expected})
 
 
-def test_the_order_of_a_set_makes_no_other_event(running: Running) -> None:
+def test_duplicate_event_with_set_in_other_order_is_known(running: Running) -> None:
     """Equal sets are gone through in different orders: in another process, and in this one where hashes collide.
 
     Seen failing with sets written in the order in which they are gone through.
@@ -327,7 +327,7 @@ def test_the_order_of_a_set_makes_no_other_event(running: Running) -> None:
     assert read.long_running_tool_ids == names
 
 
-def test_the_live_session_keeps_the_callers_object_where_storage_gives_back_an_equal_one(running: Running) -> None:
+def test_live_session_keeps_identity_of_equal_state_value(running: Running) -> None:
     equal, coerced = {"list": [1, "a"]}, {"tuple": (1,)}
     session = running.create()
     running.append(session, Event(author="agent", actions=EventActions(state_delta={"a": equal, "b": coerced})))
@@ -341,7 +341,7 @@ def test_the_live_session_keeps_the_callers_object_where_storage_gives_back_an_e
     ["\ud800", ["\udfff"], {"\ud800": 1}, 10**5_000, {"a": [10**5_000]}],
     ids=["a surrogate", "one inside", "one as a key", "a huge integer", "one inside too"],
 )
-def test_values_that_are_refused(running: Running, value: Any) -> None:
+def test_surrogate_or_huge_integer_is_invalid_input(running: Running, value: Any) -> None:
     session = running.create()
     with pytest.raises(errors.InvalidInputError, match="'own'"):
         running.create({"own": value})
@@ -371,7 +371,7 @@ TAKEN_AT_LEAST = 180
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
-def test_what_is_taken_however_deep_stays_readable(running: Running, depth: int) -> None:
+def test_deeply_nested_value_is_readable_or_refused(running: Running, depth: int) -> None:
     value = _nested(depth)
     session = running.create()
     taken = 0
@@ -405,7 +405,7 @@ def test_what_is_taken_however_deep_stays_readable(running: Running, depth: int)
     assert running.read_anew(session) == running.get(session) == session
 
 
-def test_what_is_too_large_is_refused_before_it_is_queued(running: Running) -> None:
+def test_value_above_size_limit_is_refused_before_queue(running: Running) -> None:
     session = running.create()
     writes = running.service.get_stats()["writes"]
     large = "é" * (32 * 1024 * 1024)
@@ -419,7 +419,7 @@ def test_what_is_too_large_is_refused_before_it_is_queued(running: Running) -> N
     assert running.get(session) == session
 
 
-def test_a_large_event_comes_back(running: Running) -> None:
+def test_large_event_comes_back_equal(running: Running) -> None:
     session = running.create()
     part = types.Part.from_bytes(data=bytes(range(256)) * 8_192, mime_type="image/png")
     running.append(

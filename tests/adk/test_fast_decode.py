@@ -20,7 +20,7 @@ def _compiled_anew() -> Iterator[None]:
     event_validator.event_validator.cache_clear()
 
 
-def test_it_is_another_way_to_the_same_event() -> None:
+def test_fast_decode_gives_the_same_event() -> None:
     read = event_validator.event_validator()
     assert read is not Event.model_validate_json
     for event in (full_event(), Event(author="agent")):
@@ -40,7 +40,7 @@ def test_it_is_another_way_to_the_same_event() -> None:
         '{"content": "hello"}',
     ],
 )
-def test_it_refuses_what_the_ordinary_way_refuses(text: str) -> None:
+def test_fast_decode_raises_the_same_validation_error(text: str) -> None:
     with pytest.raises(ValidationError) as ordinary:
         Event.model_validate_json(text)
     with pytest.raises(ValidationError) as fast:
@@ -50,7 +50,7 @@ def test_it_refuses_what_the_ordinary_way_refuses(text: str) -> None:
 
 
 @pytest.mark.parametrize("failure", ["it cannot be compiled", "it reads something else"])
-def test_it_is_left_when_adk_or_pydantic_has_changed(
+def test_fast_decode_falls_back_when_pydantic_changes(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, failure: str
 ) -> None:
     if failure == "it cannot be compiled":

@@ -36,7 +36,7 @@ async def listed(service: DatabaseSessionService) -> SessionList:
     return await service.list_sessions()
 
 
-async def test_it_is_adks_response(listed: SessionList) -> None:
+async def test_session_list_is_adk_list_sessions_response(listed: SessionList) -> None:
     assert isinstance(listed, ListSessionsResponse)
     assert [(found.app_name, found.user_id, found.id) for found in listed.sessions] == [
         (APP, "other", "b"),
@@ -48,7 +48,7 @@ async def test_it_is_adks_response(listed: SessionList) -> None:
     assert [found.last_update_time for found in listed.sessions[:2]] == [1_000.0, 2_000.0]
 
 
-async def test_it_is_a_sequence_of_rows(listed: SessionList) -> None:
+async def test_session_list_is_a_sequence_of_rows(listed: SessionList) -> None:
     assert isinstance(listed, Sequence)
     assert len(listed) == 3
     row = listed[1]
@@ -66,14 +66,14 @@ async def test_it_is_a_sequence_of_rows(listed: SessionList) -> None:
         listed[3]
 
 
-async def test_an_empty_one_is_false_and_has_no_sessions(service: DatabaseSessionService) -> None:
+async def test_empty_session_list_is_false(service: DatabaseSessionService) -> None:
     listed = await service.list_sessions()
     assert not listed
     assert listed.sessions == []
     assert list(listed) == []
 
 
-async def test_filters_as_in_the_documentation(service: DatabaseSessionService, listed: SessionList) -> None:
+async def test_list_sessions_filters_by_app_and_user(service: DatabaseSessionService, listed: SessionList) -> None:
     async def names(app_name: str | None = None, user_id: str | None = None) -> list[str]:
         return [row["session_id"] for row in await service.list_sessions(app_name=app_name, user_id=user_id)]
 
@@ -84,13 +84,13 @@ async def test_filters_as_in_the_documentation(service: DatabaseSessionService, 
     assert await names("nobody's") == await names(APP, "") == []
 
 
-async def test_a_listed_session_can_be_appended_to(service: DatabaseSessionService, listed: SessionList) -> None:
+async def test_append_to_listed_session(service: DatabaseSessionService, listed: SessionList) -> None:
     session = listed.sessions[1]
     await service.append_event(session, Event(author="agent"))
     assert session.state["own"] == 1
 
 
-async def test_pydantic_takes_it_for_adks_response(listed: SessionList) -> None:
+async def test_session_list_serializes_in_pydantic_as_adk_response(listed: SessionList) -> None:
     plain = ListSessionsResponse(sessions=listed.sessions)
     assert listed.model_dump() == plain.model_dump()
     assert listed.model_dump_json(by_alias=True) == plain.model_dump_json(by_alias=True)
@@ -106,7 +106,7 @@ async def test_pydantic_takes_it_for_adks_response(listed: SessionList) -> None:
     assert Page(response=listed).model_dump_json() == Page(response=plain).model_dump_json()
 
 
-async def test_copies_are_lists_too(listed: SessionList) -> None:
+async def test_copy_of_session_list_is_a_session_list(listed: SessionList) -> None:
     for copied in (copy.copy(listed), copy.deepcopy(listed), listed.model_copy(), listed.model_copy(deep=True)):
         assert isinstance(copied, SessionList)
         assert list(copied) == list(listed)
@@ -114,7 +114,7 @@ async def test_copies_are_lists_too(listed: SessionList) -> None:
         assert copied == listed
 
 
-async def test_fastapi_serves_it(database_path: Path) -> None:
+async def test_session_list_is_served_by_fastapi(database_path: Path) -> None:
     api = FastAPI()
 
     @api.get("/response")
@@ -146,7 +146,7 @@ async def test_fastapi_serves_it(database_path: Path) -> None:
         assert (await client.get("/rows")).json()[0]["session_id"] == "a"
 
 
-async def test_a_thousand_sessions(service: DatabaseSessionService) -> None:
+async def test_list_sessions_of_a_thousand_sessions(service: DatabaseSessionService) -> None:
     for number in range(1_000):
         state = {"own": number, "user:u": number, "app:a": number}
         await service.create_session(APP, f"user {number % 10}", f"s{number:04}", state)

@@ -69,11 +69,11 @@ async def _assert_comes_back(reader: Reader, event: Event) -> None:
         assert read.model_dump_json() == given.model_dump_json()
 
 
-async def test_an_event_with_every_field_set(reader: Reader) -> None:
+async def test_roundtrip_of_event_with_every_field_set(reader: Reader) -> None:
     await _assert_comes_back(reader, full_event())
 
 
-def test_the_full_event_is_full() -> None:
+def test_full_event_sets_every_field() -> None:
     event = full_event()
     # What an auth config holds depends on its kind: the kinds have a test below.
     unset = {name for name in unset_fields(event) if not name.startswith(("APIKey.", "Auth", "Http"))}
@@ -84,18 +84,18 @@ def test_the_full_event_is_full() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(Event.model_fields))
-async def test_a_field_of_an_event_alone(reader: Reader, name: str) -> None:
+async def test_roundtrip_of_each_event_field_alone(reader: Reader, name: str) -> None:
     await _assert_comes_back(reader, Event(author="agent").model_copy(update={name: Filler().field(Event, name)}))
 
 
 @pytest.mark.parametrize("name", sorted(EventActions.model_fields))
-async def test_a_field_of_the_actions_alone(reader: Reader, name: str) -> None:
+async def test_roundtrip_of_each_event_actions_field_alone(reader: Reader, name: str) -> None:
     actions = EventActions(**{name: Filler().field(EventActions, name)})
     await _assert_comes_back(reader, Event(author="agent", actions=actions))
 
 
 @pytest.mark.parametrize("name", sorted(types.Part.model_fields))
-async def test_a_field_of_a_part_alone(reader: Reader, name: str) -> None:
+async def test_roundtrip_of_each_content_part_field_alone(reader: Reader, name: str) -> None:
     part = types.Part(**{name: Filler().field(types.Part, name)})
     await _assert_comes_back(reader, Event(author="agent", content=types.Content(role="model", parts=[part])))
 
@@ -122,7 +122,7 @@ SCHEMES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-async def test_an_auth_scheme(reader: Reader, scheme: str) -> None:
+async def test_roundtrip_of_each_auth_scheme(reader: Reader, scheme: str) -> None:
     config = AuthConfig(auth_scheme=SCHEMES[scheme], credential_key="key")
     config.exchanged_auth_credential = auth_config().raw_auth_credential
     actions = EventActions(requested_auth_configs={"call": config})
@@ -130,17 +130,17 @@ async def test_an_auth_scheme(reader: Reader, scheme: str) -> None:
 
 
 @pytest.mark.parametrize("route", [True, False, 0, 1, "", "next", [True, 2, "x"], []])
-async def test_a_route(reader: Reader, route: Any) -> None:
+async def test_roundtrip_of_each_kind_of_route(reader: Reader, route: Any) -> None:
     await _assert_comes_back(reader, Event(author="agent", actions=EventActions(route=route)))
 
 
 @pytest.mark.parametrize("name", ["output", "custom_metadata"])
 @pytest.mark.parametrize("value", [{}, {"a": None}, {"a": {"b": None}}, FREE_FORM])
-async def test_free_form_fields_keep_their_nulls(reader: Reader, name: str, value: dict[str, Any]) -> None:
+async def test_roundtrip_keeps_null_in_free_form_fields(reader: Reader, name: str, value: dict[str, Any]) -> None:
     await _assert_comes_back(reader, Event.model_validate({"author": "agent", name: value}))
 
 
-async def test_nulls_and_empty_values_inside_calls_and_responses(reader: Reader) -> None:
+async def test_roundtrip_keeps_null_and_empty_in_function_calls(reader: Reader) -> None:
     parts = [
         types.Part(function_call=types.FunctionCall(id="", name="tool", args={"a": None, "b": {"c": None}, "": []})),
         types.Part(function_call=types.FunctionCall(name="tool", args={})),
@@ -160,14 +160,14 @@ async def test_nulls_and_empty_values_inside_calls_and_responses(reader: Reader)
     await _assert_comes_back(reader, Event(author="agent", long_running_tool_ids=set()))
 
 
-async def test_texts_and_bytes_of_every_kind(reader: Reader) -> None:
+async def test_roundtrip_of_unicode_control_characters_and_bytes(reader: Reader) -> None:
     texts = [ODD_TEXT, *map(chr, range(0x20)), "\x7f", "\ufeff", "\uffff", "\U0010ffff", "e\u0301", "' OR 1=1--", "$.x"]
     parts = [types.Part(text=text) for text in texts]
     parts += [types.Part.from_bytes(data=data, mime_type="x/y") for data in (b"", b"\xff", ALL_BYTES, b"%PDF\0")]
     await _assert_comes_back(reader, Event(author="agent", content=types.Content(role="user", parts=parts)))
 
 
-async def test_numbers_of_every_kind(reader: Reader) -> None:
+async def test_roundtrip_of_big_integers_and_floats(reader: Reader) -> None:
     numbers = [0, -1, 2**53 + 1, 2**63 - 1, -(2**63), 2**64, 2**70, 0.1 + 0.2, -0.0, 1e-320, 1.7e308, 1e16, 5.0]
     delta = {f"n{place}": number for place, number in enumerate(numbers)}
     actions = EventActions(state_delta={**delta, "all": numbers}, agent_state={"all": numbers})
@@ -177,13 +177,13 @@ async def test_numbers_of_every_kind(reader: Reader) -> None:
 @pytest.mark.parametrize(
     "moment", [0.0, -0.0, -1.5, 5e-324, 1_700_000_000.123456789, 253_402_300_799.0, -62_135_596_800.0]
 )
-async def test_a_timestamp_to_the_last_bit(reader: Reader, moment: float) -> None:
+async def test_roundtrip_of_timestamp_to_the_last_bit(reader: Reader, moment: float) -> None:
     for read in await reader.read(Event(author="agent", timestamp=moment)):
         assert read.timestamp == moment
 
 
 @pytest.mark.parametrize("content", [types.UserContent(parts="hello"), types.ModelContent(parts="hello")])
-async def test_contents_that_callers_make(reader: Reader, content: types.Content) -> None:
+async def test_roundtrip_of_user_and_model_content_classes(reader: Reader, content: types.Content) -> None:
     event = Event(author="agent", content=content)
     for read in await reader.read(event):
         assert type(read.content) is types.Content
@@ -199,7 +199,7 @@ class AuditedEvent(Event):
     approved_by: str | None = None
 
 
-async def test_an_event_of_a_derived_class(reader: Reader) -> None:
+async def test_roundtrip_of_event_subclass(reader: Reader) -> None:
     given = AuditedEvent(author="agent", approved_by="somebody", branch="b", content=types.Content(role="model"))
     plain = Event.model_validate(given.model_dump(exclude={"approved_by"}))
     for read in await reader.read(given):
@@ -226,7 +226,7 @@ MISTYPED: dict[str, tuple[str, Any]] = {
 
 
 @pytest.mark.parametrize("case", MISTYPED)
-async def test_a_mistyped_attribute_is_refused_and_poisons_nothing(service: DatabaseSessionService, case: str) -> None:
+async def test_mistyped_event_attribute_is_invalid_input(service: DatabaseSessionService, case: str) -> None:
     name, value = MISTYPED[case]
     session = await service.create_session(APP, USER, SESSION)
     event = Event(author="agent")
@@ -238,7 +238,7 @@ async def test_a_mistyped_attribute_is_refused_and_poisons_nothing(service: Data
     assert len(session.events) == 1
 
 
-async def test_mistyped_actions_are_refused(service: DatabaseSessionService) -> None:
+async def test_mistyped_event_actions_are_invalid_input(service: DatabaseSessionService) -> None:
     session = await service.create_session(APP, USER, SESSION)
     event = Event(author="agent")
     event.actions.artifact_delta = {"file": "latest"}  # type: ignore[dict-item]  # that is the point
@@ -247,7 +247,7 @@ async def test_mistyped_actions_are_refused(service: DatabaseSessionService) -> 
     assert service.get_event_count(APP, USER, SESSION) == 0
 
 
-async def test_what_only_looks_mistyped_is_taken(reader: Reader) -> None:
+async def test_enum_and_integer_where_text_and_float_are_declared(reader: Reader) -> None:
     event = Event(author="agent", error_code="STOP")
     # ADK sets texts to enumeration members, and numbers come as integers where fractions are declared.
     event.error_code = types.FinishReason.STOP
@@ -256,7 +256,7 @@ async def test_what_only_looks_mistyped_is_taken(reader: Reader) -> None:
         assert (read.error_code, read.avg_logprobs) == ("STOP", -1.0)
 
 
-async def test_numbers_that_json_lacks_become_null(reader: Reader) -> None:
+async def test_nan_and_infinity_in_event_become_null(reader: Reader) -> None:
     event = Event(author="agent", avg_logprobs=float("nan"), output=[float("inf")], custom_metadata={"a": float("nan")})
     for read in await reader.read(event):
         assert (read.avg_logprobs, read.output, read.custom_metadata) == (None, [None], {"a": None})
@@ -296,9 +296,7 @@ UNREADABLE: dict[str, tuple[str, object]] = {
 
 @pytest.mark.parametrize("warm", [True, False], ids=["warm", "cold"])
 @pytest.mark.parametrize("case", UNREADABLE)
-async def test_an_unreadable_row_is_named_and_breaks_no_other_session(
-    database_path: Path, case: str, warm: bool
-) -> None:
+async def test_corrupt_event_row_is_named_and_others_are_read(database_path: Path, case: str, warm: bool) -> None:
     async with DatabaseSessionService(database_path) as service:
         broken = await service.create_session(APP, USER, "broken", {"user:theme": "dark"})
         await service.append_event(broken, Event(author="agent"))
@@ -333,7 +331,7 @@ async def test_an_unreadable_row_is_named_and_breaks_no_other_session(
 
 
 @pytest.mark.parametrize("value", ["{oops", "", b"\xff"])
-async def test_an_unreadable_value_of_state_is_named_and_breaks_no_other_session(
+async def test_corrupt_state_row_is_named_and_others_are_read(
     service: DatabaseSessionService, database_path: Path, value: object
 ) -> None:
     await service.create_session(APP, USER, "broken", {"key": 1})

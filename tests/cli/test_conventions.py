@@ -15,7 +15,7 @@ COMMANDS = sorted(main.commands)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_has_examples_of_the_command_itself(name: str) -> None:
+def test_help_of_each_command_has_examples(name: str) -> None:
     done = run_sessiondb(name, "--help")
     assert (done.returncode, done.stderr) == (0, "")
     _, _, examples = done.stdout.partition("Examples:\n")
@@ -23,13 +23,13 @@ def test_help_has_examples_of_the_command_itself(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_knows_json(name: str) -> None:
+def test_every_command_has_json_option(name: str) -> None:
     options = [option for parameter in main.commands[name].params for option in parameter.opts]
     assert "--json" in options
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_an_unknown_option_is_a_wrong_call(name: str) -> None:
+def test_unknown_option_is_usage_error(name: str) -> None:
     done = run_sessiondb(name, "--no-such-option")
     assert (done.returncode, done.stdout) == (2, "")
     assert "Traceback" not in done.stderr
@@ -43,7 +43,7 @@ def as_sessiondb(**environment: str) -> str:
     return done.stdout
 
 
-def test_shells_complete_commands_and_options() -> None:
+def test_shell_completion_of_commands_and_options() -> None:
     assert "complete" in as_sessiondb(_SESSIONDB_COMPLETE="bash_source")
     completed = as_sessiondb(_SESSIONDB_COMPLETE="bash_complete", COMP_WORDS="sessiondb sh", COMP_CWORD="1")
     assert completed.split() == ["plain,show"]
@@ -56,7 +56,7 @@ def arguments_of(name: str) -> list[click.Parameter]:
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if arguments_of(name)])
-def test_a_file_that_is_not_there_is_a_wrong_call_and_nothing_is_created(name: str, tmp_path: Path) -> None:
+def test_missing_file_is_usage_error_and_is_not_created(name: str, tmp_path: Path) -> None:
     words = [
         tmp_path / str(argument.name) for argument in arguments_of(name) if argument.required or argument.name == "file"
     ]

@@ -139,7 +139,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("opener", SOURCES)
-def test_all_of_a_file_is_carried_and_the_file_is_left_to_the_byte(
+def test_migrate_carries_all_and_leaves_source_untouched(
     opener: Opener, folder: Path, tmp_path: Path, fingerprint: Look
 ) -> None:
     source, target = folder / "adk.db", tmp_path / "new" / "target.sqlite3"
@@ -168,7 +168,7 @@ def test_all_of_a_file_is_carried_and_the_file_is_left_to_the_byte(
 
 
 @pytest.mark.parametrize("opener", SOURCES[:2])
-def test_no_field_of_an_event_is_lost(opener: Opener, folder: Path, tmp_path: Path) -> None:
+def test_migrate_loses_no_field_of_an_event(opener: Opener, folder: Path, tmp_path: Path) -> None:
     async def fill(service: BaseSessionService) -> None:
         session = await service.create_session(app_name=APP, user_id=USER, session_id=SESSION)
         await service.append_event(session, full_event())
@@ -188,9 +188,7 @@ def test_no_field_of_an_event_is_lost(opener: Opener, folder: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("opener", SOURCES[:2])
-def test_events_stay_in_the_order_of_the_conversation_where_times_tie(
-    opener: Opener, folder: Path, tmp_path: Path
-) -> None:
+def test_migrate_keeps_order_of_equal_timestamps(opener: Opener, folder: Path, tmp_path: Path) -> None:
     async def fill(service: BaseSessionService) -> None:
         session = await service.create_session(app_name=APP, user_id=USER, session_id=SESSION)
         for number in (3, 1, 2, 0):
@@ -204,7 +202,7 @@ def test_events_stay_in_the_order_of_the_conversation_where_times_tie(
 
 
 @pytest.mark.parametrize("opener", SOURCES[:2])
-def test_when_sessions_were_created_is_kept(opener: Opener, folder: Path, tmp_path: Path) -> None:
+def test_migrate_keeps_creation_time(opener: Opener, folder: Path, tmp_path: Path) -> None:
     source, target = folder / "adk.db", tmp_path / "target.sqlite3"
     make(opener, source)
     migrate_adk_file(source, target)
@@ -217,7 +215,7 @@ def test_when_sessions_were_created_is_kept(opener: Opener, folder: Path, tmp_pa
         assert connection.execute(statement).fetchone() == (f"{created.replace(' ', 'T')}Z",) * 2
 
 
-def test_an_interrupted_migration_is_resumed(folder: Path, tmp_path: Path) -> None:
+def test_migrate_resumes_after_interruption(folder: Path, tmp_path: Path) -> None:
     source, target = folder / "adk.db", tmp_path / "target.sqlite3"
     expected = make(adk_sqlite, source)
     carried = 0
@@ -238,7 +236,7 @@ def test_an_interrupted_migration_is_resumed(folder: Path, tmp_path: Path) -> No
     assert (again.sessions, again.present, again.verified, again.failures) == (0, 3, 3, [])
 
 
-def test_a_session_that_the_target_has_otherwise_stays_and_is_reported(folder: Path, tmp_path: Path) -> None:
+def test_migrate_reports_conflicting_session_of_target(folder: Path, tmp_path: Path) -> None:
     source, target = folder / "adk.db", tmp_path / "target.sqlite3"
     make(adk_sqlite, source)
 
@@ -258,7 +256,7 @@ def test_a_session_that_the_target_has_otherwise_stays_and_is_reported(folder: P
     assert read(target)[APP, USER, SESSION]["state"]["mine"] == 1
 
 
-def test_what_cannot_be_read_is_reported_and_the_rest_is_carried(folder: Path, tmp_path: Path) -> None:
+def test_migrate_reports_corrupt_rows_and_carries_the_rest(folder: Path, tmp_path: Path) -> None:
     source, target = folder / "adk.db", tmp_path / "target.sqlite3"
     make(adk_sqlite, source)
     with closing(sqlite3.connect(source)) as connection:
@@ -284,7 +282,7 @@ def test_what_cannot_be_read_is_reported_and_the_rest_is_carried(folder: Path, t
     assert list(read(target)) == [(ODD, ODD, "other")]
 
 
-def test_a_pickle_runs_no_code_and_what_was_in_it_is_reported(folder: Path, tmp_path: Path) -> None:
+def test_migrate_runs_no_pickle_code(folder: Path, tmp_path: Path) -> None:
     source, target, trace = folder / "adk.db", tmp_path / "target.sqlite3", tmp_path / "trace"
     make(adk_pickled, source)
 
@@ -303,7 +301,7 @@ def test_a_pickle_runs_no_code_and_what_was_in_it_is_reported(folder: Path, tmp_
     assert failure.startswith("ADK's own migration says: Failed to unpickle actions for event event 3")
 
 
-def test_memory_is_carried_while_a_service_has_the_database_open(tmp_path: Path) -> None:
+def test_migrate_in_memory_service_into_open_database(tmp_path: Path) -> None:
     target = tmp_path / "target.sqlite3"
 
     async def run() -> MigrationReport:
@@ -320,7 +318,7 @@ def test_memory_is_carried_while_a_service_has_the_database_open(tmp_path: Path)
     assert (report.notes, report.failures) == ([], [])
 
 
-def test_values_that_json_has_not_are_stored_as_adk_stores_them_and_noted(tmp_path: Path) -> None:
+def test_migrate_notes_values_that_are_not_json(tmp_path: Path) -> None:
     async def run() -> None:
         memory = InMemorySessionService()
         moment = datetime(2026, 1, 2, tzinfo=UTC)
@@ -337,7 +335,7 @@ def test_values_that_json_has_not_are_stored_as_adk_stores_them_and_noted(tmp_pa
     assert session["state"] == {"when": "2026-01-02T00:00:00Z", "tags": ["a", "b"]}
 
 
-def test_back_to_adk_and_here_again(folder: Path, tmp_path: Path, fingerprint: Look) -> None:
+def test_migrate_to_adk_and_back_is_equal(folder: Path, tmp_path: Path, fingerprint: Look) -> None:
     source, adk, again = folder / "source.sqlite3", tmp_path / "adk.db", tmp_path / "again.sqlite3"
 
     async def fill() -> None:
@@ -372,7 +370,7 @@ def test_back_to_adk_and_here_again(folder: Path, tmp_path: Path, fingerprint: L
     assert migrate_adk_file(adk, again).failures == []
 
 
-def test_state_that_the_file_of_adk_has_otherwise_stays_and_is_reported(tmp_path: Path) -> None:
+def test_migrate_to_adk_reports_conflicting_state(tmp_path: Path) -> None:
     source, adk = tmp_path / "source.sqlite3", tmp_path / "adk.db"
 
     async def fill() -> None:
@@ -387,7 +385,7 @@ def test_state_that_the_file_of_adk_has_otherwise_stays_and_is_reported(tmp_path
     assert report.failures == [f"1 keys of user {USER!r} of app {APP!r} have another value in the target, which stays"]
 
 
-def test_what_adk_cannot_hold_is_reported(tmp_path: Path) -> None:
+def test_migrate_to_adk_reports_what_adk_cannot_hold(tmp_path: Path) -> None:
     source, adk = tmp_path / "source.sqlite3", tmp_path / "adk.db"
 
     async def fill() -> None:
@@ -409,7 +407,7 @@ def test_what_adk_cannot_hold_is_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [[], ["--to", "adk-sqlite"]])
-def test_wrong_files_are_refused_in_one_line_and_left_alone(
+def test_migrate_refuses_wrong_files_in_one_line(
     options: list[str], database: Path, folder: Path, tmp_path: Path, fingerprint: Look
 ) -> None:
     adk = folder / "adk.db"
@@ -434,7 +432,7 @@ def test_wrong_files_are_refused_in_one_line_and_left_alone(
     assert not (tmp_path / "new").exists()
 
 
-def test_ids_that_sessiondb_strips_are_not_carried(folder: Path, tmp_path: Path) -> None:
+def test_migrate_does_not_carry_padded_ids(folder: Path, tmp_path: Path) -> None:
     async def fill(service: BaseSessionService) -> None:
         await service.create_session(app_name=APP, user_id=USER, session_id=" padded ")
         await service.create_session(app_name=APP, user_id=USER, session_id="plain")
@@ -455,7 +453,7 @@ def test_ids_that_sessiondb_strips_are_not_carried(folder: Path, tmp_path: Path)
         ("UPDATE sessions SET create_time = 'never'", "'never' stands where a time belongs"),
     ],
 )
-def test_what_is_not_known_of_adk_is_refused_in_one_line(
+def test_migrate_refuses_unknown_adk_schema_in_one_line(
     damage: str, problem: str, folder: Path, tmp_path: Path
 ) -> None:
     source = folder / "adk.db"
@@ -469,7 +467,7 @@ def test_what_is_not_known_of_adk_is_refused_in_one_line(
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_what_adk_needs_and_is_not_installed_is_named(
+def test_migrate_names_missing_sqlalchemy(
     database: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = folder / "adk.db"
@@ -483,7 +481,7 @@ def test_what_adk_needs_and_is_not_installed_is_named(
         migrate_to_adk_sqlite(database, tmp_path / "adk.db")
 
 
-def test_events_that_are_damaged_here_keep_their_session_from_going_to_adk(database: Path, tmp_path: Path) -> None:
+def test_migrate_to_adk_skips_session_with_corrupt_event(database: Path, tmp_path: Path) -> None:
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("UPDATE adk_events SET content = '[1]' WHERE seq = 2")
         connection.commit()

@@ -63,7 +63,7 @@ def left(path: Path) -> list[tuple[str, str]]:
         (["--older-than", "525600m"], []),
     ],
 )
-def test_what_was_not_used_for_so_long_is_deleted(options: list[str], gone: list[tuple[str, str]], used: Path) -> None:
+def test_prune_deletes_sessions_older_than_given(options: list[str], gone: list[tuple[str, str]], used: Path) -> None:
     all_of_them = left(used)
     planned = run_sessiondb("prune", used, *options, "--dry-run", "--json")
     assert left(used) == all_of_them
@@ -75,7 +75,7 @@ def test_what_was_not_used_for_so_long_is_deleted(options: list[str], gone: list
     assert left(used) == sorted(set(all_of_them) - set(gone))
 
 
-def test_events_go_with_their_session_and_users_keep_their_state(used: Path) -> None:
+def test_prune_deletes_events_and_keeps_user_state(used: Path) -> None:
     assert run_sessiondb("prune", used, "--older-than", "1d").returncode == 0
 
     async def check() -> None:
@@ -87,7 +87,7 @@ def test_events_go_with_their_session_and_users_keep_their_state(used: Path) -> 
     asyncio.run(check())
 
 
-def test_a_dry_run_touches_nothing(database: Path, fingerprint: Look) -> None:
+def test_prune_dry_run_touches_nothing(database: Path, fingerprint: Look) -> None:
     before = fingerprint(database.parent)
     done = run_sessiondb("prune", database, "--older-than", "30d", "--dry-run")
     assert (done.returncode, done.stderr) == (0, "")
@@ -95,7 +95,7 @@ def test_a_dry_run_touches_nothing(database: Path, fingerprint: Look) -> None:
     assert fingerprint(database.parent) == before
 
 
-def test_many_are_deleted_batch_by_batch_beside_a_service_that_goes_on(tmp_path: Path) -> None:
+def test_prune_deletes_in_batches_beside_open_service(tmp_path: Path) -> None:
     path = tmp_path / "many.sqlite3"
     count = prune.BATCH * 2 + 1
 
@@ -111,7 +111,7 @@ def test_many_are_deleted_batch_by_batch_beside_a_service_that_goes_on(tmp_path:
     asyncio.run(beside_a_service())
 
 
-def test_a_session_that_is_taken_up_meanwhile_stays(used: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prune_keeps_session_used_meanwhile(used: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Seen failing while sessions were deleted whatever had become of them since they were looked up."""
     look_up = Browser.sessions
     taken_up: list[str] = []
@@ -137,7 +137,7 @@ def test_a_session_that_is_taken_up_meanwhile_stays(used: Path, monkeypatch: pyt
     assert left(used) == [("ada", "10"), ("ada", "100"), ("bob", "10")]
 
 
-def test_a_session_that_the_service_cannot_name_is_deleted_too(used: Path) -> None:
+def test_prune_deletes_session_with_padded_id(used: Path) -> None:
     with closing(sqlite3.connect(used)) as connection:
         connection.execute("PRAGMA foreign_keys=OFF")
         connection.execute("UPDATE adk_sessions SET session_id = ' 100 ' WHERE session_id = '100' AND user_id = 'ada'")
@@ -147,7 +147,7 @@ def test_a_session_that_the_service_cannot_name_is_deleted_too(used: Path) -> No
 
 
 @pytest.mark.parametrize("age", ["30", "d", "-1d", "1.5d", "30 days", ""])
-def test_an_age_without_a_unit_is_a_wrong_call(age: str, database: Path, fingerprint: Look) -> None:
+def test_prune_age_without_unit_is_usage_error(age: str, database: Path, fingerprint: Look) -> None:
     before = fingerprint(database.parent)
     done = run_sessiondb("prune", database, f"--older-than={age}")
     assert (done.returncode, done.stdout) == (2, "")

@@ -48,7 +48,7 @@ def lines_of(*arguments: str | Path) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("arguments", READING, ids=lambda arguments: arguments[0])
 @pytest.mark.parametrize("more", [[], ["--json"]], ids=["text", "json"])
-def test_a_file_at_rest_is_left_to_the_byte_and_nothing_is_created(
+def test_read_only_commands_leave_closed_file_untouched(
     arguments: list[str], more: list[str], database: Path, fingerprint: Look
 ) -> None:
     before = fingerprint(database.parent)
@@ -60,9 +60,7 @@ def test_a_file_at_rest_is_left_to_the_byte_and_nothing_is_created(
 
 
 @pytest.mark.parametrize("arguments", READING, ids=lambda arguments: arguments[0])
-def test_what_a_running_service_has_only_in_its_log_is_seen_and_the_service_goes_on(
-    arguments: list[str], database: Path
-) -> None:
+def test_read_only_commands_see_the_wal_of_running_service(arguments: list[str], database: Path) -> None:
     async def beside_a_service() -> None:
         async with DatabaseSessionService(database) as service:
             await service.update_keys(APP, USER, SESSION, {"progress": "fresh"})
@@ -86,7 +84,7 @@ def test_what_a_running_service_has_only_in_its_log_is_seen_and_the_service_goes
     asyncio.run(beside_a_service())
 
 
-def test_list_has_the_session_updated_last_first(database: Path) -> None:
+def test_list_sorts_by_last_update(database: Path) -> None:
     rows = lines_of("list", database)
     assert [(row["app_name"], row["user_id"], row["session_id"], row["events"]) for row in rows] == [
         ("zoo", USER, "lonely", 0),
@@ -101,12 +99,12 @@ def test_list_has_the_session_updated_last_first(database: Path) -> None:
     ("options", "found"),
     [(["--app", APP], 2), (["--user", USER], 2), (["--app", APP, "--user", USER], 1), (["--app", "x' OR 1=1--"], 0)],
 )
-def test_list_takes_only_what_is_asked_for(options: list[str], found: int, database: Path) -> None:
+def test_list_filters_by_app_user_and_limit(options: list[str], found: int, database: Path) -> None:
     assert len(lines_of("list", database, *options)) == found
     assert len(lines_of("list", database, *options, "--limit", "1")) == min(found, 1)
 
 
-def test_list_prints_aligned_columns_and_nothing_where_nothing_is(database: Path) -> None:
+def test_list_prints_aligned_columns_or_nothing(database: Path) -> None:
     table = run_sessiondb("list", database).stdout.splitlines()
     assert table[0].split() == ["UPDATED", "APP", "USER", "SESSION", "EVENTS"]
     assert [line.split()[1:] for line in table[1:]] == [
@@ -140,7 +138,7 @@ def test_show_tells_the_conversation(database: Path) -> None:
     assert all(line.startswith(("#", "    ")) for line in lines[1:])
 
 
-def test_show_as_json_is_what_adk_reads(database: Path) -> None:
+def test_show_json_is_read_by_adk(database: Path) -> None:
     shown = lines_of("show", SESSION, database, "--app", APP, "--user", USER)
 
     async def stored() -> list[Event]:
@@ -155,7 +153,7 @@ def test_show_as_json_is_what_adk_reads(database: Path) -> None:
 
 @pytest.mark.parametrize("arguments", READING, ids=lambda arguments: arguments[0])
 @pytest.mark.parametrize("more", [[], ["--json"]], ids=["text", "json"])
-def test_nothing_that_a_terminal_obeys_is_printed(arguments: list[str], more: list[str], database: Path) -> None:
+def test_terminal_escape_sequences_are_not_printed(arguments: list[str], more: list[str], database: Path) -> None:
     hostile = "\x1b[2J\x07\x9b\u202e\r\x7f"
 
     async def attack() -> None:
@@ -173,13 +171,13 @@ def test_nothing_that_a_terminal_obeys_is_printed(arguments: list[str], more: li
     assert re.findall(r"[^\n\x20-\x7e]", done.stdout.replace("…", "")) == []
 
 
-def test_a_wrong_session_is_named_without_its_control_characters(database: Path) -> None:
+def test_show_escapes_control_characters_of_unknown_id(database: Path) -> None:
     done = run_sessiondb("show", "no\x1b[2Jone", database)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"Error: there is no session 'no\\x1b[2Jone' in {database}\n"
 
 
-def test_an_id_of_several_sessions_is_a_wrong_call_that_names_them(database: Path) -> None:
+def test_show_ambiguous_session_id_is_usage_error(database: Path) -> None:
     done = run_sessiondb("show", SESSION, database)
     assert (done.returncode, done.stdout) == (2, "")
     assert f"--app '{APP}' --user 'other'" in done.stderr
@@ -187,7 +185,7 @@ def test_an_id_of_several_sessions_is_a_wrong_call_that_names_them(database: Pat
     assert run_sessiondb("show", SESSION, database, "--user", "other").returncode == 0
 
 
-def test_long_values_are_shortened_unless_all_is_asked_for(database: Path) -> None:
+def test_show_truncates_long_values_unless_full(database: Path) -> None:
     async def grow() -> None:
         async with DatabaseSessionService(database) as service:
             await service.update_keys("zoo", USER, "lonely", {"long": "x" * 5000})
@@ -199,7 +197,7 @@ def test_long_values_are_shortened_unless_all_is_asked_for(database: Path) -> No
     assert "x" * 5000 in run_sessiondb("show", "lonely", database, "--full").stdout
 
 
-def test_show_names_whatever_else_an_event_holds(database: Path) -> None:
+def test_show_names_thoughts_files_and_other_parts(database: Path) -> None:
     parts = [
         types.Part(text="let me think", thought=True),
         types.Part.from_bytes(data=b"x" * 3000, mime_type="image/png"),
@@ -231,7 +229,7 @@ def test_show_names_whatever_else_an_event_holds(database: Path) -> None:
     ]
 
 
-def test_notes_are_for_people_only(database: Path) -> None:
+def test_history_notes_go_to_a_terminal_only(database: Path) -> None:
     def errors_of(descriptor: int) -> None:
         subprocess.run(
             [sys.executable, "-m", "sessiondb", "history", "progress", str(database)],
@@ -265,7 +263,7 @@ def test_history_has_every_change_of_a_key(key: str, values: list[object], datab
     assert len(text) == len(values) + bool(values)
 
 
-def test_history_takes_only_what_is_asked_for(database: Path) -> None:
+def test_history_filters_by_user_app_and_session(database: Path) -> None:
     assert lines_of("history", "progress", database, "--user", "other") == []
     assert len(lines_of("history", "progress", database, "--app", APP, "--user", USER, "--session", SESSION)) == 3
     keys = ['we"ird', "$.a[0]", "a.b", "ключ"]
@@ -279,7 +277,7 @@ def test_history_takes_only_what_is_asked_for(database: Path) -> None:
         assert [change["value"] for change in lines_of("history", key, database)] == [2**70]
 
 
-def test_stats_watches_as_often_as_is_said(database: Path) -> None:
+def test_stats_watch_repeats_up_to_limit(database: Path) -> None:
     done = run_sessiondb("stats", database, "--watch", "--interval", "0.01", "--limit", "3", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     assert [json.loads(line)["events"] for line in done.stdout.splitlines()] == [4, 4, 4]
@@ -348,7 +346,7 @@ def test_tail_follows_one_session_and_ends_after_its_limit(database: Path) -> No
             process.kill()
 
 
-def test_a_reader_that_leaves_is_no_traceback(database: Path) -> None:
+def test_tail_into_broken_pipe_is_no_traceback(database: Path) -> None:
     with following(database) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -367,7 +365,7 @@ def test_a_reader_that_leaves_is_no_traceback(database: Path) -> None:
             process.kill()
 
 
-def test_a_writer_that_begins_while_a_file_at_rest_is_read_is_noticed(database: Path) -> None:
+def test_browser_notices_writer_on_closed_file(database: Path) -> None:
     async def write() -> None:
         async with DatabaseSessionService(database) as service:
             await service.update_keys("zoo", USER, "lonely", {"number": 0})
@@ -387,7 +385,7 @@ def test_a_writer_that_begins_while_a_file_at_rest_is_read_is_noticed(database: 
             assert len(list(browser.events())) == 5
 
 
-def test_a_file_that_is_taken_away_is_noticed(database: Path) -> None:
+def test_browser_notices_removed_file(database: Path) -> None:
     with Browser(database) as browser:
         shutil.copy(database, database.with_name("copy"))
         database.unlink()
@@ -395,7 +393,7 @@ def test_a_file_that_is_taken_away_is_noticed(database: Path) -> None:
             browser.has_changed()
 
 
-def test_a_snapshot_of_a_file_in_use_is_of_one_moment(database: Path) -> None:
+def test_browser_snapshot_is_of_one_moment(database: Path) -> None:
     async def write(service: DatabaseSessionService) -> None:
         await service.update_keys("zoo", USER, "lonely", {"number": 0})
 
@@ -413,7 +411,7 @@ def test_a_snapshot_of_a_file_in_use_is_of_one_moment(database: Path) -> None:
     asyncio.run(both())
 
 
-def test_a_row_changed_by_hand_is_named_in_one_line(database: Path) -> None:
+def test_show_names_corrupt_row_in_one_line(database: Path) -> None:
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("UPDATE adk_events SET content = '[1]' WHERE seq = 2")
         connection.commit()
@@ -427,7 +425,7 @@ def test_a_row_changed_by_hand_is_named_in_one_line(database: Path) -> None:
 
 @pytest.mark.parametrize("arguments", READING, ids=lambda arguments: arguments[0])
 @pytest.mark.parametrize("content", [b"", b"not a database at all, but long enough to look at" * 100, None])
-def test_what_is_no_database_of_sessiondb_is_refused_in_one_line(
+def test_read_only_commands_refuse_foreign_file_in_one_line(
     arguments: list[str], content: bytes | None, tmp_path: Path, fingerprint: Look
 ) -> None:
     file = tmp_path / "notes"
@@ -444,7 +442,7 @@ def test_what_is_no_database_of_sessiondb_is_refused_in_one_line(
     assert fingerprint(tmp_path) == before
 
 
-def test_a_newer_schema_is_refused(database: Path) -> None:
+def test_list_refuses_newer_schema_version(database: Path) -> None:
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("PRAGMA user_version=1000")
     done = run_sessiondb("list", database)

@@ -101,7 +101,7 @@ def import_(source: Path, target: Path, *options: str) -> dict[str, int]:
     return counts
 
 
-def test_a_whole_file_comes_back_equal(rich: Path, exported: Path, tmp_path: Path) -> None:
+def test_export_and_import_of_whole_file_is_equal(rich: Path, exported: Path, tmp_path: Path) -> None:
     target = tmp_path / "new" / "target.sqlite3"
     assert import_(exported, target) == {"sessions": 3, "events": 9, "skipped": 0, "state_kept": 0}
     assert tables(target) == tables(rich)
@@ -109,7 +109,7 @@ def test_a_whole_file_comes_back_equal(rich: Path, exported: Path, tmp_path: Pat
     assert again.stdout.splitlines()[1:] == exported.read_text(encoding="utf-8").splitlines()[1:]
 
 
-def test_the_service_goes_on_with_what_was_imported(rich: Path, exported: Path, tmp_path: Path) -> None:
+def test_import_into_open_service_is_seen(rich: Path, exported: Path, tmp_path: Path) -> None:
     target = tmp_path / "target.sqlite3"
 
     async def go_on() -> None:
@@ -132,7 +132,7 @@ def test_the_service_goes_on_with_what_was_imported(rich: Path, exported: Path, 
     asyncio.run(go_on())
 
 
-def test_one_session_comes_with_the_state_of_its_app_and_user_only(rich: Path, tmp_path: Path) -> None:
+def test_export_of_one_session_has_only_its_state(rich: Path, tmp_path: Path) -> None:
     output, target = tmp_path / "one.jsonl", tmp_path / "one.sqlite3"
     assert run_sessiondb("export", rich, "--session", SESSION, "-o", output).returncode == 0
     assert import_(output, target)["sessions"] == 1
@@ -145,7 +145,7 @@ def test_one_session_comes_with_the_state_of_its_app_and_user_only(rich: Path, t
     assert not (tmp_path / "none").exists()
 
 
-def test_apps_and_users_are_chosen(rich: Path) -> None:
+def test_export_filters_by_app_and_user(rich: Path) -> None:
     lines = [
         json.loads(line) for line in run_sessiondb("export", rich, "--app", APP, "--user", USER).stdout.splitlines()
     ]
@@ -154,9 +154,7 @@ def test_apps_and_users_are_chosen(rich: Path) -> None:
     assert (kinds.count("session"), kinds.count("event"), lines[-1]) == (2, 9, {"type": "end", "sessions": 2})
 
 
-def test_the_file_at_rest_is_left_alone_and_the_output_is_private(
-    database: Path, fingerprint: Look, tmp_path: Path
-) -> None:
+def test_export_output_has_private_permissions(database: Path, fingerprint: Look, tmp_path: Path) -> None:
     before = fingerprint(database.parent)
     output = tmp_path / "out.jsonl"
     assert run_sessiondb("export", database, "-o", output).returncode == 0
@@ -165,7 +163,7 @@ def test_the_file_at_rest_is_left_alone_and_the_output_is_private(
     assert output.read_text(encoding="utf-8").isascii()
 
 
-def test_an_export_that_fails_leaves_the_earlier_one(database: Path, tmp_path: Path) -> None:
+def test_failed_export_keeps_earlier_output(database: Path, tmp_path: Path) -> None:
     folder = tmp_path / "exports"
     folder.mkdir()
     output = folder / "out.jsonl"
@@ -180,16 +178,14 @@ def test_an_export_that_fails_leaves_the_earlier_one(database: Path, tmp_path: P
     assert list(folder.iterdir()) == [output]
 
 
-def test_an_output_that_cannot_be_written_is_told_in_one_line(database: Path, tmp_path: Path) -> None:
+def test_export_to_missing_directory_fails_in_one_line(database: Path, tmp_path: Path) -> None:
     done = run_sessiondb("export", database, "-o", tmp_path / "no folder" / "out.jsonl")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("Error: cannot write to ")
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_sessions_that_are_there_are_refused_or_skipped_and_never_changed(
-    rich: Path, exported: Path, tmp_path: Path
-) -> None:
+def test_import_refuses_or_skips_existing_sessions(rich: Path, exported: Path, tmp_path: Path) -> None:
     target = tmp_path / "target.sqlite3"
 
     async def occupy() -> None:
@@ -214,9 +210,7 @@ def test_sessions_that_are_there_are_refused_or_skipped_and_never_changed(
     assert tables(target) == merged
 
 
-def test_wherever_an_export_ends_early_only_whole_sessions_are_there_and_the_import_is_resumed(
-    rich: Path, exported: Path, tmp_path: Path
-) -> None:
+def test_import_of_truncated_export_is_resumed(rich: Path, exported: Path, tmp_path: Path) -> None:
     lines = exported.read_text(encoding="utf-8").splitlines()
     whole = tables(rich)
     for kept in range(len(lines)):
@@ -234,7 +228,7 @@ def test_wherever_an_export_ends_early_only_whole_sessions_are_there_and_the_imp
         assert tables(target) == whole
 
 
-def test_both_ways_are_streams(rich: Path, tmp_path: Path) -> None:
+def test_export_and_import_stream_session_by_session(rich: Path, tmp_path: Path) -> None:
     with Browser(rich) as browser, Loader(tmp_path / "target.sqlite3") as loader:
         previous: list[str] = []
 
@@ -282,7 +276,7 @@ SESSION_LINE, EVENT_LINE = 8, 9
         (EVENT_LINE, {"type": "session"}, "where an event belongs"),
     ],
 )
-def test_a_line_that_is_wrong_is_named_and_nothing_of_its_session_is_kept(
+def test_import_names_wrong_line_and_drops_its_session(
     number: int, members: dict[str, object], problem: str, exported: Path, tmp_path: Path
 ) -> None:
     lines = [json.loads(line) for line in exported.read_text(encoding="utf-8").splitlines()]
@@ -299,7 +293,7 @@ def test_a_line_that_is_wrong_is_named_and_nothing_of_its_session_is_kept(
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"{}\n", b"[1]\n", b"not JSON\n", b'{"type":"header"}\n'])
-def test_what_is_no_export_is_refused_in_one_line(content: bytes, tmp_path: Path) -> None:
+def test_import_refuses_what_is_no_export_in_one_line(content: bytes, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(content)
     done = run_sessiondb("import", source, tmp_path / "target.sqlite3")
@@ -308,7 +302,7 @@ def test_what_is_no_export_is_refused_in_one_line(content: bytes, tmp_path: Path
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_pipes_lead_from_one_file_into_another(rich: Path, tmp_path: Path) -> None:
+def test_export_piped_into_import(rich: Path, tmp_path: Path) -> None:
     target = tmp_path / "target.sqlite3"
     command = [sys.executable, "-m", "sessiondb"]
     with subprocess.Popen([*command, "export", str(rich)], cwd=PACKAGE_PARENT, stdout=subprocess.PIPE) as export:
@@ -330,7 +324,7 @@ def test_pipes_lead_from_one_file_into_another(rich: Path, tmp_path: Path) -> No
     assert tables(target) == tables(rich)
 
 
-def test_a_bar_is_shown_to_whoever_watches_and_to_nobody_else(rich: Path) -> None:
+def test_export_progress_bar_on_terminal_only(rich: Path) -> None:
     ours, theirs = os.openpty()
     with subprocess.Popen(
         [sys.executable, "-m", "sessiondb", "export", str(rich)],

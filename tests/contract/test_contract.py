@@ -22,7 +22,7 @@ pytestmark = ADKS_SQLITE
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
-async def test_a_case_shows_what_the_table_says(row: Row, kind: Kind, tmp_path: Path) -> None:
+async def test_contract_case_has_the_result_in_the_table(row: Row, kind: Kind, tmp_path: Path) -> None:
     async with Place(kind, tmp_path) as place:
         assert await row.case(place) == row.expected[kind]
 
@@ -33,7 +33,7 @@ def dump(path: Path) -> str:
 
 
 @pytest.mark.anyio
-async def test_a_file_of_adks_service_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+async def test_file_of_adk_sqlite_service_is_refused_untouched(tmp_path: Path) -> None:
     async with Place("sqlite", tmp_path) as place:
         await place.create()
     path = tmp_path / "contract.sqlite3"
@@ -43,7 +43,7 @@ async def test_a_file_of_adks_service_is_refused_and_left_as_it_is(tmp_path: Pat
     assert dump(path) == before
 
 
-def test_every_case_is_in_the_table_once() -> None:
+def test_contract_table_has_every_case_once() -> None:
     written = [
         name
         for module in (sessions, logs, state, handles)

@@ -22,7 +22,7 @@ async def _get(service: DatabaseSessionService) -> Session:
     return session
 
 
-async def test_the_refusal_says_modified_in_storage_and_what_to_do(service: DatabaseSessionService) -> None:
+async def test_stale_error_says_modified_in_storage(service: DatabaseSessionService) -> None:
     one = await service.create_session(APP, USER, SESSION)
     two = await _get(service)
     await service.append_event(one, event())
@@ -31,7 +31,7 @@ async def test_the_refusal_says_modified_in_storage_and_what_to_do(service: Data
     assert isinstance(refusal.value, adk_errors.StaleSessionError)
 
 
-async def test_a_refused_handle_stays_refused_until_it_is_read_again(service: DatabaseSessionService) -> None:
+async def test_stale_session_stays_stale_until_read_again(service: DatabaseSessionService) -> None:
     one = await service.create_session(APP, USER, SESSION)
     two = await _get(service)
     await service.append_event(one, event())
@@ -43,7 +43,7 @@ async def test_a_refused_handle_stays_refused_until_it_is_read_again(service: Da
     await service.append_event(await _get(service), event())
 
 
-async def test_on_stale_append_takes_every_handle(database_path: Path) -> None:
+async def test_on_stale_append_takes_stale_sessions(database_path: Path) -> None:
     async with DatabaseSessionService(database_path, on_stale="append") as service:
         one = await service.create_session(APP, USER, SESSION)
         two = await _get(service)
@@ -59,7 +59,7 @@ async def test_on_stale_append_takes_every_handle(database_path: Path) -> None:
             await service.append_event(Session(id="never", app_name=APP, user_id=USER), event())
 
 
-async def test_appends_through_one_session_and_two_services_at_once(database_path: Path) -> None:
+async def test_concurrent_appends_of_two_services_are_not_stale(database_path: Path) -> None:
     """Seen to fail with handles of each service's own: one of the two is refused as stale."""
     async with DatabaseSessionService(database_path) as one, DatabaseSessionService(database_path) as two:
         session = await one.create_session(APP, USER, SESSION)
@@ -67,7 +67,7 @@ async def test_appends_through_one_session_and_two_services_at_once(database_pat
         assert len((await _get(two)).events) == len(session.events) == 2
 
 
-async def test_services_that_differ_in_on_stale_share_a_file(database_path: Path) -> None:
+async def test_on_stale_differs_between_services_of_one_file(database_path: Path) -> None:
     async with (
         DatabaseSessionService(database_path) as strict,
         DatabaseSessionService(database_path, on_stale="append") as lenient,
@@ -80,7 +80,7 @@ async def test_services_that_differ_in_on_stale_share_a_file(database_path: Path
             await strict.append_event(one, event())
 
 
-async def test_update_keys_overtakes_no_handle(service: DatabaseSessionService) -> None:
+async def test_update_keys_makes_no_session_stale(service: DatabaseSessionService) -> None:
     running = await service.create_session(APP, USER, SESSION, {"progress": 0, "note": "x", "user:theme": "dark"})
     await service.append_event(running, event(progress=1))
     await service.update_keys(
@@ -95,7 +95,7 @@ async def test_update_keys_overtakes_no_handle(service: DatabaseSessionService) 
     assert [found.actions.state_delta.get("progress") for found in read.events] == [1, None, 2]
 
 
-async def test_update_keys_among_appends_in_flight_overtakes_none(service: DatabaseSessionService) -> None:
+async def test_update_keys_among_concurrent_appends_makes_none_stale(service: DatabaseSessionService) -> None:
     session = await service.create_session(APP, USER, SESSION)
     # The event that is delivered again keeps the batch from being written without a look at each of its commands.
     again = event(event_id="again")
@@ -115,7 +115,7 @@ async def test_update_keys_among_appends_in_flight_overtakes_none(service: Datab
     assert [found.id for found in session.events] == [found.id for found in read.events if found.author == "agent"]
 
 
-async def test_update_keys_leaves_its_argument_alone(service: DatabaseSessionService) -> None:
+async def test_update_keys_does_not_mutate_its_argument(service: DatabaseSessionService) -> None:
     await service.create_session(APP, USER, SESSION)
     delta = {"a": 1, "temp:b": 2, "c": None, "d": (1,)}
     await service.update_keys(APP, USER, f" {SESSION} ", delta)
@@ -123,13 +123,13 @@ async def test_update_keys_leaves_its_argument_alone(service: DatabaseSessionSer
     assert (await _get(service)).state == {"a": 1, "d": [1]}
 
 
-async def test_update_keys_of_a_missing_session(service: DatabaseSessionService) -> None:
+async def test_update_keys_of_missing_session_is_not_found(service: DatabaseSessionService) -> None:
     with pytest.raises(errors.SessionNotFoundError):
         await service.update_keys(APP, USER, SESSION, {"user:theme": "dark"})
     assert await service.get_user_state(APP, USER) == {}
 
 
-async def test_a_session_out_of_json_is_as_good_as_its_last_event_after_update_keys(
+async def test_session_from_json_is_not_stale_after_update_keys(
     service: DatabaseSessionService,
 ) -> None:
     session = await service.create_session(APP, USER, SESSION)
@@ -141,7 +141,7 @@ async def test_a_session_out_of_json_is_as_good_as_its_last_event_after_update_k
         await service.append_event(session, event())
 
 
-async def test_a_session_out_of_json_that_shows_an_update_last(service: DatabaseSessionService) -> None:
+async def test_session_from_json_with_update_last_is_not_stale(service: DatabaseSessionService) -> None:
     session = await service.create_session(APP, USER, SESSION)
     await service.append_event(session, event())
     await service.update_keys(APP, USER, SESSION, {"a": 1})
@@ -150,7 +150,7 @@ async def test_a_session_out_of_json_that_shows_an_update_last(service: Database
     assert len((await _get(service)).events) == 3
 
 
-async def test_a_session_out_of_json_of_an_earlier_incarnation(service: DatabaseSessionService) -> None:
+async def test_session_from_json_of_recreated_session_is_stale(service: DatabaseSessionService) -> None:
     session = await service.create_session(APP, USER, SESSION)
     await service.append_event(session, event())
     restored = Session.model_validate_json(session.model_dump_json())
@@ -160,7 +160,7 @@ async def test_a_session_out_of_json_of_an_earlier_incarnation(service: Database
         await service.append_event(restored, event())
 
 
-async def test_a_marker_of_another_service_counts_for_nothing(service: DatabaseSessionService) -> None:
+async def test_update_marker_of_other_service_is_not_stale(service: DatabaseSessionService) -> None:
     session = await service.create_session(APP, USER, SESSION)
     session._storage_update_marker = "2026-01-02T03:04:05+00:00"
     await service.append_event(session, event())
@@ -168,7 +168,7 @@ async def test_a_marker_of_another_service_counts_for_nothing(service: DatabaseS
 
 
 @pytest.mark.parametrize("appended", [1, 3])
-async def test_concurrent_appends_through_an_overtaken_session_all_fail(
+async def test_concurrent_appends_through_stale_session_all_fail(
     service: DatabaseSessionService, appended: int
 ) -> None:
     session = await service.create_session(APP, USER, SESSION)
@@ -181,7 +181,7 @@ async def test_concurrent_appends_through_an_overtaken_session_all_fail(
     assert await _get(service) == other
 
 
-async def test_two_sessions_race_and_one_of_them_wins_all(service: DatabaseSessionService) -> None:
+async def test_two_handles_race_and_the_other_is_stale(service: DatabaseSessionService) -> None:
     one = await service.create_session(APP, USER, SESSION)
     two = await _get(service)
     calls = [service.append_event(session, event()) for session in (one, two) * 8]
@@ -193,7 +193,7 @@ async def test_two_sessions_race_and_one_of_them_wins_all(service: DatabaseSessi
 
 
 @pytest.mark.parametrize("log_cache", ["copy", "share", "off"])
-async def test_sessions_created_read_and_appended_to_are_equal(database_path: Path, log_cache: CacheMode) -> None:
+async def test_live_session_equals_read_session_in_each_cache_mode(database_path: Path, log_cache: CacheMode) -> None:
     async with DatabaseSessionService(database_path, log_cache=log_cache) as service:
         session = await service.create_session(APP, USER, SESSION, {"own": 1, "user:theme": "dark", "app:version": 1})
         assert await _get(service) == session
@@ -204,7 +204,7 @@ async def test_sessions_created_read_and_appended_to_are_equal(database_path: Pa
         assert (stored[0] is (await _get(service)).events[0]) == (log_cache == "share")
 
 
-async def test_a_cached_event_handed_out_twice_does_not_share_its_own_fields(service: DatabaseSessionService) -> None:
+async def test_cached_event_is_copied_for_each_reader(service: DatabaseSessionService) -> None:
     session = await service.create_session(APP, USER, SESSION)
     await service.append_event(session, event(author="agent"))
     read = await _get(service)

@@ -30,7 +30,9 @@ UNUSABLE: dict[str, tuple[Any, str]] = {
 
 @pytest.mark.parametrize("case", UNUSABLE)
 @pytest.mark.parametrize("place", ["app_name", "user_id", "session_id"])
-async def test_unusable_ids(service: DatabaseSessionService, place: str, case: str) -> None:
+async def test_ids_with_nul_surrogate_or_too_long_are_refused(
+    service: DatabaseSessionService, place: str, case: str
+) -> None:
     value, says = UNUSABLE[case]
     key = {"app_name": APP, "user_id": USER, "session_id": SESSION, place: value}
     with pytest.raises(errors.InvalidInputError, match=says) as refusal:
@@ -49,7 +51,7 @@ async def test_unusable_ids(service: DatabaseSessionService, place: str, case: s
 
 
 @pytest.mark.parametrize("case", UNUSABLE)
-async def test_unusable_ids_of_calls_with_fewer(service: DatabaseSessionService, case: str) -> None:
+async def test_invalid_ids_of_list_user_state_and_count_calls(service: DatabaseSessionService, case: str) -> None:
     value, says = UNUSABLE[case]
     for call in (
         service.list_sessions(value),
@@ -64,7 +66,9 @@ async def test_unusable_ids_of_calls_with_fewer(service: DatabaseSessionService,
 
 
 @pytest.mark.parametrize("case", [case for case, (value, _) in UNUSABLE.items() if isinstance(value, Hashable)])
-async def test_unusable_state_keys(service: DatabaseSessionService, case: str) -> None:
+async def test_state_keys_with_nul_surrogate_or_too_long_are_refused(
+    service: DatabaseSessionService, case: str
+) -> None:
     key, says = UNUSABLE[case]
     session = await service.create_session(APP, USER, SESSION)
     given = event()
@@ -83,7 +87,9 @@ async def test_unusable_state_keys(service: DatabaseSessionService, case: str) -
 
 @pytest.mark.parametrize("field", ["id", "author", "invocation_id"])
 @pytest.mark.parametrize("case", ["number", "NUL", "surrogate", "too long"])
-async def test_unusable_texts_of_an_event(service: DatabaseSessionService, field: str, case: str) -> None:
+async def test_event_id_author_with_nul_or_surrogate_is_refused(
+    service: DatabaseSessionService, field: str, case: str
+) -> None:
     value, says = UNUSABLE[case]
     session = await service.create_session(APP, USER, SESSION)
     given = event()
@@ -94,7 +100,7 @@ async def test_unusable_texts_of_an_event(service: DatabaseSessionService, field
     assert service.get_event_count(APP, USER, SESSION) == 0
 
 
-async def test_the_longest_ids_and_keys(service: DatabaseSessionService) -> None:
+async def test_longest_ids_and_state_keys_are_taken(service: DatabaseSessionService) -> None:
     longest = "é" * 2_048
     session = await service.create_session(longest, LONGEST, longest, {longest: 1, "user:" + "k" * 4_091: 2})
     await service.append_event(session, event(event_id=LONGEST))
@@ -103,7 +109,7 @@ async def test_the_longest_ids_and_keys(service: DatabaseSessionService) -> None
 
 
 @pytest.mark.parametrize("moment", [float("nan"), float("inf"), 1e12, -1e12, 253_402_300_800.0, "soon", None])
-async def test_moments_outside_of_the_calendar(service: DatabaseSessionService, moment: Any) -> None:
+async def test_timestamp_nan_infinite_or_out_of_range_is_refused(service: DatabaseSessionService, moment: Any) -> None:
     session = await service.create_session(APP, USER, SESSION)
     given = event()
     given.timestamp = moment
@@ -113,7 +119,7 @@ async def test_moments_outside_of_the_calendar(service: DatabaseSessionService, 
 
 
 @pytest.mark.parametrize("state", [["a"], "a", 5, {("a", "b")}])
-async def test_state_that_is_no_mapping(service: DatabaseSessionService, state: Any) -> None:
+async def test_state_that_is_no_mapping_is_refused(service: DatabaseSessionService, state: Any) -> None:
     session = await service.create_session(APP, USER, SESSION)
     with pytest.raises(errors.InvalidInputError, match="must be a mapping"):
         await service.create_session(APP, USER, "other", state)
@@ -125,7 +131,7 @@ async def test_state_that_is_no_mapping(service: DatabaseSessionService, state: 
         await service.append_event(session, given)
 
 
-async def test_what_is_no_session_or_no_event(service: DatabaseSessionService) -> None:
+async def test_append_needs_an_adk_session_and_event(service: DatabaseSessionService) -> None:
     session = await service.create_session(APP, USER, SESSION)
     with pytest.raises(errors.InvalidInputError, match="must be an ADK Session, not str"):
         await service.append_event(cast("Session", SESSION), event())
@@ -135,7 +141,7 @@ async def test_what_is_no_session_or_no_event(service: DatabaseSessionService) -
     assert session.events == []
 
 
-async def test_messages_do_not_quote_values(service: DatabaseSessionService) -> None:
+async def test_invalid_input_error_quotes_no_value(service: DatabaseSessionService) -> None:
     session = await service.create_session(APP, USER, SESSION)
     secret = "hunter2\ud800"  # noqa: S105  # stands for one
     given = event(password=[secret])

@@ -41,11 +41,11 @@ async def _carry_out(call: Call, service: DatabaseSessionService) -> None:
         await answer
 
 
-async def test_it_is_a_session_service_of_adk(service: DatabaseSessionService) -> None:
+async def test_service_is_adk_base_session_service(service: DatabaseSessionService) -> None:
     assert isinstance(service, BaseSessionService)
 
 
-async def test_errors_are_adks_where_adk_has_one_and_all_have_one_base() -> None:
+async def test_errors_derive_from_adk_and_from_one_base() -> None:
     assert issubclass(errors.AlreadyExistsError, already_exists_error.AlreadyExistsError)
     assert issubclass(errors.SessionNotFoundError, session_not_found_error.SessionNotFoundError)
     assert issubclass(errors.StaleSessionError, StaleSessionError)
@@ -63,7 +63,7 @@ async def test_errors_are_adks_where_adk_has_one_and_all_have_one_base() -> None
     assert all(issubclass(error, errors.SessionDBError) for error in own)
 
 
-async def test_async_with_gives_the_service_and_closes_it(database_path: Path) -> None:
+async def test_async_with_closes_the_service(database_path: Path) -> None:
     opened = DatabaseSessionService(database_path)
     async with opened as service:
         assert service is opened
@@ -72,7 +72,7 @@ async def test_async_with_gives_the_service_and_closes_it(database_path: Path) -
         await service.append_event(session, event())
 
 
-async def test_async_with_closes_after_an_error_and_lets_it_through(database_path: Path) -> None:
+async def test_async_with_closes_after_an_exception(database_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         async with DatabaseSessionService(database_path) as service:
             raise ZeroDivisionError
@@ -80,7 +80,7 @@ async def test_async_with_closes_after_an_error_and_lets_it_through(database_pat
         await service.flush()
 
 
-async def test_close_may_be_called_again_and_by_several_at_once(database_path: Path) -> None:
+async def test_close_is_idempotent_and_concurrent(database_path: Path) -> None:
     service = DatabaseSessionService(database_path)
     await asyncio.gather(*(service.close() for _ in range(4)))
     await service.close()
@@ -89,14 +89,14 @@ async def test_close_may_be_called_again_and_by_several_at_once(database_path: P
     assert repr(service) == f"<DatabaseSessionService {str(database_path)!r} closed>"
 
 
-async def test_a_closed_service_leaves_one_file(database_path: Path) -> None:
+async def test_closed_service_leaves_no_wal_and_no_shm(database_path: Path) -> None:
     async with DatabaseSessionService(database_path) as service:
         assert repr(service) == f"<DatabaseSessionService {str(database_path)!r}>"
         await service.create_session(APP, USER)
     assert [found.name for found in database_path.parent.iterdir()] == [database_path.name]
 
 
-async def test_closing_one_of_two_services_leaves_the_other_open(database_path: Path) -> None:
+async def test_close_of_one_service_leaves_the_other_open(database_path: Path) -> None:
     async with DatabaseSessionService(database_path) as left:
         async with DatabaseSessionService(database_path):
             pass
@@ -105,7 +105,7 @@ async def test_closing_one_of_two_services_leaves_the_other_open(database_path: 
 
 
 @pytest.mark.parametrize("name", CALLS)
-async def test_calls_on_a_closed_service(name: str, database_path: Path) -> None:
+async def test_each_call_on_closed_service_is_refused(name: str, database_path: Path) -> None:
     service = DatabaseSessionService(database_path)
     await service.create_session(APP, USER, SESSION)
     await service.close()
@@ -113,6 +113,6 @@ async def test_calls_on_a_closed_service(name: str, database_path: Path) -> None
         await _carry_out(CALLS[name], service)
 
 
-async def test_every_call_is_tried_on_a_closed_service() -> None:
+async def test_all_public_calls_are_tried_on_closed_service() -> None:
     public = {name for name in vars(DatabaseSessionService) if not name.startswith("_")}
     assert public == {*CALLS, "append_event", "close"}

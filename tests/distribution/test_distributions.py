@@ -56,12 +56,12 @@ def metadata(wheel: Path) -> Message:
     return BytesParser().parsebytes(members(wheel)[name])
 
 
-def test_the_wheel_of_the_sdist_is_that_of_the_tree(distributions: dict[str, Path]) -> None:
+def test_wheel_built_from_sdist_equals_that_of_tree(distributions: dict[str, Path]) -> None:
     assert distributions["of the sdist"].name == distributions["of the tree"].name
     assert members(distributions["of the sdist"]) == members(distributions["of the tree"])
 
 
-def test_the_wheel_holds_the_package_and_nothing_else(distributions: dict[str, Path]) -> None:
+def test_wheel_holds_the_package_and_nothing_else(distributions: dict[str, Path]) -> None:
     names = set(members(distributions["of the tree"]))
     in_tree = {
         str(path.relative_to(ROOT))
@@ -74,14 +74,14 @@ def test_the_wheel_holds_the_package_and_nothing_else(distributions: dict[str, P
     assert info == {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"}
 
 
-def test_the_command_is_declared(distributions: dict[str, Path]) -> None:
+def test_wheel_declares_the_console_script(distributions: dict[str, Path]) -> None:
     (text,) = (
         content for name, content in members(distributions["of the tree"]).items() if name.endswith("entry_points.txt")
     )
     assert text.decode().split() == ["[console_scripts]", "sessiondb", "=", "sessiondb.cli:main"]
 
 
-def test_the_metadata_is_complete(distributions: dict[str, Path]) -> None:
+def test_wheel_metadata_is_complete(distributions: dict[str, Path]) -> None:
     found = metadata(distributions["of the tree"])
     assert (found["Name"], found["License-Expression"], found["Requires-Python"]) == (
         "sessiondb",
@@ -95,11 +95,11 @@ def test_the_metadata_is_complete(distributions: dict[str, Path]) -> None:
     assert len(requirements) == len(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"])
 
 
-def test_an_index_would_take_them(distributions: dict[str, Path]) -> None:
+def test_twine_check_accepts_distributions(distributions: dict[str, Path]) -> None:
     assert "PASSED" in run("twine", "--no-color", "check", "--strict", *distributions.values())
 
 
-def test_the_sdist_holds_what_is_needed_to_test_and_to_read(distributions: dict[str, Path]) -> None:
+def test_sdist_holds_tests_and_docs(distributions: dict[str, Path]) -> None:
     with tarfile.open(distributions["sdist"]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     listed = subprocess.run(
@@ -135,7 +135,7 @@ reveal_type(service.get_event_count("app", "user", "session"))
 """
 
 
-def test_type_checkers_use_the_annotations(distributions: dict[str, Path], tmp_path: Path) -> None:
+def test_py_typed_lets_mypy_use_annotations(distributions: dict[str, Path], tmp_path: Path) -> None:
     """Installed, and seen from elsewhere: without ``py.typed`` it would be "missing library stubs or py.typed marker"."""
     environment = venv.EnvBuilder()
     environment.create(tmp_path / "venv")

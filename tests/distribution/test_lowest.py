@@ -9,7 +9,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 
 
-def test_the_pins_are_the_lower_bounds() -> None:
+def test_lowest_pins_equal_the_lower_bounds() -> None:
     project = tomllib.loads((HERE.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     requirements = [*project["dependencies"], *project["optional-dependencies"]["testing"]]
     assert list(project["optional-dependencies"]) == ["testing"]

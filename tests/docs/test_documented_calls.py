@@ -54,9 +54,7 @@ async def read(service: DatabaseSessionService, session_id: str = ID) -> Session
 # --- Opening ---------------------------------------------------------------------------------------------------------
 
 
-async def test_without_a_path_the_file_is_created_below_the_working_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_documented_default_path_is_dot_adk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SESSIONDB_PATH", raising=False)
     async with DatabaseSessionService() as service:
@@ -65,21 +63,21 @@ async def test_without_a_path_the_file_is_created_below_the_working_directory(
 
 
 @pytest.mark.parametrize("kind", [str, Path])
-async def test_a_path_is_text_or_a_path_and_its_folders_are_created(kind: type[str | Path], tmp_path: Path) -> None:
+async def test_documented_path_is_str_or_path_with_folders(kind: type[str | Path], tmp_path: Path) -> None:
     path = tmp_path / "custom" / "location" / "sessions.db"
     async with DatabaseSessionService(path=kind(path)) as service:
         await service.create_session(app_name=APP, user_id=USER)
     assert path.is_file()
 
 
-def test_it_is_a_session_service_of_adk() -> None:
+def test_documented_service_is_adk_session_service() -> None:
     assert issubclass(DatabaseSessionService, BaseSessionService)
     public = {name for name in dir(InMemorySessionService) if not name.startswith("_")}
     # The rest of the in-memory service's names are its dicts and its deprecated twins of the calls.
     assert {name for name in public if not name.endswith("_sync")} <= set(dir(DatabaseSessionService))
 
 
-async def test_a_runner_takes_it_beside_an_artifact_service(service: DatabaseSessionService) -> None:
+async def test_documented_runner_with_artifact_service(service: DatabaseSessionService) -> None:
     await service.create_session(app_name="data_science_agent", user_id=USER, session_id=ID)
     agent: LlmAgent = scripted_agent(ScriptedModel(["hello"]))
     async with Runner(
@@ -96,7 +94,7 @@ async def test_a_runner_takes_it_beside_an_artifact_service(service: DatabaseSes
 # --- Events and state ------------------------------------------------------------------------------------------------
 
 
-async def test_state_changes_are_recorded_as_events(service: DatabaseSessionService, session: Session) -> None:
+async def test_documented_state_delta_is_recorded_in_event(service: DatabaseSessionService, session: Session) -> None:
     event = delta_event("inv_1", **{"theme": "light", "user:login_count": 5})
     assert await service.append_event(session, event) is event
     assert session.state == {"theme": "light", "user:login_count": 5}
@@ -105,7 +103,7 @@ async def test_state_changes_are_recorded_as_events(service: DatabaseSessionServ
     assert [e.actions.state_delta for e in stored.events] == [{"theme": "light", "user:login_count": 5}]
 
 
-async def test_each_prefix_reaches_as_far_as_it_should(service: DatabaseSessionService) -> None:
+async def test_documented_state_prefixes_app_user_temp(service: DatabaseSessionService) -> None:
     created = await service.create_session(
         app_name=APP,
         user_id=USER,
@@ -127,7 +125,7 @@ async def test_each_prefix_reaches_as_far_as_it_should(service: DatabaseSessionS
     assert of_another_app.state == {}
 
 
-async def test_none_deletes_and_a_value_sets(service: DatabaseSessionService, session: Session) -> None:
+async def test_documented_none_deletes_a_state_key(service: DatabaseSessionService, session: Session) -> None:
     await service.append_event(session, delta_event("inv_1", old_key="old", other=1))
     await service.update_keys(
         app_name=APP, user_id=USER, session_id=ID, delta={"old_key": None, "never_set": None, "new_key": "value"}
@@ -135,7 +133,7 @@ async def test_none_deletes_and_a_value_sets(service: DatabaseSessionService, se
     assert (await read(service)).state == {"theme": "dark", "other": 1, "new_key": "value"}
 
 
-async def test_create_session_stores_all_but_temp_keys(service: DatabaseSessionService, database_path: Path) -> None:
+async def test_documented_create_session_drops_temp_keys(service: DatabaseSessionService, database_path: Path) -> None:
     await service.create_session(
         app_name="data_science_agent",
         user_id=USER,
@@ -147,7 +145,9 @@ async def test_create_session_stores_all_but_temp_keys(service: DatabaseSessionS
     assert rows == [("SESSION", "dataset_path", '"/data/train.csv"'), ("USER", "preferred_model", '"gpt-4"')]
 
 
-async def test_a_tool_call_is_recorded_with_its_arguments(service: DatabaseSessionService, session: Session) -> None:
+async def test_documented_tool_call_is_recorded_with_arguments(
+    service: DatabaseSessionService, session: Session
+) -> None:
     call = types.FunctionCall(name="train_model", args={"trees": 100})
     await service.append_event(
         session,
@@ -177,13 +177,13 @@ async def test_a_tool_call_is_recorded_with_its_arguments(service: DatabaseSessi
     assert await service.get_user_state(app_name=APP, user_id=USER) == {"models_trained": 10}
 
 
-def test_adk_takes_no_dict_of_ones_own_as_content() -> None:
+def test_documented_content_is_no_plain_dict() -> None:
     content: Any = {"tool": "train_model", "params": {"trees": 100}}
     with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
         Event(author="agent", content=content)
 
 
-async def test_update_keys_needs_no_event(service: DatabaseSessionService, session: Session) -> None:
+async def test_documented_update_keys_needs_no_event(service: DatabaseSessionService, session: Session) -> None:
     await service.update_keys(
         app_name=APP,
         user_id=USER,
@@ -198,7 +198,7 @@ async def test_update_keys_needs_no_event(service: DatabaseSessionService, sessi
     await service.append_event(session, delta_event("inv_1"))
 
 
-async def test_update_keys_by_position(service: DatabaseSessionService, session: Session) -> None:
+async def test_documented_update_keys_by_position(service: DatabaseSessionService, session: Session) -> None:
     await service.append_event(session, delta_event("inv_1", old_key1=1, old_key2=2))
     await service.update_keys(APP, USER, ID, {"old_key1": None, "old_key2": None, "new_key": "value"})
     assert (await read(service)).state == {"theme": "dark", "new_key": "value"}
@@ -207,7 +207,7 @@ async def test_update_keys_by_position(service: DatabaseSessionService, session:
 # --- Listing, counting, deleting -------------------------------------------------------------------------------------
 
 
-async def test_sessions_are_listed_by_user_by_app_and_altogether(service: DatabaseSessionService) -> None:
+async def test_documented_list_sessions_by_user_app_or_all(service: DatabaseSessionService) -> None:
     for app_name, user_id in ((APP, "a"), (APP, "a"), (APP, "b"), ("another", "a")):
         await service.create_session(app_name=app_name, user_id=user_id)
     of_user = await service.list_sessions(app_name=APP, user_id="a")
@@ -219,7 +219,7 @@ async def test_sessions_are_listed_by_user_by_app_and_altogether(service: Databa
     assert row["created_at"] == row["updated_at"]
 
 
-async def test_delete_session_takes_events_state_and_metadata_along(
+async def test_documented_delete_session_deletes_events_and_state(
     service: DatabaseSessionService, session: Session, database_path: Path
 ) -> None:
     await service.append_event(session, delta_event("inv_1", **{"x": 1, "user:y": 2}))
@@ -234,21 +234,21 @@ async def test_delete_session_takes_events_state_and_metadata_along(
     assert counts == [0, 0, 0, 1]
 
 
-async def test_events_are_counted(service: DatabaseSessionService, session: Session) -> None:
+async def test_documented_get_event_count(service: DatabaseSessionService, session: Session) -> None:
     for number in range(3):
         await service.append_event(session, delta_event(f"inv_{number}"))
     assert service.get_event_count(APP, USER, ID) == 3
     assert service.get_event_count(APP, USER, "nobody") == 0
 
 
-async def test_the_statistics_count_sessions_events_and_keys(service: DatabaseSessionService, session: Session) -> None:
+async def test_documented_get_stats_counts(service: DatabaseSessionService, session: Session) -> None:
     await service.append_event(session, delta_event("inv_1", **{"a": 1, "user:b": 2, "app:c": 3}))
     stats = service.get_stats()
     assert (stats["sessions"], stats["events"], stats["state_keys"]) == (1, 1, 4)
     assert 0 < stats["db_size_mb"] < 100
 
 
-async def test_vacuum_reclaims_what_deleted_sessions_held(service: DatabaseSessionService, session: Session) -> None:
+async def test_documented_vacuum_reclaims_space(service: DatabaseSessionService, session: Session) -> None:
     await service.append_event(session, delta_event("inv_1", ballast="x" * 2_000_000))
     service.vacuum()
     before = service.get_stats()["db_size_mb"]
@@ -257,7 +257,7 @@ async def test_vacuum_reclaims_what_deleted_sessions_held(service: DatabaseSessi
     assert service.get_stats()["db_size_mb"] < before - 2
 
 
-def test_vacuum_reports_a_damaged_file_and_repairs_nothing(database_path: Path) -> None:
+def test_documented_vacuum_reports_corrupt_file(database_path: Path) -> None:
     async def fill() -> None:
         async with DatabaseSessionService(database_path) as service:
             session = await service.create_session(app_name=APP, user_id=USER, session_id=ID)
@@ -283,7 +283,7 @@ def test_vacuum_reports_a_damaged_file_and_repairs_nothing(database_path: Path) 
 # --- Over time, and at the same time ---------------------------------------------------------------------------------
 
 
-async def test_sessions_survive_a_restart(database_path: Path) -> None:
+async def test_documented_sessions_survive_a_restart(database_path: Path) -> None:
     async with DatabaseSessionService(database_path) as before:
         session = await before.create_session(app_name=APP, user_id=USER, session_id=ID)
         await before.append_event(session, delta_event("inv_1", progress=0.5))
@@ -291,7 +291,7 @@ async def test_sessions_survive_a_restart(database_path: Path) -> None:
         assert await read(after) == session
 
 
-async def test_many_sessions(service: DatabaseSessionService) -> None:
+async def test_documented_number_of_sessions(service: DatabaseSessionService) -> None:
     created = await asyncio.gather(*(service.create_session(APP, f"user-{n % 10}") for n in range(3_000)))
     assert len({session.id for session in created}) == 3_000
     assert len(await service.list_sessions(APP)) == 3_000
@@ -299,7 +299,7 @@ async def test_many_sessions(service: DatabaseSessionService) -> None:
     assert service.get_stats()["sessions"] == 3_000
 
 
-async def test_many_events_in_a_session(service: DatabaseSessionService, session: Session) -> None:
+async def test_documented_number_of_events_in_a_session(service: DatabaseSessionService, session: Session) -> None:
     await asyncio.gather(*(service.append_event(session, delta_event(f"inv_{n}", step=n)) for n in range(10_000)))
     assert service.get_event_count(APP, USER, ID) == 10_000
     stored = await read(service)
@@ -307,7 +307,7 @@ async def test_many_events_in_a_session(service: DatabaseSessionService, session
     assert [event.invocation_id for event in stored.events] == [f"inv_{n}" for n in range(10_000)]
 
 
-def test_threads_with_event_loops_of_their_own_share_a_service(database_path: Path) -> None:
+def test_documented_threads_with_own_event_loops(database_path: Path) -> None:
     service = DatabaseSessionService(database_path)
     together = threading.Barrier(4)
 
@@ -335,7 +335,7 @@ def test_threads_with_event_loops_of_their_own_share_a_service(database_path: Pa
     assert asyncio.run(end()) == {f"thread_{number}": 49 for number in range(4)}
 
 
-async def test_the_file_takes_about_as_much_as_its_sessions_and_events(service: DatabaseSessionService) -> None:
+async def test_documented_file_size_per_session_and_event(service: DatabaseSessionService) -> None:
     empty = service.get_stats()["db_size_mb"]
     sessions = await asyncio.gather(*(service.create_session(APP, USER, f"session-{n}") for n in range(1_000)))
     service.vacuum()
@@ -352,9 +352,7 @@ async def test_the_file_takes_about_as_much_as_its_sessions_and_events(service: 
 # --- The tables ------------------------------------------------------------------------------------------------------
 
 
-async def test_the_tables_have_the_documented_columns_and_keys(
-    service: DatabaseSessionService, database_path: Path
-) -> None:
+async def test_documented_tables_columns_and_keys(service: DatabaseSessionService, database_path: Path) -> None:
     del service
     with closing(sqlite3.connect(database_path)) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
@@ -396,9 +394,7 @@ async def test_the_tables_have_the_documented_columns_and_keys(
     assert references == [("adk_sessions", column, column) for column in identity]
 
 
-async def test_scopes_that_a_column_does_not_apply_to_have_null_there(
-    service: DatabaseSessionService, database_path: Path
-) -> None:
+async def test_documented_state_scope_has_null_columns(service: DatabaseSessionService, database_path: Path) -> None:
     await service.create_session(APP, USER, ID, {"a": 1, "user:b": [2], "app:c": {"d": None}})
     with closing(sqlite3.connect(database_path)) as connection:
         rows = connection.execute(
@@ -411,7 +407,7 @@ async def test_scopes_that_a_column_does_not_apply_to_have_null_there(
     ]
 
 
-async def test_events_can_be_queried_while_the_service_writes(
+async def test_documented_sql_query_while_service_writes(
     service: DatabaseSessionService, session: Session, database_path: Path
 ) -> None:
     await service.append_event(session, delta_event("inv_1"))
@@ -433,7 +429,7 @@ async def test_events_can_be_queried_while_the_service_writes(
         assert [event.invocation_id for event in (await read(reopened)).events] == ["inv_1", "inv_2"]
 
 
-async def test_the_log_is_an_audit_trail_of_a_key(
+async def test_documented_audit_trail_of_a_state_key(
     service: DatabaseSessionService, session: Session, database_path: Path
 ) -> None:
     await service.append_event(session, delta_event("inv_1", model_path="/models/a.pkl"))

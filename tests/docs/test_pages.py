@@ -14,7 +14,7 @@ _LINKING = [*PAGES, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
-def test_the_examples_of_the_page_run(
+def test_examples_of_each_page_run(
     page: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blocks = blocks_of(page)
@@ -41,7 +41,7 @@ def test_the_examples_of_the_page_run(
         ("fortran", "stop\n"),
     ],
 )
-def test_an_example_that_does_not_hold_is_found(
+def test_page_example_that_fails_is_found(
     language: str, code: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with reader(tmp_path, capsys, monkeypatch) as someone:
@@ -58,7 +58,7 @@ def test_an_example_that_does_not_hold_is_found(
 
 
 @pytest.mark.parametrize("page", _LINKING, ids=page_id)
-def test_links_within_the_project_lead_somewhere(page: Path) -> None:
+def test_page_links_and_anchors_exist(page: Path) -> None:
     for link in links_of(page):
         if "://" in link:
             continue
@@ -68,7 +68,7 @@ def test_links_within_the_project_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors_of(target), link
 
 
-def test_continuous_integration_runs_the_test_command_of_the_readme() -> None:
+def test_ci_runs_the_test_command_of_the_readme() -> None:
     lines = README.read_text(encoding="utf-8").splitlines()
     marker = lines.index("<!-- test-command -->")
     (command,) = [block.code for block in blocks_of(README) if block.line == marker + 2]

@@ -33,7 +33,7 @@ def _parameters(function: object) -> dict[str, inspect.Parameter]:
     return parameters
 
 
-def test_the_readme_lists_every_call_with_its_arguments() -> None:
+def test_readme_lists_every_call_with_arguments() -> None:
     (rows,) = tables_of(README, "call")
     listed: dict[str, tuple[bool, list[str]]] = {}
     for text, _ in rows:
@@ -56,7 +56,7 @@ def test_the_readme_lists_every_call_with_its_arguments() -> None:
     }
 
 
-def test_the_readme_lists_every_option_with_its_default() -> None:
+def test_readme_lists_every_option_with_default() -> None:
     (rows,) = tables_of(README, "option")
     assert {name: ast.literal_eval(default) for name, default, _ in rows} == {
         name: parameter.default for name, parameter in _parameters(DatabaseSessionService.__init__).items()
@@ -68,7 +68,7 @@ def connection(tmp_path: Path) -> sqlite3.Connection:
     return sqlite3.connect(tmp_path / "sessions.sqlite3")
 
 
-def test_the_schema_page_lists_every_column_in_order(connection: sqlite3.Connection, tmp_path: Path) -> None:
+def test_schema_page_lists_every_column_in_order(connection: sqlite3.Connection, tmp_path: Path) -> None:
     with closing(connection):
         schema.prepare(connection, tmp_path)
         found = [
@@ -78,7 +78,7 @@ def test_the_schema_page_lists_every_column_in_order(connection: sqlite3.Connect
     assert [[(name, kind) for name, kind, _ in rows] for rows in tables_of(_DOCS / "schema.md", "column")] == found
 
 
-def test_the_schema_page_lists_every_index_and_trigger(connection: sqlite3.Connection, tmp_path: Path) -> None:
+def test_schema_page_lists_every_index_and_trigger(connection: sqlite3.Connection, tmp_path: Path) -> None:
     with closing(connection):
         schema.prepare(connection, tmp_path)
         found = connection.execute(
@@ -88,7 +88,7 @@ def test_the_schema_page_lists_every_index_and_trigger(connection: sqlite3.Conne
     assert sorted((name, table) for name, table, _ in rows) == sorted(found)
 
 
-def test_the_schema_page_names_the_application() -> None:
+def test_schema_page_names_the_application_id() -> None:
     assert f"`PRAGMA application_id` {schema.APPLICATION_ID} " in (_DOCS / "schema.md").read_text(encoding="utf-8")
 
 
@@ -96,7 +96,7 @@ _ERRORS = [error for _, error in inspect.getmembers(errors, inspect.isclass) if 
 
 
 @pytest.mark.parametrize("error", _ERRORS, ids=lambda error: error.__name__)
-def test_each_error_is_explained(error: type[errors.SessionDBError]) -> None:
+def test_troubleshooting_page_explains_each_error(error: type[errors.SessionDBError]) -> None:
     page = _DOCS / "troubleshooting.md"
     if error is errors.SessionDBError:
         assert f"`sessiondb.errors.{error.__name__}`" in page.read_text(encoding="utf-8")
@@ -114,7 +114,7 @@ def _strings() -> list[str]:
     ]
 
 
-def test_the_messages_that_are_explained_exist() -> None:
+def test_troubleshooting_page_quotes_existing_messages() -> None:
     *own, others = tables_of(_DOCS / "troubleshooting.md", "message")
     explained = {message for rows in own for row in rows for message in row[0].split(", ")}
     explained |= {message for message, origin, _ in others if origin == "sessiondb"}
@@ -137,7 +137,7 @@ def _messages() -> Iterator[tuple[str, list[str]]]:
                     yield f"{path}:{node.lineno}", [part for part in parts if isinstance(part, str)]
 
 
-def test_every_message_is_explained() -> None:
+def test_troubleshooting_page_explains_every_message() -> None:
     explained = [
         message
         for rows in tables_of(_DOCS / "troubleshooting.md", "message")
@@ -153,7 +153,7 @@ def test_every_message_is_explained() -> None:
     }
 
 
-def test_the_log_events_that_are_listed_are_all_there_are() -> None:
+def test_operations_page_lists_every_log_event() -> None:
     (rows,) = tables_of(_DOCS / "operations.md", "event")
     found = []
     for path in _PACKAGE.rglob("*.py"):
@@ -168,13 +168,13 @@ def test_the_log_events_that_are_listed_are_all_there_are() -> None:
     assert sorted((event, level, keys) for event, level, keys, _ in rows) == sorted(found)
 
 
-def test_the_figures_to_watch_exist() -> None:
+def test_operations_page_names_existing_figures() -> None:
     (rows,) = tables_of(_DOCS / "operations.md", "watch")
     watched = {name for row in rows for name in row[0].split(", ")}
     assert watched <= set(ServiceStats.__annotations__)
 
 
-def test_the_limits_are_those_of_the_code() -> None:
+def test_size_limits_on_pages_equal_the_code() -> None:
     assert limits.MAX_ID_BYTES == 4096
     assert limits.MAX_EVENT_BYTES == 64 * 2**20
     for page in (README, _DOCS / "concepts.md"):
@@ -183,12 +183,12 @@ def test_the_limits_are_those_of_the_code() -> None:
         assert "64 MiB" in text
 
 
-def test_every_command_is_listed() -> None:
+def test_command_page_lists_every_command() -> None:
     (rows,) = tables_of(_DOCS / "commands.md", "command")
     assert sorted(name for name, _ in rows) == sorted(main.commands)
 
 
-def test_every_dependency_has_a_reason() -> None:
+def test_dependency_page_gives_each_a_reason() -> None:
     with (ROOT / "pyproject.toml").open("rb") as file:
         project = tomllib.load(file)["project"]
     (rows,) = tables_of(_DOCS / "dependencies.md", "package")
@@ -198,7 +198,7 @@ def test_every_dependency_has_a_reason() -> None:
     ]
 
 
-def test_the_reference_lists_every_public_name() -> None:
+def test_api_reference_lists_every_public_name() -> None:
     documented = set(re.findall(r"^\.\. auto\w+:: (.+)$", (_DOCS / "reference.md").read_text("utf-8"), re.MULTILINE))
     public = {f"sessiondb.{name}" for name in sessiondb.__all__}
     for module in (testing, transfer, migration):

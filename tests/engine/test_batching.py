@@ -72,7 +72,7 @@ class Queued:
         assert self._service.get_stats()["batches"] == before + 2
 
 
-async def test_queued_appends_become_one_transaction(database_path: Path, service: DatabaseSessionService) -> None:
+async def test_batch_of_queued_appends_is_one_transaction(database_path: Path, service: DatabaseSessionService) -> None:
     sessions = [await create(service, f"s{n}") for n in range(64)]
     before = service.get_stats()
     with (
@@ -101,7 +101,7 @@ async def test_queued_appends_become_one_transaction(database_path: Path, servic
     assert (after["events"], after["pending_writes"]) == (64, 0)
 
 
-async def test_an_ordinary_batch_is_one_statement(service: DatabaseSessionService) -> None:
+async def test_batch_of_plain_appends_is_one_statement(service: DatabaseSessionService) -> None:
     """Whatever it holds: each statement of its own would have to win back the interpreter's lock."""
     session = await create(service)
     with traced(service) as statements:
@@ -111,7 +111,7 @@ async def test_an_ordinary_batch_is_one_statement(service: DatabaseSessionServic
     assert [statement[:24] for statement in dict.fromkeys(statements)] == ["INSERT INTO plain_writes"] * 2
 
 
-async def test_a_batch_takes_at_most_max_batch(database_path: Path) -> None:
+async def test_batch_takes_at_most_max_batch(database_path: Path) -> None:
     async with DatabaseSessionService(database_path, max_batch=4) as service:
         sessions = [await create(service, f"s{n}") for n in range(9)]
         before = service.get_stats()["batches"]
@@ -129,7 +129,7 @@ async def test_a_batch_takes_at_most_max_batch(database_path: Path) -> None:
         assert stats["largest_batch"] == 4
 
 
-async def test_large_events_are_not_piled_up_in_one_transaction(
+async def test_batch_is_bounded_by_bytes_of_large_events(
     service: DatabaseSessionService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sessiondb.engine.queue._BATCH_BYTES", 8_000)
@@ -147,7 +147,7 @@ async def test_large_events_are_not_piled_up_in_one_transaction(
     assert service.get_stats()["batches"] - before == 3
 
 
-async def test_one_bad_command_in_a_batch_of_64_fails_alone(service: DatabaseSessionService) -> None:
+async def test_batch_of_64_with_stale_and_duplicate_fails_singly(service: DatabaseSessionService) -> None:
     keeper = await create(service, "keeper")
     good = [await create(service, f"good{n}") for n in range(57)]
     overtaken = await create(service, "overtaken")
@@ -201,7 +201,7 @@ async def test_one_bad_command_in_a_batch_of_64_fails_alone(service: DatabaseSes
         pytest.param("SELECT abs(-9223372036854775807 - 1)", id="error"),
     ],
 )
-async def test_a_session_that_sqlite_refuses_does_not_harm_its_batch(
+async def test_batch_survives_append_refused_by_sqlite(
     failure: str, database_path: Path, service: DatabaseSessionService
 ) -> None:
     keeper = await create(service, "keeper")
@@ -235,7 +235,7 @@ async def test_a_session_that_sqlite_refuses_does_not_harm_its_batch(
     assert service.get_stats()["state_keys"] == 0
 
 
-async def test_appends_through_one_session_survive_a_refused_neighbour(
+async def test_batch_of_one_session_survives_refused_neighbour(
     database_path: Path, service: DatabaseSessionService
 ) -> None:
     """The batch is carried out command by command then: each append must know what the one before it left."""
@@ -259,7 +259,7 @@ async def test_appends_through_one_session_survive_a_refused_neighbour(
     assert await texts(service, "s") == ["1", "2", "3"]
 
 
-async def test_appends_through_one_session_go_together_with_other_commands(service: DatabaseSessionService) -> None:
+async def test_batch_of_one_session_with_other_commands_between(service: DatabaseSessionService) -> None:
     """Commands of other kinds between them split the batch's statements, not the conversation."""
     keeper = await create(service, "keeper")
     session = await create(service)
@@ -278,7 +278,7 @@ async def test_appends_through_one_session_go_together_with_other_commands(servi
     await service.append_event(session, event("5"))
 
 
-async def test_a_session_deleted_and_created_anew_within_a_batch_is_another_one(
+async def test_batch_that_deletes_and_recreates_a_session(
     service: DatabaseSessionService,
 ) -> None:
     keeper = await create(service, "keeper")

@@ -35,7 +35,7 @@ from tests.engine.tools import (
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_lock_held_for_longer_than_busy_timeout(database_path: Path) -> None:
+async def test_lock_beyond_busy_timeout_is_database_busy(database_path: Path) -> None:
     async with DatabaseSessionService(database_path, busy_timeout=0.05) as service:
         sessions = [await create(service, f"s{number}") for number in range(8)]
         given = [event(f"{number}", {"k": number, "temp:t": 1}) for number in range(8)]
@@ -70,7 +70,7 @@ async def test_a_lock_held_for_longer_than_busy_timeout(database_path: Path) -> 
             assert session.state == {"k": number, "temp:t": 1}
 
 
-async def test_a_lock_held_for_less_is_waited_for(database_path: Path, service: DatabaseSessionService) -> None:
+async def test_lock_within_busy_timeout_is_waited_for(database_path: Path, service: DatabaseSessionService) -> None:
     session = await create(service)
     with other_program(database_path, "BEGIN IMMEDIATE") as other:
         async with anyio.create_task_group() as group:
@@ -81,7 +81,7 @@ async def test_a_lock_held_for_less_is_waited_for(database_path: Path, service: 
     assert service.get_stats()["failed_batches"] == 0
 
 
-async def test_waits_for_a_lock_are_counted(
+async def test_lock_waits_are_counted_and_logged(
     database_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level("INFO", "sessiondb")
@@ -101,9 +101,7 @@ async def test_waits_for_a_lock_are_counted(
         assert vars(record)["path"] == str(database_path)
 
 
-async def test_every_kind_of_write_goes_through_after_a_wait(
-    database_path: Path, service: DatabaseSessionService
-) -> None:
+async def test_every_write_succeeds_after_a_lock_wait(database_path: Path, service: DatabaseSessionService) -> None:
     overtaken, session, gone = await create(service, "s"), await get(service, "s"), await create(service, "gone")
     calls: list[Callable[[], Awaitable[object]]] = [
         functools.partial(service.append_event, session, event("appended")),
@@ -125,7 +123,7 @@ async def test_every_kind_of_write_goes_through_after_a_wait(
     assert await service.get_session(APP, USER, gone.id) is None
 
 
-async def test_a_new_file_that_another_program_has_locked(database_path: Path) -> None:
+async def test_open_of_new_locked_file_is_database_busy(database_path: Path) -> None:
     with (
         other_program(database_path, "CREATE TABLE t (x)", "DROP TABLE t", "BEGIN EXCLUSIVE"),
         pytest.raises(DatabaseBusyError),
@@ -135,7 +133,7 @@ async def test_a_new_file_that_another_program_has_locked(database_path: Path) -
         await create(service)
 
 
-async def test_a_checkpoint_that_a_reader_of_another_program_blocks(
+async def test_checkpoint_blocked_by_reader_of_other_program(
     database_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sessiondb.stores.sqlite.wal._DUE_BYTES", 1)
@@ -158,7 +156,7 @@ async def test_a_checkpoint_that_a_reader_of_another_program_blocks(
         assert service.get_stats()["failed_batches"] == 0
 
 
-async def test_an_idle_writer_checkpoints_once(database_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_idle_writer_checkpoints_wal_once(database_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sessiondb.stores.sqlite.wal._IDLE_SECONDS", 0.01)
     async with DatabaseSessionService(database_path) as service:
         for turn in range(1, 3):
@@ -167,7 +165,7 @@ async def test_an_idle_writer_checkpoints_once(database_path: Path, monkeypatch:
             assert service._opened.engine.writer.wal.patience is None
 
 
-async def test_a_checkpoint_that_sqlite_refuses_fails_no_append(
+async def test_checkpoint_refused_by_sqlite_fails_no_append(
     database_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sessiondb.stores.sqlite.wal._DUE_BYTES", 1)
@@ -188,7 +186,7 @@ async def test_a_checkpoint_that_sqlite_refuses_fails_no_append(
         await service.append_event(session, event("again"))
 
 
-async def test_a_file_taken_away_and_put_back(database_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_file_lost_replaced_and_put_back(database_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sessiondb.engine.writer._LOOK_SECONDS", 0)
     async with DatabaseSessionService(database_path) as service:
         session = await create(service)
@@ -207,7 +205,7 @@ async def test_a_file_taken_away_and_put_back(database_path: Path, monkeypatch: 
         assert await texts(service, "s") == ["hello"]
 
 
-async def test_the_log_file_cannot_be_measured(service: DatabaseSessionService) -> None:
+async def test_wal_size_of_missing_file_is_0(service: DatabaseSessionService) -> None:
     await create(service)
     assert service.get_stats()["wal_bytes"] > 0
     keeper = service._opened.engine.writer.wal

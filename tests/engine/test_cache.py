@@ -23,7 +23,7 @@ def _log(size: int, *, row_id: int = 1, events: int = 1, incarnation: int = 1, e
     return CachedLog(position, [Event(author="agent")] * events, complete=True, bytes=size)
 
 
-def test_those_not_used_for_longest_go_first() -> None:
+def test_cache_evicts_least_recently_used_first() -> None:
     cache = LogCache(limit=100)
     cache.put(ONE, _log(40))
     cache.put(TWO, _log(40))
@@ -34,7 +34,7 @@ def test_those_not_used_for_longest_go_first() -> None:
     assert (cache.stats.hits, cache.stats.misses) == (3, 1)
 
 
-def test_what_is_larger_than_all_of_it_is_not_kept_and_pushes_nothing_out() -> None:
+def test_cache_entry_above_limit_evicts_nothing() -> None:
     cache = LogCache(limit=100)
     cache.put(ONE, _log(100))
     cache.put(TWO, _log(101))
@@ -46,7 +46,7 @@ def test_what_is_larger_than_all_of_it_is_not_kept_and_pushes_nothing_out() -> N
     assert cache.bytes == 0
 
 
-def test_an_entry_that_knows_less_of_the_same_log_replaces_none() -> None:
+def test_cache_keeps_the_entry_that_knows_more() -> None:
     cache = LogCache(limit=100)
     known = _log(20, row_id=5, events=5)
     cache.put(ONE, known)
@@ -63,7 +63,7 @@ def test_an_entry_that_knows_less_of_the_same_log_replaces_none() -> None:
         assert cache.bytes == newer.bytes
 
 
-def test_a_session_can_be_forgotten() -> None:
+def test_cache_discard_forgets_a_session() -> None:
     cache = LogCache(limit=100)
     cache.put(ONE, _log(40))
     cache.discard(ONE)
@@ -87,7 +87,7 @@ async def _read(service: DatabaseSessionService, name: str, config: GetSessionCo
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("limit", [0, 30_000, 256 * 1024 * 1024])
-async def test_the_budget_is_kept_and_shows_in_no_answer(database_path: Path, limit: int) -> None:
+async def test_cache_limit_is_kept_and_changes_no_answer(database_path: Path, limit: int) -> None:
     async with DatabaseSessionService(database_path, log_cache_bytes=limit) as service:
         sessions = [await _session_of(service, f"s{number}", 3 + number) for number in range(4)]
         for _ in range(3):
@@ -99,7 +99,7 @@ async def test_the_budget_is_kept_and_shows_in_no_answer(database_path: Path, li
 
 
 @pytest.mark.anyio
-async def test_a_log_known_in_part_is_completed(database_path: Path) -> None:
+async def test_cache_of_recent_events_is_completed(database_path: Path) -> None:
     async with DatabaseSessionService(database_path) as service:
         session = await _session_of(service, "s", 6)
     async with DatabaseSessionService(database_path) as service:
@@ -112,7 +112,7 @@ async def test_a_log_known_in_part_is_completed(database_path: Path) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("appended", [31, 32, 33, 80])
-async def test_a_log_that_has_grown_by_much_since_it_was_cached(database_path: Path, appended: int) -> None:
+async def test_cache_behind_by_many_events_catches_up(database_path: Path, appended: int) -> None:
     async with DatabaseSessionService(database_path) as one, DatabaseSessionService(database_path) as other:
         await _session_of(one, "s", 2)
         await _read(one, "s")
@@ -124,7 +124,7 @@ async def test_a_log_that_has_grown_by_much_since_it_was_cached(database_path: P
 
 
 @pytest.mark.anyio
-async def test_a_session_deleted_elsewhere_is_dropped(database_path: Path) -> None:
+async def test_cache_drops_session_deleted_elsewhere(database_path: Path) -> None:
     async with DatabaseSessionService(database_path) as one, DatabaseSessionService(database_path) as other:
         await _session_of(one, "s", 2)
         await _read(one, "s")
@@ -136,7 +136,7 @@ async def test_a_session_deleted_elsewhere_is_dropped(database_path: Path) -> No
 
 
 @pytest.mark.anyio
-async def test_without_a_cache_nothing_is_counted(database_path: Path) -> None:
+async def test_cache_off_counts_nothing(database_path: Path) -> None:
     async with DatabaseSessionService(database_path, log_cache="off") as service:
         session = await _session_of(service, "s", 2)
         assert await _read(service, "s") == session

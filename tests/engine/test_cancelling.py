@@ -147,7 +147,7 @@ async def check_agreement(service: DatabaseSessionService, session: Session) -> 
     assert snapshot(session) == snapshot(await get(service, session.id))
 
 
-async def test_queued(service: DatabaseSessionService, running: type[Running]) -> None:
+async def test_cancel_of_queued_append_takes_it_back(service: DatabaseSessionService, running: type[Running]) -> None:
     session, other = await create(service), await create(service, "other")
     before = snapshot(session)
     given = event("queued", {"k": 1, "temp:t": 2})
@@ -170,7 +170,7 @@ async def test_queued(service: DatabaseSessionService, running: type[Running]) -
     await check_agreement(service, session)
 
 
-async def test_parked(database_path: Path, running: type[Running]) -> None:
+async def test_cancel_of_append_parked_at_full_queue(database_path: Path, running: type[Running]) -> None:
     async with DatabaseSessionService(database_path, max_queue=1) as service:
         session, first, second = [await create(service, name) for name in ("s", "first", "second")]
         before = snapshot(session)
@@ -196,7 +196,7 @@ async def test_parked(database_path: Path, running: type[Running]) -> None:
 
 @pytest.mark.parametrize("times", [1, 3])
 @pytest.mark.parametrize("inside", [False, True], ids=["beginning", "writing"])
-async def test_with_the_writer(
+async def test_cancel_of_append_with_the_writer_is_settled(
     service: DatabaseSessionService, running: type[Running], *, inside: bool, times: int
 ) -> None:
     """The writer has taken the append: the cancellation goes on when it is settled, and not before."""
@@ -223,7 +223,7 @@ async def test_with_the_writer(
     assert await texts(service, "s") == ["before", "taken", "next"]
 
 
-async def test_answered_but_not_yet_heard(service: DatabaseSessionService, running: type[Running]) -> None:
+async def test_cancel_of_append_answered_but_not_heard(service: DatabaseSessionService, running: type[Running]) -> None:
     """The cancellation comes when the answer is on its way to the loop."""
     session = await create(service)
     call = running(lambda: service.append_event(session, event("answered", {"k": 1})))
@@ -241,7 +241,7 @@ async def test_answered_but_not_yet_heard(service: DatabaseSessionService, runni
     assert await texts(service, "s") == ["answered", "next"]
 
 
-async def test_told_but_not_yet_resumed(service: DatabaseSessionService, running: type[Running]) -> None:
+async def test_cancel_of_append_told_but_not_resumed(service: DatabaseSessionService, running: type[Running]) -> None:
     """The cancellation comes when the Session is in line, and the task about to go on."""
     session = await create(service)
     call = running(lambda: service.append_event(session, event("told", {"k": 1})))
@@ -261,7 +261,7 @@ async def test_told_but_not_yet_resumed(service: DatabaseSessionService, running
     assert await texts(service, "s") == ["told", "next"]
 
 
-async def test_a_refusal_is_settled_too(service: DatabaseSessionService, running: type[Running]) -> None:
+async def test_cancel_of_stale_append_is_settled_too(service: DatabaseSessionService, running: type[Running]) -> None:
     session = await create(service)
     await service.append_event(await get(service, "s"), event("overtaking"))
     before = snapshot(session)
@@ -281,7 +281,9 @@ async def test_a_refusal_is_settled_too(service: DatabaseSessionService, running
         await service.append_event(session, event("too late"))
 
 
-async def test_other_writes_are_settled(service: DatabaseSessionService, running: type[Running]) -> None:
+async def test_cancel_of_create_delete_and_flush_is_settled(
+    service: DatabaseSessionService, running: type[Running]
+) -> None:
     await create(service, "gone")
     calls = [
         running(lambda: service.create_session(APP, USER, "new", {"k": 1})),
@@ -302,7 +304,7 @@ async def test_other_writes_are_settled(service: DatabaseSessionService, running
     assert await service.get_session(APP, USER, "gone") is None
 
 
-async def test_a_waiting_read_is_taken_back(database_path: Path, running: type[Running]) -> None:
+async def test_cancel_of_waiting_read_takes_it_back(database_path: Path, running: type[Running]) -> None:
     async with DatabaseSessionService(database_path, readers=1, log_cache="off") as service:
         session = await create(service)
         await service.append_event(session, event("hello"))
@@ -321,7 +323,7 @@ async def test_a_waiting_read_is_taken_back(database_path: Path, running: type[R
         assert await texts(service, "s") == ["hello"]
 
 
-async def test_a_read_under_way_is_left_to_itself(database_path: Path, running: type[Running]) -> None:
+async def test_cancel_of_read_under_way_frees_its_reader(database_path: Path, running: type[Running]) -> None:
     async with DatabaseSessionService(database_path, readers=1, log_cache="off") as service:
         session = await create(service)
         await service.append_event(session, event("hello"))
@@ -338,7 +340,7 @@ async def test_a_read_under_way_is_left_to_itself(database_path: Path, running: 
         assert service.get_stats()["readers_in_use"] == 0
 
 
-async def test_many_cancelled_appends_leave_sessions_and_storage_agreed(
+async def test_cancel_of_many_appends_leaves_storage_agreed(
     service: DatabaseSessionService, running: type[Running]
 ) -> None:
     """Whatever stage each one has reached: it is in both places, or in neither, and a bystander is not disturbed."""

@@ -59,7 +59,7 @@ def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-async def test_close_commits_what_is_queued_and_answers_everybody(database_path: Path) -> None:
+async def test_close_commits_queue_and_answers_everybody(database_path: Path) -> None:
     service = DatabaseSessionService(database_path, readers=1, max_queue=32, log_cache="off")
     sessions = [await create(service, f"s{n}") for n in range(64)]
     engine, threads = service._opened.engine, threads_of(service)
@@ -99,7 +99,7 @@ async def test_close_commits_what_is_queued_and_answers_everybody(database_path:
         assert await texts(reopened, "s63") == ["hello"]
 
 
-async def test_a_second_close_waits_for_the_first(database_path: Path) -> None:
+async def test_second_close_waits_for_the_first(database_path: Path) -> None:
     service = DatabaseSessionService(database_path)
     session = await create(service)
     threads = threads_of(service)
@@ -129,7 +129,7 @@ async def test_a_second_close_waits_for_the_first(database_path: Path) -> None:
     assert repr(service).endswith(" closed>")
 
 
-async def test_every_later_call_is_refused(database_path: Path) -> None:
+async def test_closed_service_refuses_every_call(database_path: Path) -> None:
     service = DatabaseSessionService(database_path)
     session = await create(service)
     await service.append_event(session, event())
@@ -157,7 +157,7 @@ async def test_every_later_call_is_refused(database_path: Path) -> None:
 
 
 @pytest.mark.parametrize("blocking", [False, True], ids=["task", "thread"])
-async def test_calls_that_got_hold_of_the_store_before_it_closed(database_path: Path, *, blocking: bool) -> None:
+async def test_call_that_races_with_close_is_refused(database_path: Path, *, blocking: bool) -> None:
     """They are refused by the queue and the pool themselves: looking and entering are one step."""
     service = DatabaseSessionService(database_path)
     await create(service)
@@ -176,7 +176,7 @@ async def test_calls_that_got_hold_of_the_store_before_it_closed(database_path: 
     service._closed = True
 
 
-async def test_closing_races_with_appends_from_other_threads(database_path: Path) -> None:
+async def test_close_races_with_appends_of_other_threads(database_path: Path) -> None:
     service = DatabaseSessionService(database_path)
     sessions = [await create(service, f"s{n}") for n in range(4)]
     begun = threading.Barrier(5)
@@ -204,7 +204,7 @@ async def test_closing_races_with_appends_from_other_threads(database_path: Path
     assert counts == acknowledged
 
 
-async def test_closed_from_another_loop(database_path: Path) -> None:
+async def test_close_from_another_event_loop(database_path: Path) -> None:
     service = DatabaseSessionService(database_path)
     session = await create(service)
     threads = threads_of(service)
@@ -225,7 +225,7 @@ async def test_closed_from_another_loop(database_path: Path) -> None:
     assert alive(threads) == []
 
 
-async def test_services_of_one_file_close_one_by_one(database_path: Path) -> None:
+async def test_services_sharing_a_file_close_one_by_one(database_path: Path) -> None:
     first, second = DatabaseSessionService(database_path), DatabaseSessionService(database_path)
     session = await create(first)
     await first.close()
@@ -238,7 +238,7 @@ async def test_services_of_one_file_close_one_by_one(database_path: Path) -> Non
     assert alive(threads) == []
 
 
-async def test_closed_in_a_scope_that_is_cancelled_already(database_path: Path) -> None:
+async def test_close_in_a_cancelled_scope_still_closes(database_path: Path) -> None:
     """As in ``finally: await service.close()`` after a timeout."""
     service = DatabaseSessionService(database_path)
     await create(service)
@@ -249,7 +249,7 @@ async def test_closed_in_a_scope_that_is_cancelled_already(database_path: Path) 
     assert alive(threads) == []
 
 
-async def test_a_close_cancelled_by_a_scope_finishes_first(database_path: Path) -> None:
+async def test_close_cancelled_by_scope_finishes_first(database_path: Path) -> None:
     service = DatabaseSessionService(database_path)
     session = await create(service)
     threads = threads_of(service)
@@ -275,7 +275,7 @@ async def test_a_close_cancelled_by_a_scope_finishes_first(database_path: Path) 
         assert await texts(reopened, "s") == ["hello"]
 
 
-def test_a_close_cancelled_as_a_task_finishes_first(database_path: Path) -> None:
+def test_close_cancelled_as_task_finishes_first(database_path: Path) -> None:
     async def main() -> None:
         service = DatabaseSessionService(database_path)
         session = await create(service)
@@ -298,7 +298,7 @@ def test_a_close_cancelled_as_a_task_finishes_first(database_path: Path) -> None
     asyncio.run(main())
 
 
-async def test_close_waits_for_another_program_and_commits(database_path: Path, tmp_path: Path) -> None:
+async def test_close_waits_for_lock_of_other_program_and_commits(database_path: Path, tmp_path: Path) -> None:
     service = DatabaseSessionService(database_path)
     session = await create(service)
     queue = service._opened.engine.queue
@@ -319,7 +319,7 @@ async def test_close_waits_for_another_program_and_commits(database_path: Path, 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("place", ["file", "memory"])
-async def test_no_thread_and_no_descriptor_is_left_after_100_services(database_path: Path, place: str) -> None:
+async def test_100_services_leak_no_thread_and_no_descriptor(database_path: Path, place: str) -> None:
     async def use() -> None:
         async with DatabaseSessionService(database_path if place == "file" else ":memory:", durability="normal") as one:
             session = await one.create_session(APP, USER)
@@ -338,7 +338,7 @@ async def test_no_thread_and_no_descriptor_is_left_after_100_services(database_p
     assert descriptors() == before[0]
 
 
-async def test_a_database_in_memory_leaves_no_file_behind() -> None:
+async def test_memory_database_leaves_no_file_behind() -> None:
     service = DatabaseSessionService(":memory:")
     folder = service._opened.path.parent
     assert folder.exists()
@@ -347,7 +347,7 @@ async def test_a_database_in_memory_leaves_no_file_behind() -> None:
     assert not folder.exists()
 
 
-async def test_a_dropped_service_warns_and_gives_up_its_file(database_path: Path) -> None:
+async def test_service_never_closed_gives_resource_warning(database_path: Path) -> None:
     service = DatabaseSessionService(database_path)
     await create(service)
     store, threads = service._opened, threads_of(service)
@@ -363,7 +363,7 @@ async def test_a_dropped_service_warns_and_gives_up_its_file(database_path: Path
         assert reopened.get_stats()["sessions"] == 1
 
 
-async def test_a_dropped_service_leaves_a_shared_file_to_the_others(database_path: Path) -> None:
+async def test_service_never_closed_leaves_shared_file_open(database_path: Path) -> None:
     async with DatabaseSessionService(database_path) as kept:
         owner = [DatabaseSessionService(database_path)]
         with pytest.warns(ResourceWarning, match="never closed"):
@@ -371,7 +371,7 @@ async def test_a_dropped_service_leaves_a_shared_file_to_the_others(database_pat
         await create(kept)
 
 
-async def test_a_file_that_cannot_be_opened_leaves_nothing_open(tmp_path: Path) -> None:
+async def test_failed_open_leaks_no_thread_and_no_descriptor(tmp_path: Path) -> None:
     path = tmp_path / "other"
     path.write_bytes(os.urandom(8192))
     before = descriptors(), our_threads()

@@ -62,7 +62,7 @@ def contents(path: Path) -> bytes:
     return path.read_bytes()
 
 
-async def test_what_is_no_session_or_no_event(service: DatabaseSessionService) -> None:
+async def test_append_of_wrong_type_is_invalid_input(service: DatabaseSessionService) -> None:
     session = await create(service)
     wrong: Any = {"id": "s"}
     no_mapping: Any = ["k"]
@@ -80,7 +80,7 @@ async def test_what_is_no_session_or_no_event(service: DatabaseSessionService) -
     assert (await service.create_session(APP, USER, "t", None)).state == {}
 
 
-async def test_a_session_that_came_without_its_revision(service: DatabaseSessionService) -> None:
+async def test_stale_check_of_session_restored_from_json(service: DatabaseSessionService) -> None:
     """Restored from JSON, or from another service: its last event tells where it stands."""
     session = await create(service)
     empty = Session.model_validate_json(session.model_dump_json())
@@ -99,7 +99,7 @@ async def test_a_session_that_came_without_its_revision(service: DatabaseSession
     assert await texts(service, "s") == ["1", "2", "3"]
 
 
-async def test_concurrent_appends_through_a_session_without_its_revision(service: DatabaseSessionService) -> None:
+async def test_concurrent_appends_through_restored_session(service: DatabaseSessionService) -> None:
     await create(service)
     other = await create(service, "other")
     restored = Session(id="s", app_name=APP, user_id=USER)
@@ -117,7 +117,7 @@ async def test_concurrent_appends_through_a_session_without_its_revision(service
     await service.append_event(restored, event("3"))
 
 
-async def test_an_equal_event_is_known_by_what_it_says(service: DatabaseSessionService) -> None:
+async def test_duplicate_event_is_known_by_its_content(service: DatabaseSessionService) -> None:
     session = await create(service)
     first = event("once", {"a": 1, "b": 2}, id="e", timestamp=5.0)
     await service.append_event(session, first)
@@ -134,7 +134,7 @@ async def test_an_equal_event_is_known_by_what_it_says(service: DatabaseSessionS
     assert found.state == {"a": 1, "b": 3, "c": 1}
 
 
-async def test_filters_without_a_cache(database_path: Path) -> None:
+async def test_get_session_filters_with_cache_off(database_path: Path) -> None:
     async with DatabaseSessionService(database_path, log_cache="off") as service:
         session = await create(service)
         for number in range(5):
@@ -152,7 +152,7 @@ async def test_filters_without_a_cache(database_path: Path) -> None:
         assert await read(after_timestamp=0.0) == ["0", "1", "2", "3", "4"]
 
 
-async def test_a_cache_with_little_room(database_path: Path) -> None:
+async def test_cache_smaller_than_its_logs_keeps_answers(database_path: Path) -> None:
     async with DatabaseSessionService(database_path, log_cache_bytes=30_000) as service:
         for name in "abcdef":
             session = await create(service, name)
@@ -167,7 +167,7 @@ async def test_a_cache_with_little_room(database_path: Path) -> None:
             assert await texts(service, name) == ["0", "1", "2"]
 
 
-async def test_a_text_that_is_no_text(database_path: Path, service: DatabaseSessionService) -> None:
+async def test_text_that_is_not_utf8_is_corrupt_row_error(database_path: Path, service: DatabaseSessionService) -> None:
     """Its row is named, its content is not quoted, and the reader that met it reads what comes later.
 
     Seen failing while sqlite3's own message went on, which quotes the text, and with a statement left half read, which
@@ -200,7 +200,7 @@ async def test_a_text_that_is_no_text(database_path: Path, service: DatabaseSess
             assert not isinstance((await outcomes([read]))[0], Exception)
 
 
-async def test_a_live_session_that_cannot_be_changed(service: DatabaseSessionService) -> None:
+async def test_append_to_read_only_session_state_is_stored(service: DatabaseSessionService) -> None:
     """The event is stored, the error of bringing the Session in line reaches the caller, and the loop goes on."""
     session, other = await create(service), await create(service, "other")
     session.state = MappingProxyType({})  # type: ignore[assignment]  # a host's own idea
@@ -212,16 +212,14 @@ async def test_a_live_session_that_cannot_be_changed(service: DatabaseSessionSer
     assert (await get(service, "s")).state == {"k": 1}
 
 
-async def test_services_of_one_file_must_agree_on_how_it_is_kept(
-    database_path: Path, service: DatabaseSessionService
-) -> None:
+async def test_shared_file_with_other_options_is_refused(database_path: Path, service: DatabaseSessionService) -> None:
     with pytest.raises(ConfigurationError, match=r"durability='full', readers=4"):
         DatabaseSessionService(database_path, durability="normal", readers=3)
     async with DatabaseSessionService(database_path, log_cache="off", on_stale="append") as other:
         assert other._opened is service._opened
 
 
-def test_paths_that_are_refused(tmp_path: Path) -> None:
+def test_symlink_fifo_and_directory_paths_are_refused(tmp_path: Path) -> None:
     target = tmp_path / "target.sqlite3"
     (tmp_path / "link").symlink_to(target)
     os.mkfifo(tmp_path / "pipe")
@@ -237,12 +235,12 @@ def test_paths_that_are_refused(tmp_path: Path) -> None:
     assert not target.exists()
 
 
-async def test_folders_are_made(tmp_path: Path) -> None:
+async def test_missing_parent_directories_are_created(tmp_path: Path) -> None:
     async with DatabaseSessionService(tmp_path / "some" / "where" / "adk.sqlite3") as service:
         await create(service)
 
 
-async def test_files_of_others_and_of_the_future(tmp_path: Path) -> None:
+async def test_foreign_and_newer_schema_files_are_untouched(tmp_path: Path) -> None:
     foreign, newer, current = tmp_path / "foreign", tmp_path / "newer", tmp_path / "current"
     with other_program(foreign, "CREATE TABLE t (x)"):
         pass
@@ -261,7 +259,7 @@ async def test_files_of_others_and_of_the_future(tmp_path: Path) -> None:
         assert len(await service.list_sessions()) == 1
 
 
-async def test_another_process_that_creates_the_tables_first(
+async def test_open_races_with_process_that_creates_tables(
     database_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = enter_wal_mode
@@ -278,7 +276,7 @@ async def test_another_process_that_creates_the_tables_first(
         await create(service)
 
 
-async def test_tables_that_cannot_be_created(database_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_failed_create_table_is_rolled_back(database_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as broken:
         tables = "CREATE TABLE t (x);\nCREATE TABLE u (;\n"
         broken.setattr(schema.prepare, "__defaults__", (schema.PRESENT._replace(tables=tables),))
@@ -290,7 +288,7 @@ async def test_tables_that_cannot_be_created(database_path: Path, monkeypatch: p
             assert other.execute("SELECT count(*) FROM sqlite_schema WHERE name = 't'").fetchone() == (0,)
 
 
-async def test_a_slow_commit_is_reported(
+async def test_slow_commit_is_logged(
     service: DatabaseSessionService, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("sessiondb.engine.writer._SLOW_SECONDS", 0)
@@ -298,7 +296,7 @@ async def test_a_slow_commit_is_reported(
     assert "slow_commit" in {record.getMessage() for record in caplog.records}
 
 
-async def test_health(database_path: Path) -> None:
+async def test_health_shows_stalled_and_busy_writer(database_path: Path) -> None:
     service = DatabaseSessionService(database_path)
     session = await create(service)
     assert service.health().healthy
@@ -314,7 +312,7 @@ async def test_health(database_path: Path) -> None:
     await service.close()
 
 
-async def test_a_close_that_fails_says_so(database_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_close_that_fails_raises_its_error(database_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     service = DatabaseSessionService(database_path)
     engine = service._opened.engine
     with monkeypatch.context() as broken:
@@ -329,7 +327,7 @@ async def test_a_close_that_fails_says_so(database_path: Path, monkeypatch: pyte
     await service.close()
 
 
-def test_a_write_that_comes_while_the_writer_gives_up_waiting() -> None:
+def test_queue_put_races_with_timeout_of_take() -> None:
     """The writer's wait has run out, and before it can say so a ticket is put: it must be taken, not left."""
     queue = WriteQueue(1)
     ticket: WriteTicket = WriteTicket(Flush(), ThreadWaiter())
@@ -353,13 +351,13 @@ def test_a_write_that_comes_while_the_writer_gives_up_waiting() -> None:
     assert taken == [[ticket]]
 
 
-async def test_a_python_with_an_old_sqlite(database_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_sqlite_version_too_old_is_refused(database_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sessiondb.stores.sqlite.connection._OLDEST_SQLITE", (99, 0, 0))
     with pytest.raises(ConfigurationError, match=r"99\.0\.0 or newer"):
         DatabaseSessionService(database_path)
 
 
-def test_a_file_system_without_wal(database_path: Path) -> None:
+def test_file_system_without_wal_is_refused(database_path: Path) -> None:
     """As SQLite answers on a network mount: the mode stays what it is."""
     connection = sqlite3.connect(":memory:")
     with pytest.raises(UnsupportedDatabaseError, match="stays in 'memory'"):
@@ -376,7 +374,7 @@ def test_a_file_system_without_wal(database_path: Path) -> None:
         (open_reader, (1.0,), KeyboardInterrupt()),
     ],
 )
-def test_a_connection_that_cannot_be_set_up_is_closed(
+def test_connection_that_fails_its_setup_is_closed(
     database_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     function: Any,
@@ -400,7 +398,7 @@ def test_a_connection_that_cannot_be_set_up_is_closed(
     assert closed == [True]
 
 
-def test_errors_of_sqlite_have_a_class_for_each_promise(database_path: Path) -> None:
+def test_sqlite_error_codes_map_to_error_classes(database_path: Path) -> None:
     error = sqlite3.DatabaseError("malformed")
     error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT_INDEX
     assert isinstance(translate(error, database_path), DatabaseCorruptError)
@@ -411,7 +409,7 @@ def test_errors_of_sqlite_have_a_class_for_each_promise(database_path: Path) -> 
     assert type(translate(sqlite3.Error("none"), database_path, reading=True)) is StorageError
 
 
-async def test_threads_that_enter_a_forked_store_together(service: DatabaseSessionService) -> None:
+async def test_threads_racing_after_fork_start_one_engine(service: DatabaseSessionService) -> None:
     """After a fork the first call starts the machinery; one that waited for it meanwhile takes what was started."""
     store, engine = service._opened, service._opened.engine
 
@@ -428,7 +426,7 @@ async def test_threads_that_enter_a_forked_store_together(service: DatabaseSessi
     await create(service)
 
 
-async def test_a_table_that_is_renamed_and_comes_back(database_path: Path, service: DatabaseSessionService) -> None:
+async def test_renamed_table_fails_calls_until_it_is_back(database_path: Path, service: DatabaseSessionService) -> None:
     """Calls fail meanwhile, nothing of them is stored, and the service goes on.
 
     Seen failing while a batch of one command was not tried again: every single append was refused from then on.

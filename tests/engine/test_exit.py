@@ -23,13 +23,13 @@ def stored(path: Path, session_id: str) -> list[str | None]:
     return asyncio.run(read())
 
 
-def test_a_service_that_is_never_closed(database_path: Path) -> None:
+def test_exit_without_close_keeps_acknowledged_events(database_path: Path) -> None:
     process = processes.start(programs.leave_without_closing, database_path)
     acknowledged = processes.finish(process).split()
     assert stored(database_path, "s") == acknowledged == [f"{number}" for number in range(50)]
 
 
-def test_a_loop_that_is_writing_when_the_program_ends(database_path: Path) -> None:
+def test_exit_while_daemon_thread_is_writing(database_path: Path) -> None:
     process = processes.start(programs.leave_from_a_thread, database_path)
     acknowledged = processes.finish(process, host_writes=True).split()
     assert len(acknowledged) > 50
@@ -39,7 +39,7 @@ def test_a_loop_that_is_writing_when_the_program_ends(database_path: Path) -> No
     assert len(found) <= len(acknowledged) + 1
 
 
-def test_writes_that_are_queued_when_the_program_ends(database_path: Path) -> None:
+def test_exit_with_queued_writes_keeps_a_prefix(database_path: Path) -> None:
     """Nobody was told of them, so all of them or only those at the head of the queue are written, each as a whole."""
     assert processes.run(programs.leave_with_writes_queued, database_path).split() == ["leaving"]
 
@@ -54,14 +54,14 @@ def test_writes_that_are_queued_when_the_program_ends(database_path: Path) -> No
     assert counts[0] == 1
 
 
-def test_a_dropped_service_is_closed_before_the_program_ends(tmp_path: Path) -> None:
+def test_exit_closes_a_dropped_service_first(tmp_path: Path) -> None:
     """Seen to fail without the stores that are being closed in what is closed at exit: the folder stays."""
     folder = processes.run(programs.leave_while_a_dropped_service_is_closed, tmp_path).strip()
     assert folder
     assert not Path(folder).exists()
 
 
-def test_a_lock_held_by_another_program_when_the_program_ends(database_path: Path) -> None:
+def test_exit_does_not_wait_for_lock_of_other_program(database_path: Path) -> None:
     async def prepare() -> None:
         async with DatabaseSessionService(database_path) as service:
             await create(service)

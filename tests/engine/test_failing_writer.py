@@ -89,7 +89,7 @@ def break_writer(service: DatabaseSessionService, statement: str, error: BaseExc
 FSYNC = sqlite_error(sqlite3.SQLITE_IOERR_FSYNC, "SQLITE_IOERR_FSYNC")
 
 
-async def test_whatever_a_batch_raises_reaches_its_callers_and_the_writer_lives_on(
+async def test_exception_in_batch_reaches_callers_only(
     service: DatabaseSessionService,
 ) -> None:
     session = await create(service)
@@ -105,7 +105,7 @@ async def test_whatever_a_batch_raises_reaches_its_callers_and_the_writer_lives_
     await service.append_event(session, event("and again"))
 
 
-async def test_an_error_of_the_disk_fails_the_batch_and_nothing_of_it_is_written(
+async def test_disk_full_or_io_error_writes_nothing_of_the_batch(
     service: DatabaseSessionService,
 ) -> None:
     session = await create(service)
@@ -120,7 +120,7 @@ async def test_an_error_of_the_disk_fails_the_batch_and_nothing_of_it_is_written
     assert await texts(service, "s") == ["hello"]
 
 
-async def test_a_rollback_that_fails_too(service: DatabaseSessionService) -> None:
+async def test_rollback_that_fails_after_disk_full(service: DatabaseSessionService) -> None:
     session = await create(service)
     connection = service._opened.engine.writer._connection
     break_writer(service, "COMMIT", sqlite_error(sqlite3.SQLITE_FULL, "SQLITE_FULL"))
@@ -132,9 +132,7 @@ async def test_a_rollback_that_fails_too(service: DatabaseSessionService) -> Non
     assert await texts(service, "s") == ["hello"]
 
 
-async def test_a_checkpoint_that_cannot_sync_what_was_answered(
-    database_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_checkpoint_fsync_error_stops_the_writer(database_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With ``durability="normal"`` the checkpoint is the first to sync: what it finds out stops the writer."""
     monkeypatch.setattr("sessiondb.stores.sqlite.wal._DUE_BYTES", 1)
     monkeypatch.setattr("sessiondb.engine.writer._LOOK_SECONDS", 0)
@@ -154,7 +152,7 @@ async def test_a_checkpoint_that_cannot_sync_what_was_answered(
 
 
 @pytest.mark.parametrize("call", ["append", "vacuum", "alone"])
-async def test_a_failed_sync_stops_the_writer_and_everybody_is_told(database_path: Path, call: str) -> None:
+async def test_fsync_error_stops_writer_and_everybody_is_told(database_path: Path, call: str) -> None:
     service = DatabaseSessionService(database_path, max_batch=3)
     sessions = [await create(service, f"s{number}") for number in range(6)]
     threads = threads_of(service)
@@ -211,7 +209,7 @@ async def test_a_failed_sync_stops_the_writer_and_everybody_is_told(database_pat
         await reopened.append_event(await get(reopened, "s0"), event("goes on"))
 
 
-async def test_a_writer_that_ends_for_a_reason_of_its_own(database_path: Path) -> None:
+async def test_writer_thread_that_dies_answers_everybody(database_path: Path) -> None:
     """An error beside the commands, where nobody could be told but all: no caller is left waiting."""
     service = DatabaseSessionService(database_path)
     session, other = await create(service), await create(service, "other")
@@ -242,7 +240,7 @@ async def test_a_writer_that_ends_for_a_reason_of_its_own(database_path: Path) -
     assert alive(threads) == []
 
 
-async def test_a_connection_that_does_not_close(database_path: Path) -> None:
+async def test_close_with_connection_that_does_not_close(database_path: Path) -> None:
     service = DatabaseSessionService(database_path)
     await create(service)
     break_writer(service, "close", sqlite_error(sqlite3.SQLITE_BUSY, "SQLITE_BUSY"))
@@ -251,14 +249,14 @@ async def test_a_connection_that_does_not_close(database_path: Path) -> None:
         assert len(await reopened.list_sessions()) == 1
 
 
-async def test_a_vacuum_that_is_surprised(service: DatabaseSessionService) -> None:
+async def test_vacuum_exception_reaches_its_caller(service: DatabaseSessionService) -> None:
     break_writer(service, "VACUUM", SurpriseError())
     with pytest.raises(SurpriseError):
         service.vacuum()
     await create(service)
 
 
-async def test_an_exit_that_cannot_wait_for_the_writer(database_path: Path) -> None:
+async def test_close_timeout_at_exit_answers_queued_writes(database_path: Path) -> None:
     """What is queued is answered, and the one with the writer gets the answer that is true in the end."""
     service = DatabaseSessionService(database_path)
     session, other = await create(service), await create(service, "other")

@@ -21,7 +21,7 @@ async def check(path: Path) -> dict[str, list[str | None]]:
         return {row["session_id"]: await texts(service, row["session_id"]) for row in await service.list_sessions()}
 
 
-def test_parent_and_children_write_side_by_side(database_path: Path) -> None:
+def test_fork_while_writing_parent_and_children_go_on(database_path: Path) -> None:
     acknowledged = int(processes.run(programs.fork_while_writing, database_path))
     found = asyncio.run(check(database_path))
     parents = found.pop("parent")
@@ -32,15 +32,15 @@ def test_parent_and_children_write_side_by_side(database_path: Path) -> None:
         assert mine == [f"child-{number} {n}" for n in range(5)]
 
 
-def test_calls_that_wait_while_the_process_forks(database_path: Path) -> None:
+def test_fork_with_append_queued_and_read_waiting(database_path: Path) -> None:
     assert processes.run(programs.fork_with_calls_waiting, database_path).split() == ["done"]
 
 
-def test_multiprocessing(database_path: Path) -> None:
+def test_fork_context_of_multiprocessing(database_path: Path) -> None:
     assert processes.run(programs.fork_with_multiprocessing, database_path).split() == ["60"]
 
 
-def test_four_workers_forked_from_a_server(database_path: Path) -> None:
+def test_fork_of_four_workers_from_a_server(database_path: Path) -> None:
     assert processes.run(programs.prefork, database_path).split() == ["17", "245", "85"]
     found = asyncio.run(check(database_path))
     for number in range(4):
@@ -50,14 +50,14 @@ def test_four_workers_forked_from_a_server(database_path: Path) -> None:
             assert mine == [f"{number}-{task} {n}" for n in range(5)]
 
 
-def test_a_fork_while_other_threads_are_inside_the_service(database_path: Path) -> None:
+def test_fork_while_threads_hold_locks_is_no_deadlock(database_path: Path) -> None:
     assert processes.run(programs.fork_while_a_lock_is_held, database_path).split() == ["2"]
 
 
-def test_a_fork_while_closing(database_path: Path) -> None:
+def test_fork_while_closing_loses_nothing(database_path: Path) -> None:
     assert processes.run(programs.fork_while_closing, database_path).split() == ["1", "20"]
     assert sorted(asyncio.run(check(database_path))) == ["child", "s"]
 
 
-def test_a_file_that_is_gone_after_the_fork(database_path: Path) -> None:
+def test_fork_with_lost_file_stops_the_writer(database_path: Path) -> None:
     assert processes.run(programs.lose_the_file_while_forking, database_path).split() == ["WriterStoppedError"]

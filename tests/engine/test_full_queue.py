@@ -63,7 +63,7 @@ def expected(limit: int, *more: str) -> list[str]:
     return ["with the writer", *(f"queued {number}" for number in range(limit)), *more]
 
 
-async def test_who_waits_too_long_is_told_and_nothing_of_it_is_written(database_path: Path) -> None:
+async def test_queue_full_timeout_writes_nothing(database_path: Path) -> None:
     async with full_queue(database_path, limit=3, busy_timeout=0.05) as (service, session, gate, _, _):
         results = await outcomes([lambda: service.append_event(session, event("too much"))] * 20)
         assert {type(result) for result in results} == {QueueFullError}
@@ -78,14 +78,14 @@ async def test_who_waits_too_long_is_told_and_nothing_of_it_is_written(database_
         await service.append_event(session, event("room again"))
 
 
-async def test_waiting_threads_are_told_too(database_path: Path) -> None:
+async def test_queue_full_timeout_of_blocking_thread(database_path: Path) -> None:
     async with full_queue(database_path, limit=1, busy_timeout=0.05) as (service, _, _, _, _):
         with pytest.raises(QueueFullError):
             await anyio.to_thread.run_sync(service.vacuum)
         assert pending(service) == 1
 
 
-async def test_waiting_callers_are_served_in_order(database_path: Path) -> None:
+async def test_queue_full_waiters_are_served_in_order(database_path: Path) -> None:
     async with full_queue(database_path, limit=3, busy_timeout=60) as (service, session, gate, group, _):
         for number in range(8):
             group.start_soon(service.append_event, session, event(f"parked {number}"))
@@ -100,7 +100,7 @@ async def test_waiting_callers_are_served_in_order(database_path: Path) -> None:
     await stored.close()
 
 
-async def test_withdrawn_callers_leave_no_trace(database_path: Path) -> None:
+async def test_queue_full_cancelled_waiters_leave_no_trace(database_path: Path) -> None:
     async with full_queue(database_path, limit=2, busy_timeout=60) as (service, session, gate, group, _):
         scopes = [anyio.CancelScope() for _ in range(6)]
 
@@ -119,7 +119,7 @@ async def test_withdrawn_callers_leave_no_trace(database_path: Path) -> None:
         assert await texts(service, "s") == expected(2, "parked 1", "parked 3", "parked 4")
 
 
-async def test_a_queued_caller_that_withdraws_makes_room(database_path: Path) -> None:
+async def test_queue_full_cancelled_append_makes_room(database_path: Path) -> None:
     async with full_queue(database_path, limit=2, busy_timeout=60) as (service, session, gate, group, scopes):
         group.start_soon(service.append_event, session, event("parked"))
         await until(lambda: pending(service) == 3)

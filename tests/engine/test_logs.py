@@ -77,7 +77,7 @@ def make_trouble(path: str) -> None:
     anyio.run(trouble, Path(path))
 
 
-def test_silent_by_default(database_path: Path) -> None:
+def test_logging_is_silent_by_default(database_path: Path) -> None:
     process = processes.start(make_trouble, database_path)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (0, "", "")
@@ -99,12 +99,12 @@ def show_whether_structlog_is_there(path: str) -> None:
     say("structlog" in sys.modules)
 
 
-def test_events_that_nobody_wants_do_not_import_structlog(database_path: Path) -> None:
+def test_unwanted_log_events_import_no_structlog(database_path: Path) -> None:
     """Beside a thread that computes, importing it in the writer took 1.4 s of the first checkpoint."""
     assert processes.run(show_whether_structlog_is_there, database_path) == "False\n"
 
 
-def test_a_host_that_listens_gets_events_and_no_content(database_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_log_records_have_key_values_and_no_content(database_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, logger="sessiondb"):
         anyio.run(trouble, database_path)
     records = [record for record in caplog.records if record.name.startswith("sessiondb")]
@@ -119,7 +119,7 @@ def test_a_host_that_listens_gets_events_and_no_content(database_path: Path, cap
         assert record.exc_info is None
 
 
-def test_a_host_that_wants_warnings_only(database_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_log_level_warning_leaves_out_info_and_debug(database_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, logger="sessiondb"):
         anyio.run(trouble, database_path)
     names = {record.getMessage() for record in caplog.records if record.name == "sessiondb"}
@@ -128,7 +128,7 @@ def test_a_host_that_wants_warnings_only(database_path: Path, caplog: pytest.Log
     assert "stale_append_rejected" not in names
 
 
-def test_errors_quote_no_content(database_path: Path) -> None:
+def test_error_messages_quote_no_content(database_path: Path) -> None:
     async def fail() -> list[str]:
         messages = []
         async with DatabaseSessionService(database_path) as service:

@@ -36,7 +36,7 @@ from tests.engine.tools import (
 pytestmark = pytest.mark.anyio
 
 
-def test_several_loops_in_several_threads_share_a_service(database_path: Path) -> None:
+def test_event_loops_in_threads_share_a_service(database_path: Path) -> None:
     service = DatabaseSessionService(database_path, on_stale="append", durability="normal")
     anyio.run(create, service, "shared")
     failures: list[BaseException] = []
@@ -80,7 +80,7 @@ def test_several_loops_in_several_threads_share_a_service(database_path: Path) -
     anyio.run(check)
 
 
-async def test_one_session_object_from_many_tasks(service: DatabaseSessionService) -> None:
+async def test_concurrent_appends_of_tasks_through_one_session(service: DatabaseSessionService) -> None:
     session = await create(service)
     for turn in range(4):
         async with anyio.create_task_group() as group:
@@ -96,7 +96,7 @@ async def test_one_session_object_from_many_tasks(service: DatabaseSessionServic
     assert service._handles._in_flight == {}
 
 
-async def test_one_session_object_from_two_loops(service: DatabaseSessionService) -> None:
+async def test_concurrent_appends_of_two_loops_through_one_session(service: DatabaseSessionService) -> None:
     """The answers may reach the loops in any order; the Session must end up with the newest revision."""
     session = await create(service)
     with writer_stopped(service) as gate:
@@ -120,7 +120,7 @@ async def test_one_session_object_from_two_loops(service: DatabaseSessionService
     assert await texts(service, "s") == ["first", "second", "third"]
 
 
-async def test_blocking_calls_from_the_loop_itself_and_from_other_threads(service: DatabaseSessionService) -> None:
+async def test_blocking_calls_from_loop_and_from_threads(service: DatabaseSessionService) -> None:
     session = await create(service)
     stop = threading.Event()
     counted: list[int] = []
@@ -145,7 +145,7 @@ async def test_blocking_calls_from_the_loop_itself_and_from_other_threads(servic
     assert await texts(service, "s") == [f"{number}" for number in range(1, 31)]
 
 
-async def test_every_call_on_every_loop(database_path: Path) -> None:
+async def test_every_call_works_on_asyncio_and_trio(database_path: Path) -> None:
     async with DatabaseSessionService(database_path) as service:
         session = await service.create_session(APP, USER, state={"k": 1, "user:u": 2, "app:a": 3})
         await service.append_event(session, event(state={"k": None}))
@@ -158,7 +158,7 @@ async def test_every_call_on_every_loop(database_path: Path) -> None:
         assert len(await service.list_sessions()) == 0
 
 
-def test_a_loop_that_is_closed_in_the_middle_of_an_append(database_path: Path) -> None:
+def test_event_loop_closed_in_the_middle_of_append(database_path: Path) -> None:
     """Its tasks are gone: the writer writes, tells nobody, and serves the others."""
     service = DatabaseSessionService(database_path)
     session = anyio.run(create, service)
@@ -192,7 +192,7 @@ def test_a_loop_that_is_closed_in_the_middle_of_an_append(database_path: Path) -
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_a_coroutine_that_is_closed_while_queued_takes_its_write_back(service: DatabaseSessionService) -> None:
+async def test_coroutine_closed_while_queued_withdraws_write(service: DatabaseSessionService) -> None:
     session, other = await create(service), await create(service, "other")
     with writer_stopped(service) as gate:
         async with anyio.create_task_group() as group:
@@ -210,7 +210,7 @@ async def test_a_coroutine_that_is_closed_while_queued_takes_its_write_back(serv
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_a_coroutine_that_is_closed_while_reading(database_path: Path) -> None:
+async def test_coroutine_closed_while_reading_frees_its_reader(database_path: Path) -> None:
     async with DatabaseSessionService(database_path, log_cache="off") as service:
         await create(service)
         coroutine = service.get_session(APP, USER, "s")
@@ -220,7 +220,7 @@ async def test_a_coroutine_that_is_closed_while_reading(database_path: Path) -> 
         assert await texts(service, "s") == []
 
 
-async def test_two_loops_are_each_woken_once_for_a_batch(service: DatabaseSessionService) -> None:
+async def test_two_event_loops_are_woken_once_per_batch(service: DatabaseSessionService) -> None:
     sessions = [await create(service, f"s{number}") for number in range(9)]
     woken: list[int] = []
 

@@ -43,7 +43,7 @@ pytestmark = pytest.mark.anyio
 COUNT = CountEvents(SessionKey(APP, USER, "s"))
 
 
-async def test_an_exhausted_pool_is_a_typed_timeout(database_path: Path) -> None:
+async def test_reader_pool_exhausted_is_reader_timeout(database_path: Path) -> None:
     async with DatabaseSessionService(database_path, readers=2, busy_timeout=0.05, log_cache="off") as service:
         session = await create(service)
         await service.append_event(session, event())
@@ -67,7 +67,7 @@ async def test_an_exhausted_pool_is_a_typed_timeout(database_path: Path) -> None
         assert len(threads_of(service)) == 3
 
 
-async def test_waiting_reads_are_served_in_order(database_path: Path) -> None:
+async def test_reader_pool_serves_waiting_reads_in_order(database_path: Path) -> None:
     async with DatabaseSessionService(database_path, readers=1) as service:
         held = HeldReader(service)
         order: list[int] = []
@@ -82,7 +82,7 @@ async def test_waiting_reads_are_served_in_order(database_path: Path) -> None:
         assert len(threads_of(service)) == 2
 
 
-async def test_readers_are_started_when_needed_and_go_on_being_used(database_path: Path) -> None:
+async def test_reader_threads_start_when_needed_and_are_reused(database_path: Path) -> None:
     async with DatabaseSessionService(database_path, readers=3, log_cache="off") as service:
         await create(service)
         assert len(threads_of(service)) == 1
@@ -100,7 +100,7 @@ async def test_readers_are_started_when_needed_and_go_on_being_used(database_pat
         assert len(threads_of(service)) <= 4
 
 
-async def test_a_failing_read_reaches_its_caller_and_the_reader_lives_on(database_path: Path) -> None:
+async def test_failing_read_does_not_end_its_reader_thread(database_path: Path) -> None:
     class SurpriseError(BaseException):
         pass
 
@@ -120,7 +120,7 @@ async def test_a_failing_read_reaches_its_caller_and_the_reader_lives_on(databas
         assert len(threads_of(service)) == 2
 
 
-async def test_warm_reads_need_no_reader(database_path: Path) -> None:
+async def test_cached_read_needs_no_reader_thread(database_path: Path) -> None:
     async with DatabaseSessionService(database_path, readers=1) as service:
         session = await create(service)
         for number in range(3):
@@ -138,7 +138,7 @@ async def test_warm_reads_need_no_reader(database_path: Path) -> None:
             held.release()
 
 
-async def test_what_cannot_be_read_at_once_goes_to_a_reader(database_path: Path) -> None:
+async def test_inline_read_falls_back_to_reader_thread(database_path: Path) -> None:
     async with DatabaseSessionService(database_path, readers=1) as service:
         session = await create(service)
         await service.append_event(session, event("0", {"user:k": 0}))
@@ -156,7 +156,7 @@ async def test_what_cannot_be_read_at_once_goes_to_a_reader(database_path: Path)
 
 
 @pytest.mark.parametrize(("readers", "beside"), [(1, None), (2, (0,))])
-async def test_reads_in_passing_go_side_by_side_up_to_the_limit(
+async def test_inline_reads_run_side_by_side_up_to_limit(
     database_path: Path, readers: int, beside: tuple[int] | None
 ) -> None:
     async with DatabaseSessionService(database_path, readers=readers) as service:
@@ -166,7 +166,7 @@ async def test_reads_in_passing_go_side_by_side_up_to_the_limit(
 
 
 @pytest.mark.parametrize("code", [sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR])
-async def test_a_read_in_passing_that_sqlite_refuses(service: DatabaseSessionService, code: int) -> None:
+async def test_inline_read_when_sqlite_is_busy_locked_or_fails(service: DatabaseSessionService, code: int) -> None:
     def refuse(_count: int) -> None:
         error = sqlite3.OperationalError("refused")
         error.sqlite_errorcode = code
@@ -182,7 +182,7 @@ async def test_a_read_in_passing_that_sqlite_refuses(service: DatabaseSessionSer
 
 
 @pytest.mark.parametrize("log_cache", ["copy", "off"])
-async def test_every_read_is_of_one_moment(database_path: Path, log_cache: CacheMode) -> None:
+async def test_every_read_is_one_consistent_snapshot(database_path: Path, log_cache: CacheMode) -> None:
     """Each append changes the session's row, its state in three scopes and its log together."""
     async with DatabaseSessionService(database_path, log_cache=log_cache, durability="normal") as service:
         await service.create_session(APP, USER, "s", {"n": 0, "user:n": 0, "app:n": 0})
@@ -226,7 +226,7 @@ async def test_every_read_is_of_one_moment(database_path: Path, log_cache: Cache
 
 
 @pytest.mark.parametrize("log_cache", ["copy", "share", "off"])
-async def test_what_was_acknowledged_is_read(database_path: Path, log_cache: CacheMode) -> None:
+async def test_read_your_writes_in_every_cache_mode(database_path: Path, log_cache: CacheMode) -> None:
     """By the same service, by another one of the process, and from another thread."""
     async with (
         DatabaseSessionService(database_path, log_cache=log_cache) as service,
@@ -247,7 +247,7 @@ async def test_what_was_acknowledged_is_read(database_path: Path, log_cache: Cac
             assert reading.get_event_count(APP, USER, "s") == 0
 
 
-async def test_a_broken_row_harms_its_session_only(database_path: Path, service: DatabaseSessionService) -> None:
+async def test_corrupt_event_row_fails_its_session_only(database_path: Path, service: DatabaseSessionService) -> None:
     session, other = await create(service), await create(service, "other")
     await service.append_event(session, event())
     await service.append_event(other, event())
@@ -262,7 +262,7 @@ async def test_a_broken_row_harms_its_session_only(database_path: Path, service:
     assert await texts(service, "s") == ["hello"]
 
 
-async def test_the_file_of_a_reader_vanishes(database_path: Path, service: DatabaseSessionService) -> None:
+async def test_file_lost_before_a_reader_opens_it(database_path: Path, service: DatabaseSessionService) -> None:
     """No reader is open yet, and none can be opened: the caller is told, and the service recovers."""
     await create(service)
     away = database_path.with_suffix(".away")

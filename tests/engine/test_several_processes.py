@@ -16,7 +16,7 @@ from tests.engine.tools import texts
 PROCESSES = 4
 
 
-def test_four_processes_with_eight_tasks_each(database_path: Path) -> None:
+def test_four_processes_append_to_one_file(database_path: Path) -> None:
     started = [processes.start(programs.write_until_told, database_path, name) for name in "abcd"]
     # They open the file, which is not there yet, in the same moment; and read when all have written.
     for said, then in (("ready", "open"), ("written", "read")):

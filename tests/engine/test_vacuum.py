@@ -33,7 +33,7 @@ from tests.engine.tools import (
 pytestmark = pytest.mark.anyio
 
 
-async def test_it_gives_space_back(database_path: Path, service: DatabaseSessionService) -> None:
+async def test_vacuum_gives_space_back_and_empties_wal(database_path: Path, service: DatabaseSessionService) -> None:
     for number in range(4):
         session = await create(service, f"s{number}")
         await service.append_event(session, event("x" * 500_000))
@@ -50,7 +50,7 @@ async def test_it_gives_space_back(database_path: Path, service: DatabaseSession
     assert [len(str(text)) for text in await texts(service, "s3")] == [500_000]
 
 
-async def test_it_takes_its_turn_in_the_queue(service: DatabaseSessionService) -> None:
+async def test_vacuum_takes_its_turn_in_the_queue(service: DatabaseSessionService) -> None:
     first, second = await create(service, "first"), await create(service, "second")
     with writer_stopped(service) as gate:
         async with anyio.create_task_group() as group:
@@ -85,7 +85,7 @@ async def damaged_copy(path: Path, target: Path) -> None:
         file.write(b"\xff" * (size // 4))
 
 
-async def test_a_damaged_file_is_not_touched(database_path: Path, tmp_path: Path) -> None:
+async def test_vacuum_leaves_corrupt_file_untouched(database_path: Path, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged.sqlite3"
     await damaged_copy(database_path, damaged)
     before = damaged.read_bytes()
@@ -99,7 +99,7 @@ async def test_a_damaged_file_is_not_touched(database_path: Path, tmp_path: Path
     assert damaged.read_bytes() == before
 
 
-async def test_rows_without_a_session_are_found(database_path: Path, service: DatabaseSessionService) -> None:
+async def test_vacuum_finds_foreign_key_violation(database_path: Path, service: DatabaseSessionService) -> None:
     await create(service)
     with other_program(
         database_path,

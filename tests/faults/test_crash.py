@@ -51,7 +51,7 @@ def kill_under_load(
     assert child.wait() == -9
 
 
-def test_no_kill_loses_what_was_acknowledged(
+def test_sigkill_crash_loses_no_acknowledged_event(
     any_zygote: Zygote, tmp_path: Path, rng: random.Random, figures: Figures
 ) -> None:
     """Seen failing with the break "state in a second transaction", see below."""
@@ -69,7 +69,7 @@ def test_no_kill_loses_what_was_acknowledged(
 
 
 @pytest.mark.parametrize("mutant", ["answer before commit", "state in a second transaction"])
-def test_a_broken_build_is_noticed(zygote: Zygote, tmp_path: Path, mutant: str) -> None:
+def test_mutant_that_loses_events_at_crash_is_noticed(zygote: Zygote, tmp_path: Path, mutant: str) -> None:
     """The judge of the test above sees answers given too early, and halves of an append."""
     rng = random.Random(1)
     for run in range(60):

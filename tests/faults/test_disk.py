@@ -52,7 +52,7 @@ CHECKPOINTS = sized([1], [1, 20_000, 1 << 30])
         for operation, error, lasting in WRITE_FAULTS
     ],
 )
-def test_each_failing_write_is_answered_by_the_truth(
+def test_disk_write_error_eio_enospc_is_answered_truly(
     zygote: Zygote, tmp_path: Path, figures: Figures, *, operations: str, error: int, lasting: bool
 ) -> None:
     """Seen failing with the break "errors are swallowed", see below."""
@@ -81,7 +81,7 @@ def test_each_failing_write_is_answered_by_the_truth(
 
 @pytest.mark.parametrize("lasting", [False, True], ids=["once", "lasting"])
 @pytest.mark.parametrize("durability", ["full", "normal"])
-def test_each_failing_sync_loses_nothing(
+def test_fsync_error_loses_no_acknowledged_event(
     zygote: Zygote, tmp_path: Path, figures: Figures, *, durability: str, lasting: bool
 ) -> None:
     """Seen failing with the break "failed sync is retried", see below."""
@@ -111,7 +111,7 @@ def test_each_failing_sync_loses_nothing(
             )
 
 
-def test_swallowed_errors_are_noticed(zygote: Zygote, tmp_path: Path) -> None:
+def test_mutant_that_swallows_disk_errors_is_noticed(zygote: Zygote, tmp_path: Path) -> None:
     found = attempts(
         zygote,
         tmp_path / "db",
@@ -124,7 +124,7 @@ def test_swallowed_errors_are_noticed(zygote: Zygote, tmp_path: Path) -> None:
     assert any(find_problems(Path(attempt["path"]), attempt["acknowledged"]) for attempt in found)
 
 
-def test_a_failed_sync_stops_the_writer_and_tells_everybody(zygote: Zygote, tmp_path: Path) -> None:
+def test_fsync_error_under_load_stops_the_writer(zygote: Zygote, tmp_path: Path) -> None:
     """Seen failing with the break "failed sync is retried", see below."""
     path = tmp_path / "db.sqlite3"
     found = zygote.run(PROGRAM + "fail_sync_under_load", path=str(path))
@@ -134,7 +134,7 @@ def test_a_failed_sync_stops_the_writer_and_tells_everybody(zygote: Zygote, tmp_
     assert_sound(path, found["acknowledged"])
 
 
-def test_a_retried_sync_is_noticed(zygote: Zygote, tmp_path: Path) -> None:
+def test_mutant_that_retries_fsync_is_noticed(zygote: Zygote, tmp_path: Path) -> None:
     path = tmp_path / "db.sqlite3"
     found = zygote.run(PROGRAM + "fail_sync_under_load", path=str(path), mutant="failed sync is retried")
     assert found["later"] != ["WriterStoppedError"]
@@ -145,7 +145,7 @@ def test_a_retried_sync_is_noticed(zygote: Zygote, tmp_path: Path) -> None:
     [(WRITE, ".sqlite3"), (SYNC, ".sqlite3"), (TRUNCATE, "-wal")],
     ids=["write", "sync", "truncate"],
 )
-def test_a_failed_checkpoint_fails_no_append(zygote: Zygote, tmp_path: Path, operations: str, name: str) -> None:
+def test_checkpoint_io_error_fails_no_append(zygote: Zygote, tmp_path: Path, operations: str, name: str) -> None:
     """Seen failing with ``WalKeeper.checkpoint`` raising what SQLite raises."""
     path = tmp_path / "db.sqlite3"
     found = zygote.run(PROGRAM + "fail_checkpoints", path=str(path), operations=operations, name=name)
@@ -156,7 +156,7 @@ def test_a_failed_checkpoint_fails_no_append(zygote: Zygote, tmp_path: Path, ope
     assert_sound(path, found["acknowledged"])
 
 
-def test_a_log_that_cannot_be_synced_stops_a_writer_that_answers_before_syncing(zygote: Zygote, tmp_path: Path) -> None:
+def test_wal_fsync_error_with_normal_durability_stops_writer(zygote: Zygote, tmp_path: Path) -> None:
     """With "normal" durability the log's first sync is the checkpoint's. If it fails, frames that were answered for may
     be gone from memory: a second sync would succeed without them, and the checkpoint would copy whatever is there.
 
@@ -167,7 +167,7 @@ def test_a_log_that_cannot_be_synced_stops_a_writer_that_answers_before_syncing(
     assert set(found["errors"]) == {"WriterStoppedError"}
 
 
-def test_a_file_that_may_not_grow_refuses_and_goes_on(any_zygote: Zygote, tmp_path: Path) -> None:
+def test_file_size_limit_refuses_append_and_goes_on(any_zygote: Zygote, tmp_path: Path) -> None:
     """Seen failing with the break "errors are swallowed"."""
     path = tmp_path / "db.sqlite3"
     found = any_zygote.run(PROGRAM + "grow_past_limit", path=str(path))
@@ -205,9 +205,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run([UMOUNT, "--lazy", str(folder)], check=True)
 
 
-def test_a_full_disk_refuses_and_goes_on_once_there_is_space(
-    any_zygote: Zygote, small_disk: Path, figures: Figures
-) -> None:
+def test_disk_full_refuses_append_until_there_is_space(any_zygote: Zygote, small_disk: Path, figures: Figures) -> None:
     """Seen failing with the break "errors are swallowed"."""
     for round_ in range(sized(2, 20)):
         path = small_disk / f"{round_}.sqlite3"
@@ -221,7 +219,7 @@ def test_a_full_disk_refuses_and_goes_on_once_there_is_space(
         figures("full file system", times=1, refused=len(found["refused"]), lost=0)
 
 
-def test_a_disk_full_at_opening_is_a_clear_error(small_disk: Path) -> None:
+def test_disk_full_at_open_is_storage_error(small_disk: Path) -> None:
     fill(small_disk / "ballast")
     with pytest.raises(StorageError):
         DatabaseSessionService(small_disk / "db.sqlite3")
@@ -230,7 +228,7 @@ def test_a_disk_full_at_opening_is_a_clear_error(small_disk: Path) -> None:
         assert service.get_stats()["sessions"] == 0
 
 
-def test_a_read_only_file_system_is_a_clear_error(small_disk: Path) -> None:
+def test_read_only_file_system_is_storage_error(small_disk: Path) -> None:
     """Seen failing with the file opened in ``prepare_file`` for reading only when it exists."""
     path = small_disk / "db.sqlite3"
     with closing_service(path) as service:
@@ -271,7 +269,7 @@ def folder_moved(path: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", [unlinked, replaced, log_unlinked, folder_moved])
-def test_nothing_is_acknowledged_into_a_file_that_is_gone(tmp_path: Path, harm: Callable[[Path], None]) -> None:
+def test_removed_or_replaced_file_acknowledges_no_append(tmp_path: Path, harm: Callable[[Path], None]) -> None:
     """Somebody removes or replaces the file, or its log, while it is open: whoever opens that path later must find
     what is acknowledged from then on, so there are no acknowledgements from that moment on.
 

@@ -33,9 +33,7 @@ def ours() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("sessiondb")]
 
 
-def test_a_storm_of_cancellations_leaves_nothing_undecided(
-    tmp_path: Path, rng: random.Random, figures: Figures
-) -> None:
+def test_cancel_storm_leaves_no_append_undecided(tmp_path: Path, rng: random.Random, figures: Figures) -> None:
     """Each cancelled append is stored once and in its live Session, or not at all; a bystander is not harmed.
 
     Seen failing with a cancellation that goes on without waiting for the answer of a batch under way.
@@ -101,7 +99,7 @@ def test_a_storm_of_cancellations_leaves_nothing_undecided(
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_every_way_to_end_keeps_what_was_acknowledged(
+def test_exit_of_every_kind_keeps_acknowledged_events(
     any_zygote: Zygote, tmp_path: Path, rng: random.Random, figures: Figures, way: str
 ) -> None:
     """The process ends by itself and without complaint; what was refused is not there.
@@ -137,7 +135,7 @@ def test_every_way_to_end_keeps_what_was_acknowledged(
         )
 
 
-def test_opening_and_closing_leaks_nothing(tmp_path: Path) -> None:
+def test_open_and_close_leak_no_thread_or_descriptor(tmp_path: Path) -> None:
     """Seen failing with a reader's connection left open."""
     path = tmp_path / "db.sqlite3"
 
@@ -173,7 +171,7 @@ def test_opening_and_closing_leaks_nothing(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_a_stalled_disk_is_answered_with_back_pressure(zygote: Zygote, tmp_path: Path, figures: Figures) -> None:
+def test_stalled_disk_gives_queue_full_back_pressure(zygote: Zygote, tmp_path: Path, figures: Figures) -> None:
     """Seen failing with a queue without a bound: nobody is told, all wait."""
     path = tmp_path / "db.sqlite3"
     appends = sized(3_000, 10_000)

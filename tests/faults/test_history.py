@@ -195,7 +195,9 @@ def record_history(
 
 
 @pytest.mark.parametrize("on_stale", ["reject", "append"])
-def test_histories_are_linearizable(tmp_path: Path, rng: random.Random, figures: Figures, on_stale: OnStale) -> None:
+def test_concurrent_histories_are_linearizable(
+    tmp_path: Path, rng: random.Random, figures: Figures, on_stale: OnStale
+) -> None:
     """Seen failing with reads that leave out the newest event, see below."""
     sessions = sized(20, 1000)
     calls = record_history(tmp_path / "db.sqlite3", rng, sessions, CALLS_PER_SESSION, on_stale)
@@ -211,7 +213,7 @@ def test_histories_are_linearizable(tmp_path: Path, rng: random.Random, figures:
     )
 
 
-def test_a_broken_service_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_that_lags_is_noticed_as_not_linearizable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every tenth read leaves out the newest event, with its state, as a cache that lags behind would."""
     read = DatabaseSessionService.get_session
     count = 0
@@ -230,7 +232,7 @@ def test_a_broken_service_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert find_violations(calls)
 
 
-def test_the_checker_sees_what_is_wrong_with_a_history(tmp_path: Path) -> None:
+def test_linearizability_checker_sees_each_violation(tmp_path: Path) -> None:
     """A good history is taken for good; with one thing in it changed, it is not."""
     calls = record_history(tmp_path / "db.sqlite3", random.Random(3), 1, 64, "append", deletes=0.0)
     assert not find_violations(calls)
@@ -257,7 +259,7 @@ def test_the_checker_sees_what_is_wrong_with_a_history(tmp_path: Path) -> None:
         assert find_violations(history), change
 
 
-def test_a_history_that_needs_a_search_is_explained() -> None:
+def test_linearizability_checker_searches_for_an_order() -> None:
     first = Call(1, "s", "create", "ok", 0, 1, "born")
     slow = Call(1, "s", "append", "ok", 2, 9, "a", checked=False)
     quick = Call(2, "s", "append", "ok", 3, 4, "b", checked=False)
@@ -269,7 +271,7 @@ def test_a_history_that_needs_a_search_is_explained() -> None:
 
 
 @pytest.mark.parametrize("on_stale", ["reject", "append"])
-def test_stale_handles_lose_no_update(tmp_path: Path, on_stale: OnStale, figures: Figures) -> None:
+def test_stale_handles_race_and_lose_no_update(tmp_path: Path, on_stale: OnStale, figures: Figures) -> None:
     """16 handles count in one session at the same time. Refused, each counter update that was acknowledged counts;
     with reading again and retrying, all do; taken as they come, the log holds all of them.
 
@@ -330,7 +332,7 @@ def test_stale_handles_lose_no_update(tmp_path: Path, on_stale: OnStale, figures
     asyncio.run(main())
 
 
-def test_a_crowd_appends_without_an_error(tmp_path: Path, figures: Figures) -> None:
+def test_concurrent_appends_of_256_tasks_never_fail(tmp_path: Path, figures: Figures) -> None:
     """Seen failing with ``busy_timeout`` 0 and two services with a writer each: "locked"."""
     tasks, each = 256, sized(4, 40)
     acknowledged: dict[str, list[str]] = {}
@@ -364,7 +366,7 @@ def test_a_crowd_appends_without_an_error(tmp_path: Path, figures: Figures) -> N
     )
 
 
-def test_an_event_delivered_again_and_again_is_stored_once(tmp_path: Path) -> None:
+def test_duplicate_event_delivered_often_is_stored_once(tmp_path: Path) -> None:
     """Through one handle, through fresh handles, at the same time and after a restart.
 
     Seen failing with the look for an equal event taken out of the statement that judges a batch row by row.

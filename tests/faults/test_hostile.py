@@ -120,7 +120,7 @@ async def fill(service: DatabaseSessionService, key: tuple[str, str, str], mark:
 @example(first=("a", "a", "a"), second=("a", "a", "%"))
 @example(first=("a", "a", "a"), second=("a", "%", "a"))
 @fuzzed
-def test_no_id_reaches_into_another_session(
+def test_hostile_id_reaches_no_other_session(
     path: Path, first: tuple[str, str, str], second: tuple[str, str, str]
 ) -> None:
     """Whatever two keys are, as long as they differ in a part: nothing of one is read, changed or deleted through the
@@ -163,7 +163,9 @@ def test_no_id_reaches_into_another_session(
 
 @given(key=keys, names=st.lists(texts, min_size=1, max_size=6, unique=True), value=texts)
 @fuzzed
-def test_whatever_is_taken_comes_back(path: Path, key: tuple[str, str, str], names: list[str], value: str) -> None:
+def test_hostile_values_taken_come_back_equal(
+    path: Path, key: tuple[str, str, str], names: list[str], value: str
+) -> None:
     """Ids, keys and values come back to the letter, or are refused before anything is written; tables stay as they are.
 
     Seen failing with keys put into a JSON path (``$.key``).
@@ -194,7 +196,7 @@ def test_whatever_is_taken_comes_back(path: Path, key: tuple[str, str, str], nam
     asyncio.run(main())
 
 
-def test_what_cannot_be_stored_is_refused_by_every_call(path: Path) -> None:
+def test_invalid_input_is_refused_by_every_call(path: Path) -> None:
     async def main() -> None:
         async with DatabaseSessionService(path) as service:
             session = await fill(service, ("a", "u", "s"), "one")
@@ -224,7 +226,7 @@ def test_what_cannot_be_stored_is_refused_by_every_call(path: Path) -> None:
     asyncio.run(main())
 
 
-def test_one_impossible_command_fails_alone(path: Path) -> None:
+def test_impossible_command_in_a_batch_fails_alone(path: Path) -> None:
     """In a batch of 64 with a stale, a missing, a repeated and a refused one among them.
 
     Seen failing with a stale append that raises inside the transaction.
@@ -267,7 +269,7 @@ async def events_of(path: Path) -> list[tuple[str]]:
 PICKLE = "cos\nsystem\n(S'touch {file}'\ntR."
 
 
-def test_a_payload_in_any_column_runs_nothing(path: Path, tmp_path: Path) -> None:
+def test_injected_payload_in_any_column_runs_no_code(path: Path, tmp_path: Path) -> None:
     """Each text column in turn holds a pickle; whatever a read says about it, no code of it runs, and the session
     beside it is read as ever."""
     bait = tmp_path / "bait"
@@ -303,7 +305,7 @@ def test_a_payload_in_any_column_runs_nothing(path: Path, tmp_path: Path) -> Non
     asyncio.run(main())
 
 
-def test_the_package_cannot_run_stored_data() -> None:
+def test_package_has_no_pickle_eval_or_exec() -> None:
     """Nothing is imported or called that turns data into code; ruff checks it too, where it is run."""
     forbidden_modules = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "jsonpickle", "code"}
     forbidden_calls = {"eval", "exec", "compile", "__import__", "system", "popen"}
@@ -358,7 +360,7 @@ def secret_event(event_id: str, value: Any = SECRET) -> Event:
     )
 
 
-def test_logs_and_errors_carry_no_content(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hostile_secret_is_in_no_log_and_no_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The secret is in contents, state values and the password of a URL; every way to an error is taken."""
     from sessiondb.engine import writer
     from sessiondb.stores.sqlite import wal as maintenance
@@ -419,7 +421,7 @@ def test_logs_and_errors_carry_no_content(path: Path, monkeypatch: pytest.Monkey
     assert [line for line in [*said, *log] if SECRET in line] == []
 
 
-def test_temporary_values_never_reach_the_disk(path: Path, figures: Figures) -> None:
+def test_temp_state_is_in_no_byte_of_database_or_wal(path: Path, figures: Figures) -> None:
     """Looked for in the bytes of the database and its log, after creates, appends and updates.
 
     Seen failing with the event's own ``state_delta`` stored in place of the one without temp keys.

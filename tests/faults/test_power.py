@@ -135,7 +135,9 @@ def try_cuts(recording: Recording, folder: Path, rng: random.Random, many: int) 
     return outcomes, most
 
 
-def test_full_durability_loses_nothing(zygote: Zygote, memory_path: Path, rng: random.Random, figures: Figures) -> None:
+def test_power_cut_with_full_durability_loses_nothing(
+    zygote: Zygote, memory_path: Path, rng: random.Random, figures: Figures
+) -> None:
     """Seen failing with the breaks "answer before commit" and "synchronous=NORMAL", see below."""
     for number in range(FULL_RECORDINGS):
         recording = record(zygote, memory_path / str(number), cut=number % 2 == 0)
@@ -149,7 +151,7 @@ def test_full_durability_loses_nothing(zygote: Zygote, memory_path: Path, rng: r
         figures("power cuts, images", built_per_second=f"{CUTS_PER_RECORDING / seconds:,.0f}")
 
 
-def test_normal_durability_loses_a_suffix_at_most(
+def test_power_cut_with_normal_durability_loses_suffix_only(
     zygote: Zygote, memory_path: Path, rng: random.Random, figures: Figures
 ) -> None:
     """Seen failing with the break "synchronous=OFF", see below."""
@@ -174,7 +176,7 @@ def test_normal_durability_loses_a_suffix_at_most(
         ("normal", "synchronous=OFF", "cannot be read"),
     ],
 )
-def test_a_broken_build_is_noticed(
+def test_mutant_that_loses_events_at_power_cut_is_noticed(
     zygote: Zygote, memory_path: Path, figures: Figures, *, durability: str, mutant: str, problem: str
 ) -> None:
     recording = record(zygote, memory_path / "db", durability=durability, mutant=mutant)
@@ -186,7 +188,7 @@ def test_a_broken_build_is_noticed(
     assert problem in wrong
 
 
-def test_the_first_answer_comes_after_new_folders_are_on_disk(zygote: Zygote, memory_path: Path) -> None:
+def test_new_directories_are_fsynced_before_first_answer(zygote: Zygote, memory_path: Path) -> None:
     """Seen failing while folders were made without a sync of the folder that they stand in."""
     log = memory_path / "log"
     zygote.run(

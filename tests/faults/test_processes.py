@@ -32,9 +32,7 @@ from tests.faults.zygote import Child, Zygote
 PROGRAM = "tests.faults.process_programs:"
 
 
-def test_a_new_file_is_opened_by_several_processes_at_once(
-    any_zygote: Zygote, tmp_path: Path, figures: Figures
-) -> None:
+def test_new_file_opened_by_processes_at_once(any_zygote: Zygote, tmp_path: Path, figures: Figures) -> None:
     """Seen failing while the header and the tables of a file were looked at in several snapshots."""
     rounds, processes = sized(4, 200), 4
     for number in range(rounds):
@@ -80,7 +78,7 @@ def outcome(path: Path, children: Iterable[Child]) -> dict[str, list[str]]:
     return acknowledged
 
 
-def test_processes_share_a_file(any_zygote: Zygote, tmp_path: Path, figures: Figures) -> None:
+def test_processes_share_a_file_and_lose_nothing(any_zygote: Zygote, tmp_path: Path, figures: Figures) -> None:
     """No error, nothing lost, each task's order kept, reads of one session agree in all processes.
 
     Seen failing with ``busy_timeout`` 0 (locked), and with reads that leave out what other processes wrote (the cache
@@ -105,7 +103,7 @@ def test_processes_share_a_file(any_zygote: Zygote, tmp_path: Path, figures: Fig
     )
 
 
-def test_processes_that_do_everything_at_once(any_zygote: Zygote, tmp_path: Path, figures: Figures) -> None:
+def test_processes_mix_append_update_delete_and_read(any_zygote: Zygote, tmp_path: Path, figures: Figures) -> None:
     """Appends, updates, creations, deletions and reads by tasks of several processes: nothing is lost, each session is
     in order, what was deleted is gone, a counter that all increment misses nothing, the caches of all processes agree
     in the end, and nobody is told of anything but of being overtaken.
@@ -170,7 +168,7 @@ async def read_shared(path: Path) -> Session:
         return session
 
 
-def test_checkpoints_of_several_processes_skip_nothing(any_zygote: Zygote, tmp_path: Path, figures: Figures) -> None:
+def test_checkpoints_of_processes_skip_no_wal_frame(any_zygote: Zygote, tmp_path: Path, figures: Figures) -> None:
     """The schedule in which SQLite before 3.51.3 can skip frames (a checkpoint, and a commit that starts the log anew,
     while another connection is checkpointing), made as likely as it gets: each process checkpoints after each batch.
     Values are compared, since ``integrity_check`` does not see it.
@@ -209,7 +207,7 @@ MENDED = sqlite3.sqlite_version_info >= (3, 51, 3) or sqlite3.sqlite_version_inf
 
 
 @pytest.mark.parametrize("mutant", ["", "passive checkpoints"])
-def test_no_commit_gets_into_a_checkpoint(  # noqa: PLR0915  # one schedule, told in one place
+def test_commit_inside_a_checkpoint_loses_no_wal_frame(  # noqa: PLR0915  # one schedule, told in one place
     zygote: Zygote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mutant: str, figures: Figures
 ) -> None:
     """That schedule, forced: a checkpoint is held up after so many instructions, and meanwhile another process commits,
@@ -320,7 +318,7 @@ def unguarded_checkpoints(records: Iterable[Record]) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("mutant", ["", "passive checkpoints"])
-def test_every_checkpoint_locks_commits_out(zygote: Zygote, tmp_path: Path, mutant: str, figures: Figures) -> None:
+def test_every_checkpoint_holds_the_write_lock(zygote: Zygote, tmp_path: Path, mutant: str, figures: Figures) -> None:
     """The schedule needs a commit in the middle of a checkpoint. Each checkpoint of ours holds the write lock (or, at
     the last close, the whole file) whenever it writes, so that no process can commit meanwhile.
 
@@ -353,7 +351,7 @@ def test_every_checkpoint_locks_commits_out(zygote: Zygote, tmp_path: Path, muta
         figures("checkpoint writes, by lock", pages=sum(writes for writes, _ in counts), without_the_write_lock=0)
 
 
-def test_a_lock_held_longer_than_the_timeout_is_told_and_got_over(any_zygote: Zygote, tmp_path: Path) -> None:
+def test_lock_of_other_process_beyond_busy_timeout(any_zygote: Zygote, tmp_path: Path) -> None:
     """Seen failing with ``DatabaseBusyError`` taken for a failed sync (the writer stopped)."""
     path = tmp_path / "db.sqlite3"
 
@@ -377,7 +375,7 @@ def test_a_lock_held_longer_than_the_timeout_is_told_and_got_over(any_zygote: Zy
     assert stored_ids(path) == {"s": ["before", "after"]}
 
 
-def test_other_connections_of_the_process_cost_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_posix_locks_survive_other_connection_of_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """``sqlite3.connect(path)`` ... ``close()``, as people do, beside the writer, while it checkpoints.
 
     Seen failing with the file opened and closed by ``os.open``, which gives up the locks of the whole process.
@@ -415,7 +413,7 @@ def test_other_connections_of_the_process_cost_nothing(tmp_path: Path, monkeypat
     assert_sound(path, acknowledged)
 
 
-def test_workers_forked_from_a_busy_server(any_zygote: Zygote, tmp_path: Path, figures: Figures) -> None:
+def test_fork_of_workers_from_busy_server_loses_nothing(any_zygote: Zygote, tmp_path: Path, figures: Figures) -> None:
     """Seen failing with the hooks of ``os.register_at_fork`` taken out."""
     forks = 0
     for round_ in range(sized(2, 25)):
@@ -431,7 +429,7 @@ def test_workers_forked_from_a_busy_server(any_zygote: Zygote, tmp_path: Path, f
     figures("forked workers", forks=forks, lost=0)
 
 
-def test_the_judge_sees_wrong_values(tmp_path: Path) -> None:
+def test_oracle_sees_changed_moved_or_duplicate_rows(tmp_path: Path) -> None:
     """What the tests above compare by: a row changed, moved, removed or doubled is seen."""
     path = tmp_path / "db.sqlite3"
     acknowledged: dict[str, list[str]] = {}

@@ -11,7 +11,9 @@ from tests.faults.soaking import FAULTS, soak
 from tests.faults.zygote import Zygote
 
 
-def test_a_short_soak(zygote: Zygote, tmp_path: Path, rng: random.Random, figures: Figures) -> None:
+def test_short_soak_with_each_fault_loses_nothing(
+    zygote: Zygote, tmp_path: Path, rng: random.Random, figures: Figures
+) -> None:
     """Each fault once at least. Seen failing with the break "errors are swallowed" in its workers."""
     outcome = soak(zygote, tmp_path, sized(1.0, 60.0), rng)
     assert outcome.problems == []

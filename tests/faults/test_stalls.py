@@ -30,7 +30,7 @@ PROGRAM = "tests.faults.stall_programs:"
 MIB = 1024 * 1024
 
 
-def test_a_disk_that_stands_still_is_told_of_and_got_over(zygote: Zygote, tmp_path: Path, figures: Figures) -> None:
+def test_stalled_disk_shows_in_health_and_recovers(zygote: Zygote, tmp_path: Path, figures: Figures) -> None:
     """Health says that nothing moves, reads go on, a full queue is told, who waits in it may go away, and when the
     disk moves again everybody is answered by the truth.
 
@@ -96,7 +96,7 @@ class StuckReaders:
 
 
 @pytest.mark.parametrize("who", ["our readers", "another program"])
-def test_a_reader_that_does_not_end_holds_nobody_up_and_is_told_of(
+def test_long_reader_lets_wal_grow_and_is_logged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, figures: Figures, who: str
 ) -> None:
     """Whoever keeps a snapshot open keeps the log from starting anew: it grows by what is written, writes go on, and
@@ -173,7 +173,7 @@ KINDS = sized(["text", "state"], ["text", "bytes", "state", "metadata"])
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_large_comes_back_equal_or_is_refused(
+def test_large_event_comes_back_equal_or_is_refused(
     any_zygote: Zygote, tmp_path: Path, figures: Figures, kind: str
 ) -> None:
     """And harms neither what is written together with it, nor the process: memory stays a small multiple of it.

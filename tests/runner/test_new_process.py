@@ -42,7 +42,7 @@ def go_on_here(path: str) -> None:
     asyncio.run(converse())
 
 
-def test_a_conversation_goes_on_in_a_new_process(tmp_path: Path) -> None:
+def test_runner_resumes_conversation_in_new_process(tmp_path: Path) -> None:
     path = tmp_path / "adk.sqlite3"
 
     async def before() -> None:

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 @pytest.mark.parametrize("log_cache", ["copy", "share", "off"])
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_log_and_state_equal_those_in_memory(name: str, log_cache: CacheMode, tmp_path: Path) -> None:
+def test_runner_log_and_state_equal_in_memory_service(name: str, log_cache: CacheMode, tmp_path: Path) -> None:
     async def compare() -> None:
         in_memory = InMemorySessionService()
         expected = await traces(in_memory, await SCRIPTS[name](in_memory))

@@ -28,7 +28,7 @@ async def deep_dump(service: DatabaseSessionService) -> list[list[dict[str, Any]
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_the_runner_leaves_shared_events_unchanged(name: str, tmp_path: Path) -> None:
+def test_runner_does_not_mutate_shared_cached_events(name: str, tmp_path: Path) -> None:
     async def compare() -> None:
         path = tmp_path / "adk.sqlite3"
         async with (
@@ -47,7 +47,7 @@ def test_the_runner_leaves_shared_events_unchanged(name: str, tmp_path: Path) ->
     anyio.run(compare)
 
 
-def test_shared_means_the_cached_objects_and_a_change_of_them_would_be_seen(tmp_path: Path) -> None:
+def test_mutation_of_shared_cached_event_is_noticed(tmp_path: Path) -> None:
     async def compare() -> None:
         path = tmp_path / "adk.sqlite3"
         async with (

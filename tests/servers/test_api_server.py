@@ -96,7 +96,7 @@ async def _talk(clients: list[Client], server: Server) -> None:
             server.send(signal.SIGTERM)
 
 
-async def test_what_clients_have_received_is_stored_once_and_in_order_when_the_server_is_ended(tmp_path: Path) -> None:
+async def test_adk_api_server_sigterm_loses_no_received_event(tmp_path: Path) -> None:
     home = make_home(tmp_path)
     clients = [Client(number) for number in range(CLIENTS)]
     with serve(home, home.command("api_server", home.agents)) as server:

@@ -13,7 +13,7 @@ from tests.servers.servers import APP, make_home
 pytestmark = pytest.mark.anyio
 
 
-async def test_it_goes_on_with_a_conversation_of_another_process(tmp_path: Path) -> None:
+async def test_adk_run_resumes_conversation_of_other_process(tmp_path: Path) -> None:
     home = make_home(tmp_path)
     async with DatabaseSessionService(home.database) as service:
         await service.create_session(APP, "test_user", "talk", {"user:city": "London"})

@@ -23,7 +23,7 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_conversation_is_found_again_after_the_server_was_ended(tmp_path: Path, pictures: Path) -> None:
+def test_adk_web_shows_conversation_after_server_restart(tmp_path: Path, pictures: Path) -> None:
     home = make_home(tmp_path)
     with browser(tmp_path) as context:
         command = home.init()

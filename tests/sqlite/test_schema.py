@@ -86,7 +86,7 @@ async def get(service: DatabaseSessionService) -> Session:
     return session
 
 
-async def test_tables_are_as_documented(service: DatabaseSessionService, database_path: Path) -> None:
+async def test_schema_of_tables_is_as_documented(service: DatabaseSessionService, database_path: Path) -> None:
     for table, columns in DOCUMENTED.items():
         info = rows(database_path, f"PRAGMA table_info({table})")
         assert {name: kind for _, name, kind, *_ in info[: len(columns)]} == columns
@@ -102,7 +102,7 @@ async def test_tables_are_as_documented(service: DatabaseSessionService, databas
         assert connection.execute("PRAGMA user_version").fetchone() == (1,)
 
 
-async def test_each_scope_fills_its_columns(service: DatabaseSessionService, database_path: Path) -> None:
+async def test_state_scope_columns_app_user_session(service: DatabaseSessionService, database_path: Path) -> None:
     session = await service.create_session(APP, USER, SESSION, {"own": 1, "user:theme": "dark", "app:version": [1]})
     await service.append_event(session, event(own=2, more=None, user__count=3, temp__trace="secret"))
     found = rows(
@@ -117,7 +117,7 @@ async def test_each_scope_fills_its_columns(service: DatabaseSessionService, dat
     ]
 
 
-async def test_temp_values_never_reach_a_file(service: DatabaseSessionService, database_path: Path) -> None:
+async def test_temp_state_never_reaches_a_file(service: DatabaseSessionService, database_path: Path) -> None:
     trace = "only for this invocation"
     session = await service.create_session(APP, USER, SESSION, {"temp:trace": trace, "own": "for everybody"})
     await service.append_event(session, event(temp__trace=trace, own="for everybody"))
@@ -142,7 +142,9 @@ STRANGERS = [
 
 
 @pytest.mark.parametrize("key", STRANGERS)
-async def test_other_peoples_ids_lead_nowhere(service: DatabaseSessionService, key: tuple[str, str, str]) -> None:
+async def test_ids_of_other_users_and_sql_wildcards_find_nothing(
+    service: DatabaseSessionService, key: tuple[str, str, str]
+) -> None:
     owned = await service.create_session(APP, USER, SESSION, {"own": 1, "user:theme": "dark"})
     await service.append_event(owned, event(own=2))
     assert await service.get_session(*key) is None
@@ -161,7 +163,7 @@ async def test_other_peoples_ids_lead_nowhere(service: DatabaseSessionService, k
     assert (await service.get_user_state(APP, USER))["theme"] == ("dark" if key[:2] != (APP, USER) else "changed")
 
 
-async def test_a_key_has_one_row_in_its_scope(service: DatabaseSessionService, database_path: Path) -> None:
+async def test_duplicate_state_key_breaks_unique_index(service: DatabaseSessionService, database_path: Path) -> None:
     for number in range(3):
         await service.create_session(APP, USER, f"s{number}", {"own": number, "user:u": number, "app:a": number})
         await service.update_keys(APP, USER, "s0", {"own": -number, "user:u": -number, "app:a": -number})
@@ -182,9 +184,7 @@ async def test_a_key_has_one_row_in_its_scope(service: DatabaseSessionService, d
         rows(database_path, "INSERT INTO adk_state VALUES (?, ?, ?, 'TEMP', 'k', '1', '')", APP, USER, "s0")
 
 
-async def test_content_and_actions_are_json_that_sql_can_search(
-    service: DatabaseSessionService, database_path: Path
-) -> None:
+async def test_content_and_actions_are_json_for_sql(service: DatabaseSessionService, database_path: Path) -> None:
     session = await service.create_session(APP, USER, SESSION)
     await service.append_event(session, event(own="grün", gone=None))
     await service.append_event(session, Event(author="agent"))
@@ -197,9 +197,7 @@ async def test_content_and_actions_are_json_that_sql_can_search(
     assert len(rows(database_path, "SELECT 1 FROM adk_events WHERE actions LIKE '%grün%'")) == 1
 
 
-async def test_timestamps_are_utc_of_one_width_and_sort_as_time_does(
-    service: DatabaseSessionService, database_path: Path
-) -> None:
+async def test_timestamps_are_utc_text_that_sorts_by_time(service: DatabaseSessionService, database_path: Path) -> None:
     session = await service.create_session(APP, USER, SESSION)
     moments = [1_700_000_000.5, 0.0, -1.0, 1.0000005, 253_402_300_799.0, -62_135_596_800.0, 1_700_000_000.25, 1e9]
     for moment in moments:
@@ -220,7 +218,7 @@ async def test_timestamps_are_utc_of_one_width_and_sort_as_time_does(
     ]
 
 
-async def test_the_log_is_numbered_without_gaps(service: DatabaseSessionService, database_path: Path) -> None:
+async def test_event_seq_has_no_gaps(service: DatabaseSessionService, database_path: Path) -> None:
     session = await service.create_session(APP, USER, SESSION)
     other = await service.create_session(APP, USER, "other")
     for number in range(5):
@@ -246,7 +244,7 @@ async def warm(service: DatabaseSessionService) -> Session:
     return session
 
 
-async def test_a_hand_made_update_of_an_event_is_seen(
+async def test_sql_update_of_event_invalidates_cache(
     service: DatabaseSessionService, warm: Session, database_path: Path
 ) -> None:
     for place in range(3):
@@ -256,7 +254,7 @@ async def test_a_hand_made_update_of_an_event_is_seen(
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
-async def test_a_hand_made_delete_of_an_event_is_seen(
+async def test_sql_delete_of_event_invalidates_cache(
     service: DatabaseSessionService, warm: Session, database_path: Path, place: int
 ) -> None:
     rows(database_path, "DELETE FROM adk_events WHERE event_id = ?", warm.events[place].id)
@@ -267,7 +265,7 @@ async def test_a_hand_made_delete_of_an_event_is_seen(
     assert [found.id for found in (await get(service)).events][:-1] == left
 
 
-async def test_an_event_moved_by_hand_is_seen_in_both_sessions(
+async def test_sql_move_of_event_is_seen_in_both_sessions(
     service: DatabaseSessionService, warm: Session, database_path: Path
 ) -> None:
     other = await service.create_session(APP, USER, "other")
@@ -279,16 +277,14 @@ async def test_an_event_moved_by_hand_is_seen_in_both_sessions(
     assert [found.id for found in moved.events] == [warm.events[0].id]
 
 
-async def test_hand_made_changes_of_another_program_are_seen(
+async def test_sql_changes_of_other_process_invalidate_cache(
     service: DatabaseSessionService, warm: Session, database_path: Path
 ) -> None:
     _elsewhere(database_path, "UPDATE adk_events SET author = 'elsewhere'; DELETE FROM adk_events WHERE seq = 2")
     assert [found.author for found in (await get(service)).events] == ["elsewhere"] * 2
 
 
-async def test_a_hand_made_change_of_state_is_seen(
-    service: DatabaseSessionService, warm: Session, database_path: Path
-) -> None:
+async def test_sql_change_of_state_is_seen(service: DatabaseSessionService, warm: Session, database_path: Path) -> None:
     rows(database_path, "UPDATE adk_state SET state_value = '\"by hand\"' WHERE state_key = 'own'")
     assert (await get(service)).state == {"own": "by hand"}
     rows(database_path, "DELETE FROM adk_state")
@@ -296,7 +292,7 @@ async def test_a_hand_made_change_of_state_is_seen(
 
 
 @pytest.mark.parametrize("foreign_keys", ["ON", "OFF"])
-async def test_a_session_deleted_by_hand_leaves_nothing_behind(
+async def test_sql_delete_of_session_cascades(
     service: DatabaseSessionService, warm: Session, database_path: Path, foreign_keys: str
 ) -> None:
     await service.create_session(APP, USER, "other", {"own": 1, "user:theme": "dark", "app:version": 1})
@@ -313,7 +309,7 @@ async def test_a_session_deleted_by_hand_leaves_nothing_behind(
     assert await get(service) == renewed
 
 
-async def test_another_service_sees_a_session_deleted_and_created_anew(
+async def test_session_recreated_by_other_service_invalidates_cache(
     service: DatabaseSessionService, warm: Session, database_path: Path
 ) -> None:
     async with DatabaseSessionService(database_path) as other:
@@ -386,7 +382,7 @@ def changes_of_a_key(path: Path) -> list[str]:
     return lines
 
 
-async def test_direct_queries_of_the_same_process_cost_nothing_that_was_acknowledged(
+async def test_sql_queries_in_same_process_lose_no_append(
     database_path: Path,
 ) -> None:
     appended = 60
@@ -434,7 +430,7 @@ async def test_direct_queries_of_the_same_process_cost_nothing_that_was_acknowle
         assert await get(reopened) == session
 
 
-async def test_what_another_program_writes_in_between_is_kept(database_path: Path) -> None:
+async def test_sql_inserts_of_other_process_are_kept(database_path: Path) -> None:
     async with DatabaseSessionService(database_path) as service:
         session = await service.create_session(APP, USER, SESSION)
         for number in range(3):
@@ -448,7 +444,7 @@ async def test_what_another_program_writes_in_between_is_kept(database_path: Pat
 # --- Creating the tables ----------------------------------------------------------------------------------------------
 
 
-def test_another_process_creates_the_tables_first(database_path: Path) -> None:
+def test_create_tables_when_other_process_was_first(database_path: Path) -> None:
     def let_another_be_first(statement: str) -> None:
         if statement == "BEGIN IMMEDIATE":
             with closing(sqlite3.connect(database_path, isolation_level=None)) as other:
@@ -461,7 +457,7 @@ def test_another_process_creates_the_tables_first(database_path: Path) -> None:
     assert rows(database_path, "SELECT value FROM sessiondb_meta") == [(7,)]
 
 
-def test_tables_are_created_all_or_none(database_path: Path) -> None:
+def test_create_tables_is_all_or_nothing(database_path: Path) -> None:
     def fail(statement: str) -> None:
         if "CREATE TRIGGER" in statement:
             raise sqlite3.OperationalError("disk I/O error")
@@ -474,7 +470,7 @@ def test_tables_are_created_all_or_none(database_path: Path) -> None:
     assert rows(database_path, "PRAGMA application_id") == [(0,)]
 
 
-def test_a_transaction_that_sqlite_has_ended_is_not_ended_twice(database_path: Path) -> None:
+def test_create_tables_after_rollback_by_sqlite(database_path: Path) -> None:
     def end_and_fail(statement: str) -> None:
         if "CREATE TRIGGER" in statement:
             sqlite3.Connection.execute(connection, "ROLLBACK")

@@ -61,7 +61,7 @@ def _check(expressions: Iterable[str], samples: Mapping[str, set[str]]) -> set[s
     return shown
 
 
-async def test_the_dashboard_asks_for_what_there_is_and_shows_all_of_it(samples: Mapping[str, set[str]]) -> None:
+async def test_grafana_dashboard_shows_every_metric_and_no_other(samples: Mapping[str, set[str]]) -> None:
     dashboard: dict[str, Any] = json.loads((_GRAFANA / "sessiondb.json").read_text(encoding="utf-8"))
     panels = dashboard["panels"]
     shown = _check((target["expr"] for panel in panels for target in panel["targets"]), samples)
@@ -83,7 +83,7 @@ def _overlapping(places: list[dict[str, int]]) -> list[tuple[int, int]]:
     return [cell for cell in set(taken) if taken.count(cell) > 1]
 
 
-async def test_the_alerts_ask_for_what_there_is(samples: Mapping[str, set[str]]) -> None:
+async def test_alert_rules_use_only_exported_metrics(samples: Mapping[str, set[str]]) -> None:
     (group,) = yaml.safe_load((_GRAFANA / "sessiondb-alerts.yaml").read_text(encoding="utf-8"))["groups"]
     assert _check((rule["expr"] for rule in group["rules"]), samples)
     assert all({"alert", "expr", "labels", "annotations"} <= rule.keys() for rule in group["rules"])

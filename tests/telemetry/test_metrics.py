@@ -21,7 +21,7 @@ from tests.telemetry.works import APP, OPERATIONS, SECRET, USER, WRITES, event, 
 pytestmark = pytest.mark.anyio
 
 
-async def test_what_was_done_is_what_is_counted(
+async def test_metrics_count_operations_batches_and_commits(
     exported: Exported, service: DatabaseSessionService, tmp_path: Path
 ) -> None:
     checkpoints = exported.values("sessiondb.checkpoints")
@@ -42,7 +42,7 @@ async def test_what_was_done_is_what_is_counted(
     assert str(tmp_path) not in str(exported.metrics())
 
 
-async def test_files_and_caches_are_measured_as_they_are(
+async def test_metrics_of_file_wal_and_cache_size(
     exported: Exported, service: DatabaseSessionService, database_path: Path, tmp_path: Path
 ) -> None:
     async with DatabaseSessionService(tmp_path / "another.sqlite3") as another:
@@ -61,7 +61,7 @@ def _size(path: Path, suffix: str = "") -> int:
     return path.with_name(path.name + suffix).stat().st_size
 
 
-async def test_the_queue_and_the_batch_under_way(exported: Exported, service: DatabaseSessionService) -> None:
+async def test_metrics_of_queue_depth_and_busy_writer(exported: Exported, service: DatabaseSessionService) -> None:
     session = await service.create_session(APP, USER, "s")
     with writer_at_rest(service):
         assert exported.values("sessiondb.writer.busy.time") == {(): 0}
@@ -78,7 +78,7 @@ async def test_the_queue_and_the_batch_under_way(exported: Exported, service: Da
     assert exported.values("sessiondb.queue.depth") == {(): 0}
 
 
-async def test_waits_for_locks_and_refused_batches(exported: Exported, database_path: Path) -> None:
+async def test_metrics_of_lock_waits_and_failed_batches(exported: Exported, database_path: Path) -> None:
     names = ("sessiondb.lock.waits", "sessiondb.lock.wait.time", "sessiondb.batches.failed")
     before = [exported.values(name)[()] for name in names]
     async with DatabaseSessionService(database_path, busy_timeout=0.02) as service:
@@ -91,7 +91,7 @@ async def test_waits_for_locks_and_refused_batches(exported: Exported, database_
         assert exported.operations()["append_event", "sqlite", "DatabaseBusyError"] == 1
 
 
-async def test_a_writer_that_has_ended(
+async def test_metrics_of_stopped_writer(
     exported: Exported, service: DatabaseSessionService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert exported.values("sessiondb.writers.stopped") == {(): 0}
@@ -107,7 +107,7 @@ async def test_a_writer_that_has_ended(
     assert exported.values("sessiondb.writers.stopped") == {(): 1}
 
 
-async def test_a_counter_does_not_go_back_when_a_file_is_closed(exported: Exported, tmp_path: Path) -> None:
+async def test_metrics_counter_keeps_its_sum_after_close(exported: Exported, tmp_path: Path) -> None:
     names = ("sessiondb.checkpoints", "sessiondb.cache.lookups")
     before = [exported.values(name) for name in names]
     service = DatabaseSessionService(tmp_path / "closed.sqlite3")
@@ -125,7 +125,7 @@ async def test_a_counter_does_not_go_back_when_a_file_is_closed(exported: Export
     assert exported.values("sessiondb.cache.size")[()] < size
 
 
-async def test_a_provider_that_is_set_while_the_service_is_in_use(service: DatabaseSessionService) -> None:
+async def test_metrics_provider_set_while_service_is_open(service: DatabaseSessionService) -> None:
     session = await service.create_session(APP, USER, "s")
     with providers() as exported:
         with anyio.fail_after(20):

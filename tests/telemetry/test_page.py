@@ -30,7 +30,7 @@ def _kind_of(metric: Metric) -> str:
             return "up-down counter"
 
 
-async def test_the_metrics_listed_are_those_exported(
+async def test_metrics_on_page_are_those_exported(
     exported: Exported, service: DatabaseSessionService, tmp_path: Path
 ) -> None:
     await every_call(service, tmp_path)
@@ -48,7 +48,7 @@ async def test_the_metrics_listed_are_those_exported(
     assert sorted(rows) == sorted(found)
 
 
-async def test_the_attributes_listed_are_those_of_the_spans(
+async def test_span_attributes_on_page_are_those_set(
     exported: Exported, service: DatabaseSessionService, tmp_path: Path
 ) -> None:
     await every_call(service, tmp_path)
@@ -56,7 +56,7 @@ async def test_the_attributes_listed_are_those_of_the_spans(
     assert {name for name, _ in rows} == {name for span in exported.spans() for name in attributes_of(span)}
 
 
-async def test_every_call_that_reads_or_writes_is_an_operation(
+async def test_every_public_call_is_an_operation_metric(
     exported: Exported, service: DatabaseSessionService, tmp_path: Path
 ) -> None:
     await every_call(service, tmp_path)

@@ -26,7 +26,7 @@ from tests.telemetry.works import APP, SECRET, USER, event, every_call
 pytestmark = pytest.mark.anyio
 
 
-async def test_every_call_is_a_span(
+async def test_every_call_is_a_span_with_attributes(
     exported: Exported, service: DatabaseSessionService, database_path: Path, tmp_path: Path
 ) -> None:
     await every_call(service, tmp_path)
@@ -47,13 +47,13 @@ async def test_every_call_is_a_span(
     }
 
 
-async def test_a_generated_id_is_named(exported: Exported, service: DatabaseSessionService) -> None:
+async def test_span_names_generated_session_id(exported: Exported, service: DatabaseSessionService) -> None:
     session = await service.create_session(APP, USER)
     (span,) = exported.spans()
     assert attributes_of(span)["gen_ai.conversation.id"] == session.id
 
 
-async def test_nothing_of_content_state_or_users_is_in_a_span(
+async def test_span_has_no_content_state_or_user_id(
     exported: Exported, service: DatabaseSessionService, tmp_path: Path
 ) -> None:
     await every_call(service, tmp_path)
@@ -68,7 +68,7 @@ async def test_nothing_of_content_state_or_users_is_in_a_span(
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_the_spans_are_in_the_trace_of_the_run(exported: Exported, service: DatabaseSessionService) -> None:
+async def test_spans_are_children_in_the_trace_of_the_run(exported: Exported, service: DatabaseSessionService) -> None:
     def look_up(city: str) -> str:
         return f"{city}: sunny"
 
@@ -90,7 +90,7 @@ def _parent(span: ReadableSpan, names: dict[int, str]) -> str | None:
     return None if span.parent is None else names[span.parent.span_id]
 
 
-async def test_a_cancelled_call_ends_its_span(exported: Exported, service: DatabaseSessionService) -> None:
+async def test_span_of_cancelled_call_is_ended(exported: Exported, service: DatabaseSessionService) -> None:
     session = await service.create_session(APP, USER, "s")
 
     async def append(scope: anyio.CancelScope) -> None:
@@ -110,7 +110,9 @@ async def test_a_cancelled_call_ends_its_span(exported: Exported, service: Datab
     assert exported.operations()["append_event", "sqlite", "cancelled"] == 1
 
 
-async def test_a_call_that_is_given_up_with_its_loop(exported: Exported, service: DatabaseSessionService) -> None:
+async def test_span_of_coroutine_closed_with_its_loop_is_ended(
+    exported: Exported, service: DatabaseSessionService
+) -> None:
     await service.create_session(APP, USER, "s")
     flushing = service.flush()
     with writer_at_rest(service):

@@ -73,7 +73,7 @@ def _one_look(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sessiondb.telemetry.providers._LOOK_SECONDS", math.inf)
 
 
-async def test_an_append_calls_nothing_of_opentelemetry(
+async def test_append_without_sdk_calls_no_opentelemetry(
     calls: Calls, database_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _one_look(monkeypatch)
@@ -89,7 +89,7 @@ async def test_an_append_calls_nothing_of_opentelemetry(
         assert 2 <= ours <= 6
 
 
-async def test_no_other_call_does(
+async def test_every_call_without_sdk_calls_no_opentelemetry(
     calls: Calls, database_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _one_look(monkeypatch)
@@ -99,7 +99,7 @@ async def test_no_other_call_does(
         assert calls.taken()[0] == 0
 
 
-async def test_a_look_for_providers_is_made_once_in_a_while(
+async def test_providers_are_polled_once_in_a_while(
     calls: Calls, database_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with DatabaseSessionService(database_path) as service:
@@ -143,7 +143,7 @@ asyncio.run(main())
 """
 
 
-def test_the_api_is_imported_by_the_host_alone(tmp_path: Path) -> None:
+def test_opentelemetry_is_imported_by_the_host_alone(tmp_path: Path) -> None:
     """It takes a third of the time that importing sessiondb takes; what the host sets up later is noticed all the same."""
     program = subprocess.run(
         [sys.executable, "-c", _WITHOUT_THE_API, str(tmp_path / "sessions.sqlite3")],

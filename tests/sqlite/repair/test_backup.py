@@ -100,7 +100,9 @@ def target(tmp_path: Path) -> Path:
     return folder / "copy.sqlite3"
 
 
-async def test_a_backup_stands_alone(service: DatabaseSessionService, original: Original, target: Path) -> None:
+async def test_backup_is_one_complete_sound_file(
+    service: DatabaseSessionService, original: Original, target: Path
+) -> None:
     report = await service.backup(target)
     assert (report.path, report.sessions, report.events) == (target, 180, 1080)
     assert report.state_keys == len(original.rows["adk_state"])
@@ -117,9 +119,7 @@ async def test_a_backup_stands_alone(service: DatabaseSessionService, original: 
     assert names_in(target.parent) == [target.name]
 
 
-async def test_a_backup_under_load_is_a_prefix_of_what_was_acknowledged(
-    service: DatabaseSessionService, target: Path
-) -> None:
+async def test_backup_under_load_is_prefix_of_acknowledged(service: DatabaseSessionService, target: Path) -> None:
     acknowledged: dict[str, list[str]] = {f"loaded_{number}": [] for number in range(8)}
     rounds = [anyio.Event() for _ in range(3)]
     enough = False
@@ -173,7 +173,7 @@ async def test_a_backup_under_load_is_a_prefix_of_what_was_acknowledged(
     assert sum(map(len, copied.values())) < sum(at_first_step.values())
 
 
-async def test_the_documented_restore(service: DatabaseSessionService, path: Path, target: Path) -> None:
+async def test_restore_of_backup_as_documented(service: DatabaseSessionService, path: Path, target: Path) -> None:
     saved = await service.get_session(APP, user_of(30), "s30")
     assert saved is not None
     await service.backup(target)
@@ -199,7 +199,7 @@ def set_aside(path: Path) -> None:
         Path(f"{path}{suffix}").unlink(missing_ok=True)
 
 
-async def test_a_database_in_memory_can_be_copied(target: Path) -> None:
+async def test_backup_of_memory_database(target: Path) -> None:
     async with DatabaseSessionService(":memory:") as service:
         session = await service.create_session(APP, "u", "s")
         await service.append_event(session, event_of(1, 1))
@@ -209,7 +209,7 @@ async def test_a_database_in_memory_can_be_copied(target: Path) -> None:
         assert await restored.get_session(APP, "u", "s") == session
 
 
-async def test_a_cancelled_backup_leaves_nothing(service: DatabaseSessionService, target: Path) -> None:
+async def test_cancelled_backup_leaves_no_file(service: DatabaseSessionService, target: Path) -> None:
     gate = Gate()
     task = asyncio.ensure_future(service.backup(target, progress=gate))
     await gate.begun()
@@ -226,7 +226,7 @@ async def test_a_cancelled_backup_leaves_nothing(service: DatabaseSessionService
     await service.backup(target)
 
 
-async def test_what_progress_raises_ends_the_backup(service: DatabaseSessionService, target: Path) -> None:
+async def test_exception_of_progress_callback_ends_backup(service: DatabaseSessionService, target: Path) -> None:
     def fail(_copied: int, _total: int) -> None:
         raise RuntimeError("enough")
 
@@ -235,7 +235,7 @@ async def test_what_progress_raises_ends_the_backup(service: DatabaseSessionServ
     assert names_in(target.parent) == []
 
 
-async def test_close_stops_a_backup(
+async def test_close_stops_a_backup_under_way(
     service: DatabaseSessionService, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = Gate()
@@ -261,7 +261,7 @@ def _open_when_asked_to_let_go(service: DatabaseSessionService, gate: Gate, monk
     monkeypatch.setattr(copies, "_is_idle", is_idle)
 
 
-async def test_a_backup_starts_over_after_a_fork(
+async def test_backup_starts_over_after_a_fork(
     service: DatabaseSessionService, original: Original, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = Gate()
@@ -278,7 +278,7 @@ async def test_a_backup_starts_over_after_a_fork(
     assert rows_of(target) == original.rows
 
 
-async def test_what_is_there_is_replaced_only_if_allowed(service: DatabaseSessionService, target: Path) -> None:
+async def test_backup_overwrites_existing_file_only_if_told(service: DatabaseSessionService, target: Path) -> None:
     write(target, b"yesterday's")
     with pytest.raises(ConfigurationError, match="exists"):
         await service.backup(target)
@@ -288,7 +288,7 @@ async def test_what_is_there_is_replaced_only_if_allowed(service: DatabaseSessio
     assert names_in(target.parent) == [target.name]
 
 
-async def test_what_appears_meanwhile_is_not_replaced(service: DatabaseSessionService, target: Path) -> None:
+async def test_backup_does_not_overwrite_file_made_meanwhile(service: DatabaseSessionService, target: Path) -> None:
     gate = Gate()
     task = asyncio.ensure_future(service.backup(target, progress=gate))
     await gate.begun()
@@ -300,7 +300,9 @@ async def test_what_appears_meanwhile_is_not_replaced(service: DatabaseSessionSe
     assert names_in(target.parent) == [target.name]
 
 
-async def test_a_database_in_use_is_never_replaced(service: DatabaseSessionService, path: Path, target: Path) -> None:
+async def test_backup_never_overwrites_database_in_use(
+    service: DatabaseSessionService, path: Path, target: Path
+) -> None:
     with pytest.raises(ConfigurationError, match="the database itself"):
         await service.backup(path, overwrite=True)
     async with DatabaseSessionService(target):
@@ -309,7 +311,7 @@ async def test_a_database_in_use_is_never_replaced(service: DatabaseSessionServi
     assert service.get_event_count(APP, user_of(30), "s30") == 6
 
 
-async def test_a_log_without_its_database_keeps_a_backup_away(service: DatabaseSessionService, target: Path) -> None:
+async def test_backup_refuses_target_with_leftover_wal(service: DatabaseSessionService, target: Path) -> None:
     write(Path(f"{target}-wal"), b"left over")
     with pytest.raises(ConfigurationError, match=r"copy\.sqlite3-wal"):
         await service.backup(target)
@@ -317,23 +319,23 @@ async def test_a_log_without_its_database_keeps_a_backup_away(service: DatabaseS
 
 
 @pytest.mark.parametrize("given", [":memory:", "", "postgresql://host/db"])
-async def test_what_is_no_path_is_refused(service: DatabaseSessionService, given: str) -> None:
+async def test_backup_refuses_target_that_is_no_path(service: DatabaseSessionService, given: str) -> None:
     with pytest.raises(ConfigurationError):
         await service.backup(given)
 
 
-async def test_a_folder_is_not_replaced(service: DatabaseSessionService, target: Path) -> None:
+async def test_backup_does_not_overwrite_a_directory(service: DatabaseSessionService, target: Path) -> None:
     os.mkdir(target)  # noqa: PTH102  # Path.mkdir is taken for slow in a coroutine
     with pytest.raises(ConfigurationError, match="not a regular file"):
         await service.backup(target, overwrite=True)
 
 
-async def test_a_folder_that_is_missing_is_an_error_of_storage(service: DatabaseSessionService, target: Path) -> None:
+async def test_backup_into_missing_directory_is_storage_error(service: DatabaseSessionService, target: Path) -> None:
     with pytest.raises(StorageError, match="cannot write to"):
         await service.backup(target.parent / "missing" / "copy")
 
 
-async def test_without_hard_links_the_way_out_is_named(
+async def test_backup_without_hard_links_names_overwrite(
     service: DatabaseSessionService, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_links(_source: object, _target: object) -> None:
@@ -346,7 +348,7 @@ async def test_without_hard_links_the_way_out_is_named(
     await service.backup(target, overwrite=True)
 
 
-async def test_a_copy_of_a_damaged_file_is_not_kept(original: Original, path: Path, target: Path) -> None:
+async def test_backup_of_corrupt_file_is_not_kept(original: Original, path: Path, target: Path) -> None:
     pages = sorted(original.layout.of_table("adk_events"))[10:20]
     write(path, overwrite(original.data, pages, bytes(PAGE)))
     async with DatabaseSessionService(path) as service:
@@ -355,7 +357,7 @@ async def test_a_copy_of_a_damaged_file_is_not_kept(original: Original, path: Pa
     assert names_in(target.parent) == []
 
 
-async def test_backups_are_made_at_the_same_time(
+async def test_two_backups_run_at_the_same_time(
     service: DatabaseSessionService, original: Original, target: Path
 ) -> None:
     gates = [Gate(), Gate()]
@@ -371,7 +373,7 @@ async def test_backups_are_made_at_the_same_time(
     assert [rows_of(one) for one in targets] == [original.rows, original.rows]
 
 
-async def test_a_file_is_copied_from_outside_without_a_trace(
+async def test_backup_from_outside_leaves_no_trace(
     service: DatabaseSessionService, original: Original, path: Path, target: Path
 ) -> None:
     session = await service.create_session(APP, user_of(0), "new")
@@ -389,7 +391,7 @@ async def test_a_file_is_copied_from_outside_without_a_trace(
 
 
 @pytest.mark.parametrize("changes", [1, ATTEMPTS])
-async def test_a_file_that_begins_to_change_is_copied_anew(
+async def test_backup_from_outside_retries_when_file_changes(
     original: Original, path: Path, target: Path, changes: int
 ) -> None:
     def change(copied: int, total: int) -> None:
@@ -408,7 +410,7 @@ async def test_a_file_that_begins_to_change_is_copied_anew(
     assert changes == 0
 
 
-def test_the_command(original: Original, path: Path, target: Path) -> None:
+def test_backup_command_reports_and_refuses_overwrite(original: Original, path: Path, target: Path) -> None:
     done = run_sessiondb("backup", path, target, "--json")
     assert (done.returncode, done.stderr) == (0, "")
     report = json.loads(done.stdout)

@@ -50,7 +50,7 @@ def changed(original: Original, folder: Path, statement: str) -> Path:
     return path
 
 
-def test_a_sound_file(original: Original) -> None:
+def test_check_of_sound_file_finds_nothing(original: Original) -> None:
     before = traces(original.path.parent)
     report = checked(original.path)
     assert report.is_sound
@@ -101,7 +101,9 @@ def test_a_sound_file(original: Original) -> None:
         ("UPDATE adk_state SET session_id = 'other' WHERE session_id = 's30'", "state", "its session does not exist"),
     ],
 )
-def test_a_broken_rule_is_found(original: Original, tmp_path: Path, statement: str, found: str, words: str) -> None:
+def test_check_finds_each_broken_rule(
+    original: Original, tmp_path: Path, statement: str, found: str, words: str
+) -> None:
     path = changed(original, tmp_path, statement)
     before = traces(tmp_path)
     report = checked(path)
@@ -111,7 +113,7 @@ def test_a_broken_rule_is_found(original: Original, tmp_path: Path, statement: s
     assert traces(tmp_path) == before
 
 
-def test_a_key_that_is_there_twice_is_found(original: Original, tmp_path: Path) -> None:
+def test_check_finds_duplicate_state_key(original: Original, tmp_path: Path) -> None:
     statement = "DROP INDEX adk_state_app"
     path = changed(original, tmp_path, statement)
     with closing(sqlite3.connect(path)) as connection:
@@ -122,7 +124,7 @@ def test_a_key_that_is_there_twice_is_found(original: Original, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("event", [302, 306])
-def test_what_was_deleted_by_hand_is_a_note(original: Original, tmp_path: Path, event: int) -> None:
+def test_check_notes_events_deleted_by_hand(original: Original, tmp_path: Path, event: int) -> None:
     path = tmp_path / "adk.sqlite3"
     path.write_bytes(original.data)
     with closing(sqlite3.connect(path)) as connection:
@@ -134,7 +136,7 @@ def test_what_was_deleted_by_hand_is_a_note(original: Original, tmp_path: Path, 
     assert all("'s50'" in note for note in report.notes.problems)
 
 
-def test_only_some_problems_of_a_kind_are_listed_and_all_are_counted(original: Original, tmp_path: Path) -> None:
+def test_check_limits_listed_problems_and_counts_all(original: Original, tmp_path: Path) -> None:
     path = changed(original, tmp_path, "UPDATE adk_events SET event_hash = 1")
     report = check(path, codec.decode_event, most=3)
     (finding,) = [finding for finding in report.findings if finding.check == "events"]
@@ -150,7 +152,9 @@ def values_of(path: Path) -> object:
 
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("kind", ["zeros", "noise", "cut", "index"])
-def test_damage_is_found_or_does_no_harm(original: Original, tmp_path: Path, kind: str, seed: int) -> None:
+def test_check_finds_corrupt_pages_or_all_rows_are_equal(
+    original: Original, tmp_path: Path, kind: str, seed: int
+) -> None:
     chance = random.Random(seed)
     path = tmp_path / "damaged.sqlite3"
     pages = chance.sample(range(1, original.layout.count + 1), 1 + seed)
@@ -173,7 +177,7 @@ def test_damage_is_found_or_does_no_harm(original: Original, tmp_path: Path, kin
 
 
 @pytest.mark.anyio
-async def test_a_file_in_use_is_checked_with_its_log_and_left_alone(tmp_path: Path) -> None:
+async def test_check_reads_wal_of_file_in_use(tmp_path: Path) -> None:
     path = tmp_path / "adk.sqlite3"
     async with DatabaseSessionService(path) as service:
         session = await service.create_session(APP, user_of(0), "s0")
@@ -188,7 +192,7 @@ async def test_a_file_in_use_is_checked_with_its_log_and_left_alone(tmp_path: Pa
         assert checked(path).events == 6
 
 
-def test_a_file_that_another_process_uses_is_left_alone(tmp_path: Path) -> None:
+def test_check_leaves_file_of_other_process_alone(tmp_path: Path) -> None:
     path = tmp_path / "adk.sqlite3"
     with processes.start(programs.hold_open, path) as holder:
         assert holder.stdout is not None
@@ -203,7 +207,7 @@ def test_a_file_that_another_process_uses_is_left_alone(tmp_path: Path) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("files", [("-wal", "-shm"), ("-wal",)])
-async def test_what_a_crash_left_is_checked_with_its_log_and_left_alone(tmp_path: Path, files: tuple[str, ...]) -> None:
+async def test_check_reads_wal_left_by_a_crash(tmp_path: Path, files: tuple[str, ...]) -> None:
     live, crashed = tmp_path / "live.sqlite3", tmp_path / "crashed" / "adk.sqlite3"
     crashed.parent.mkdir()
     async with DatabaseSessionService(live) as service:
@@ -217,7 +221,7 @@ async def test_what_a_crash_left_is_checked_with_its_log_and_left_alone(tmp_path
     assert traces(crashed.parent) == before
 
 
-def test_a_file_that_changes_at_each_attempt_is_given_up(original: Original, tmp_path: Path) -> None:
+def test_check_gives_up_on_file_that_keeps_changing(original: Original, tmp_path: Path) -> None:
     path = tmp_path / "adk.sqlite3"
     path.write_bytes(original.data)
 
@@ -231,13 +235,13 @@ def test_a_file_that_changes_at_each_attempt_is_given_up(original: Original, tmp
         check(path, decode_while_it_changes)
 
 
-def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
+def test_check_of_missing_file_is_storage_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError):
         checked(tmp_path / "missing")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_says_sound_or_not_by_its_exit_code(original: Original, tmp_path: Path) -> None:
+def test_check_command_exit_code_says_sound_or_not(original: Original, tmp_path: Path) -> None:
     done = run_sessiondb("check", original.path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "sound: 180 sessions, 1,080 events, " + f"{len(original.rows['adk_state']):,} keys of state\n"
@@ -258,7 +262,7 @@ def test_the_command_says_sound_or_not_by_its_exit_code(original: Original, tmp_
     assert [(finding["check"], finding["count"]) for finding in report["findings"]] == [("events", 1080)]
 
 
-def test_the_command_finds_a_file_of_another_kind(tmp_path: Path) -> None:
+def test_check_command_of_file_that_is_no_database(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("not a database, but long enough to look at" * 100)
     done = run_sessiondb("check", path)
@@ -267,6 +271,6 @@ def test_the_command_finds_a_file_of_another_kind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_the_command_is_called_wrongly_without_a_file(tmp_path: Path) -> None:
+def test_check_command_without_file_is_usage_error(tmp_path: Path) -> None:
     assert run_sessiondb("check", tmp_path / "missing").returncode == 2
     assert list(tmp_path.iterdir()) == []

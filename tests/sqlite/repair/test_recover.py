@@ -102,7 +102,7 @@ def assert_saved(original: Original, damaged: set[int], report: RecoveryReport, 
     assert report.notes or {key for key, numbers in touched.items() if numbers} <= lost.keys()
 
 
-def test_a_sound_file_comes_out_as_it_was(original: Original, tmp_path: Path) -> None:
+def test_recover_of_sound_file_keeps_all_rows(original: Original, tmp_path: Path) -> None:
     report, rows = recover_from(original.data, tmp_path)
     assert rows["adk_events"] == original.rows["adk_events"]
     for table in ("adk_sessions", "adk_state"):
@@ -111,7 +111,7 @@ def test_a_sound_file_comes_out_as_it_was(original: Original, tmp_path: Path) ->
 
 
 @pytest.mark.anyio
-async def test_the_result_is_a_database_like_any_other(original: Original, tmp_path: Path) -> None:
+async def test_recovered_file_works_in_the_service(original: Original, tmp_path: Path) -> None:
     layout = original.layout
     damaged = set(random.Random(5).sample(sorted(layout.of_table("adk_events")), 20))
     _, rows = recover_from(overwrite(original.data, damaged, bytes(PAGE)), tmp_path)
@@ -129,7 +129,7 @@ async def test_the_result_is_a_database_like_any_other(original: Original, tmp_p
 
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("kind", ["zeros", "noise"])
-def test_overwritten_pages(original: Original, tmp_path: Path, seed: int, kind: str) -> None:
+def test_recover_with_corrupt_pages(original: Original, tmp_path: Path, seed: int, kind: str) -> None:
     chance = random.Random(seed)
     damaged = set(chance.sample(range(2, original.layout.count + 1), 1 + seed * 3))
     content = bytes(PAGE) if kind == "zeros" else chance.randbytes(PAGE)
@@ -144,14 +144,14 @@ def test_overwritten_pages(original: Original, tmp_path: Path, seed: int, kind: 
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_a_file_that_ends_early(original: Original, tmp_path: Path, seed: int) -> None:
+def test_recover_of_truncated_file(original: Original, tmp_path: Path, seed: int) -> None:
     length = random.Random(seed).randrange(8 * PAGE, len(original.data))
     report, rows = recover_from(original.data[:length], tmp_path)
     assert_saved(original, set(range(length // PAGE + 1, original.layout.count + 1)), report, rows)
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_damaged_indexes_cost_nothing(original: Original, tmp_path: Path, seed: int) -> None:
+def test_recover_with_corrupt_indexes_loses_nothing(original: Original, tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     data = bytearray(original.data)
     for number in original.layout.indexes:
@@ -162,13 +162,13 @@ def test_damaged_indexes_cost_nothing(original: Original, tmp_path: Path, seed: 
         assert sorted(rows[table].values(), key=repr) == sorted(original.rows[table].values(), key=repr)
 
 
-def test_pages_between_root_and_leaves_cost_nothing(original: Original, tmp_path: Path) -> None:
+def test_recover_with_corrupt_inner_pages_loses_nothing(original: Original, tmp_path: Path) -> None:
     _, rows = recover_from(overwrite(original.data, original.layout.inner, bytes(PAGE)), tmp_path)
     for table in TABLES:
         assert sorted(rows[table].values(), key=repr) == sorted(original.rows[table].values(), key=repr)
 
 
-def test_lost_state_comes_back_from_the_log(original: Original, tmp_path: Path) -> None:
+def test_recover_replays_lost_state_from_events(original: Original, tmp_path: Path) -> None:
     pages = original.layout.of_table("adk_state") | original.layout.inner
     report, rows = recover_from(overwrite(original.data, pages, b"\xff" * PAGE), tmp_path)
     # What a session that is deleted had set for its user is in no log.
@@ -177,7 +177,7 @@ def test_lost_state_comes_back_from_the_log(original: Original, tmp_path: Path) 
     assert report.replayed_keys == len(rows["adk_state"])
 
 
-def test_lost_sessions_come_back_from_their_events(original: Original, tmp_path: Path) -> None:
+def test_recover_rebuilds_lost_sessions_from_events(original: Original, tmp_path: Path) -> None:
     pages = original.layout.of_table("adk_sessions")
     report, rows = recover_from(overwrite(original.data, pages, bytes(PAGE)), tmp_path)
     before = {row[:3]: row for row in original.rows["adk_sessions"].values()}
@@ -192,7 +192,7 @@ def test_lost_sessions_come_back_from_their_events(original: Original, tmp_path:
     assert len(report.touched) == len(before)
 
 
-def test_the_first_page_costs_nothing_but_the_knowledge_of_what_is_free(original: Original, tmp_path: Path) -> None:
+def test_recover_without_first_page_loses_no_row(original: Original, tmp_path: Path) -> None:
     report, rows = recover_from(overwrite(original.data, [1], bytes(PAGE)), tmp_path)
     assert rows["adk_events"].items() >= original.rows["adk_events"].items()
     assert {row[:3] for row in rows["adk_sessions"].values()} >= {
@@ -201,14 +201,14 @@ def test_the_first_page_costs_nothing_but_the_knowledge_of_what_is_free(original
     assert any("deleted" in note for note in report.notes)
 
 
-def test_a_damaged_schema_costs_nothing(original: Original, tmp_path: Path) -> None:
+def test_recover_with_corrupt_schema_loses_nothing(original: Original, tmp_path: Path) -> None:
     # The names and definitions of the tables; the header of the file stays.
     data = original.data[:108] + b"\x5a" * (PAGE - 108) + original.data[PAGE:]
     _, rows = recover_from(data, tmp_path)
     assert rows["adk_events"] == original.rows["adk_events"]
 
 
-def test_a_damaged_list_of_free_pages_costs_nothing(original: Original, tmp_path: Path) -> None:
+def test_recover_with_corrupt_freelist_loses_nothing(original: Original, tmp_path: Path) -> None:
     trunk = int.from_bytes(original.data[32:36], "big")
     assert trunk in original.layout.free
     report, rows = recover_from(overwrite(original.data, [trunk], b"\x01" * PAGE), tmp_path)
@@ -217,7 +217,7 @@ def test_a_damaged_list_of_free_pages_costs_nothing(original: Original, tmp_path
     assert report.notes == ()
 
 
-def test_what_was_deleted_may_come_back_if_nothing_tells_it_apart(original: Original, tmp_path: Path) -> None:
+def test_recover_without_freelist_may_revive_deleted_rows(original: Original, tmp_path: Path) -> None:
     trunk = int.from_bytes(original.data[32:36], "big")
     pages = {trunk} | original.layout.inner
     report, rows = recover_from(overwrite(original.data, pages, bytes(PAGE)), tmp_path)
@@ -225,7 +225,7 @@ def test_what_was_deleted_may_come_back_if_nothing_tells_it_apart(original: Orig
     assert any("deleted" in note for note in report.notes)
 
 
-def test_what_was_deleted_stays_deleted(original: Original, tmp_path: Path) -> None:
+def test_recover_keeps_deleted_rows_deleted(original: Original, tmp_path: Path) -> None:
     pages = original.layout.indexes | original.layout.inner
     _, rows = recover_from(overwrite(original.data, pages, bytes(PAGE)), tmp_path)
     deleted = {(APP, user_of(number), f"s{number}") for number in range(DELETED)}
@@ -234,9 +234,7 @@ def test_what_was_deleted_stays_deleted(original: Original, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_flipped_bits_of_rows_never_make_a_file_that_is_not_sound(
-    original: Original, tmp_path: Path, seed: int
-) -> None:
+def test_recover_with_bit_flips_makes_a_sound_file(original: Original, tmp_path: Path, seed: int) -> None:
     """A changed letter of a text cannot be found, as no row has a checksum; whatever comes out must fit together."""
     chance = random.Random(seed)
     data = bytearray(original.data)
@@ -247,7 +245,7 @@ def test_flipped_bits_of_rows_never_make_a_file_that_is_not_sound(
     assert report.tables["adk_events"].rejected
 
 
-def test_an_event_with_a_damaged_key_does_not_become_a_session(original: Original, tmp_path: Path) -> None:
+def test_recover_makes_no_session_of_corrupt_key(original: Original, tmp_path: Path) -> None:
     key = f"{APP}{user_of(150)}s150".encode()
     assert original.data.count(key + b"inv_2") == 1
     report, rows = recover_from(original.data.replace(key + b"inv_2", key[:-3] + b"x50inv_2"), tmp_path)
@@ -279,20 +277,20 @@ async def with_log(tmp_path: Path) -> Path:
 
 
 @pytest.mark.anyio
-async def test_the_write_ahead_log_is_part_of_the_file(with_log: Path) -> None:
+async def test_recover_reads_the_wal(with_log: Path) -> None:
     report = recover(with_log / "damaged.sqlite3", with_log / "recovered.sqlite3", FORMAT)
     assert (report.tables["adk_events"].saved, report.touched, report.notes) == (100, (), ())
 
 
 @pytest.mark.anyio
-async def test_without_the_log_what_the_file_holds_is_saved(with_log: Path) -> None:
+async def test_recover_without_wal_saves_what_the_file_holds(with_log: Path) -> None:
     (with_log / "damaged.sqlite3-wal").unlink()
     report = recover(with_log / "damaged.sqlite3", with_log / "recovered.sqlite3", FORMAT)
     assert (report.tables["adk_events"].saved, report.touched) == (50, ())
 
 
 @pytest.mark.anyio
-async def test_a_damaged_page_of_the_log_does_not_spoil_what_follows(with_log: Path) -> None:
+async def test_recover_reads_wal_beyond_a_corrupt_frame(with_log: Path) -> None:
     wal = with_log / "damaged.sqlite3-wal"
     data = bytearray(wal.read_bytes())
     frames = (len(data) - 32) // (PAGE + 24)
@@ -309,14 +307,14 @@ async def test_a_damaged_page_of_the_log_does_not_spoil_what_follows(with_log: P
 
 
 @pytest.mark.anyio
-async def test_without_a_header_the_log_says_how_large_pages_are(with_log: Path) -> None:
+async def test_recover_takes_page_size_from_wal(with_log: Path) -> None:
     database = with_log / "damaged.sqlite3"
     database.write_bytes(bytes(PAGE) + database.read_bytes()[PAGE:])
     report = recover(database, with_log / "recovered.sqlite3", FORMAT)
     assert report.tables["adk_events"].saved == 100
 
 
-def test_a_file_that_a_process_has_open_is_refused(tmp_path: Path) -> None:
+def test_recover_refuses_file_in_use(tmp_path: Path) -> None:
     path = tmp_path / "adk.sqlite3"
     with processes.start(programs.hold_open, path) as holder:
         assert holder.stdout is not None
@@ -333,7 +331,7 @@ def test_a_file_that_a_process_has_open_is_refused(tmp_path: Path) -> None:
     assert recover(path, tmp_path / "recovered.sqlite3", FORMAT).tables["adk_sessions"].saved == 1
 
 
-def test_what_exists_is_not_replaced(original: Original, tmp_path: Path) -> None:
+def test_recover_does_not_overwrite_its_target(original: Original, tmp_path: Path) -> None:
     target = tmp_path / "kept"
     target.write_text("kept")
     with pytest.raises(ConfigurationError, match="exists"):
@@ -343,7 +341,7 @@ def test_what_exists_is_not_replaced(original: Original, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("content", [b"", b"not a database", bytes(10 * PAGE)])
-def test_a_file_without_any_row_of_ours_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_recover_refuses_file_without_our_rows(tmp_path: Path, content: bytes) -> None:
     source = tmp_path / "damaged"
     source.write_bytes(content)
     with pytest.raises(DatabaseCorruptError, match="no row"):
@@ -351,14 +349,14 @@ def test_a_file_without_any_row_of_ours_is_refused(tmp_path: Path, content: byte
     assert list(tmp_path.iterdir()) == [source]
 
 
-def test_a_file_that_is_missing_is_an_error_of_storage(tmp_path: Path) -> None:
+def test_recover_of_missing_file_is_storage_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot read"):
         recover(tmp_path / "missing", tmp_path / "recovered", FORMAT)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.anyio
-async def test_an_empty_database_stays_empty(database_path: Path, tmp_path: Path) -> None:
+async def test_recover_of_empty_database_is_empty(database_path: Path, tmp_path: Path) -> None:
     async with DatabaseSessionService(database_path):
         pass
     report = recover(database_path, tmp_path / "recovered", FORMAT)
@@ -366,7 +364,7 @@ async def test_an_empty_database_stays_empty(database_path: Path, tmp_path: Path
     assert check(tmp_path / "recovered", codec.decode_event).is_sound
 
 
-def test_all_rows_are_read_as_sqlite_reads_them(original: Original) -> None:
+def test_page_reader_equals_sqlite_row_by_row(original: Original) -> None:
     with PageFile(original.path) as pages:
         events = {row.row_id: row.values for row in pages.rows() if row.columns == 16}
         free = pages.free

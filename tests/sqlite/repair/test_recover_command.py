@@ -10,7 +10,7 @@ from tests.sqlite.repair.conftest import Original
 from tests.sqlite.repair.files import PAGE, overwrite
 
 
-def test_it_says_what_is_saved_and_what_is_lost(original: Original, tmp_path: Path) -> None:
+def test_recover_command_reports_saved_and_lost(original: Original, tmp_path: Path) -> None:
     damaged, new = tmp_path / "damaged.sqlite3", tmp_path / "new.sqlite3"
     lost = max(original.layout.of_table("adk_events"))
     damaged.write_bytes(overwrite(original.data, [lost], bytes(PAGE)))
@@ -34,7 +34,7 @@ def test_it_says_what_is_saved_and_what_is_lost(original: Original, tmp_path: Pa
     assert run_sessiondb("check", new).returncode == 0
 
 
-def test_it_fails_in_one_line(original: Original, tmp_path: Path) -> None:
+def test_recover_command_fails_in_one_line(original: Original, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged.sqlite3"
     damaged.write_bytes(b"nothing")
     for target, words in ((tmp_path / "new", "no row"), (original.path, "exists")):
@@ -45,7 +45,7 @@ def test_it_fails_in_one_line(original: Original, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [damaged]
 
 
-def test_it_is_called_wrongly_without_two_files(tmp_path: Path) -> None:
+def test_recover_command_without_two_files_is_usage_error(tmp_path: Path) -> None:
     assert run_sessiondb("recover", tmp_path / "missing", tmp_path / "new").returncode == 2
     assert run_sessiondb("recover", tmp_path / "missing").returncode == 2
     assert list(tmp_path.iterdir()) == []

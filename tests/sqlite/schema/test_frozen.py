@@ -19,13 +19,13 @@ pytestmark = pytest.mark.anyio
 VERSIONS = range(1, schema.SCHEMA_VERSION + 1)
 
 
-def test_each_version_is_frozen_and_leads_to_the_next() -> None:
+def test_every_schema_version_is_frozen_and_upgradable() -> None:
     assert sorted(frozen.FOLDER.glob("version_*.sql")) == [frozen.FOLDER / f"version_{n}.sql" for n in VERSIONS]
     assert sorted(schema.PRESENT.steps) == list(VERSIONS[:-1])
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_what_was_stored_is_there(version: int, database_path: Path) -> None:
+async def test_frozen_schema_file_is_read_as_it_was(version: int, database_path: Path) -> None:
     frozen.load(version, database_path)
     recorded = frozen.recorded(version)
     assert len(recorded["sessions"]) == 4
@@ -50,7 +50,7 @@ def objects(path: Path) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_an_upgraded_file_has_the_tables_of_a_new_one(version: int, tmp_path: Path) -> None:
+async def test_upgraded_schema_equals_that_of_new_file(version: int, tmp_path: Path) -> None:
     """Whoever changes the tables must raise the version, or this fails for the present one."""
     old, new = tmp_path / "old.sqlite3", tmp_path / "new.sqlite3"
     frozen.load(version, old)

@@ -64,7 +64,7 @@ def assert_untouched(path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_all_steps_are_taken_after_a_copy_was_made(old: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_upgrade_runs_all_steps_after_a_backup(old: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="sessiondb")
     with closing(open_writer(old, "full", 5)) as connection:
         schema.prepare(connection, old, later(rename_a_column, rebuild_a_table))
@@ -87,7 +87,7 @@ def test_all_steps_are_taken_after_a_copy_was_made(old: Path, caplog: pytest.Log
     assert vars(done)["backup"] == str(copy_of(old))
 
 
-def test_an_upgraded_file_is_not_upgraded_again(old: Path) -> None:
+def test_upgrade_is_not_repeated(old: Path) -> None:
     upgrade(old, rename_a_column)
     before = copy_of(old).stat()
     upgrade(old, rename_a_column)
@@ -96,7 +96,7 @@ def test_an_upgraded_file_is_not_upgraded_again(old: Path) -> None:
         DatabaseSessionService(old)
 
 
-def test_readers_see_the_file_as_it_was_and_writers_wait(old: Path) -> None:
+def test_upgrade_lets_readers_read_and_writers_wait(old: Path) -> None:
     def look(_: sqlite3.Connection) -> None:
         assert version_of(old) == VERSION
         with (
@@ -129,7 +129,7 @@ def leave_orphans(connection: sqlite3.Connection) -> None:
         (leave_orphans, UpgradeError, "a row refers to another one that does not exist"),
     ],
 )
-def test_all_steps_or_none(old: Path, step: Step, error: type[Exception], message: str) -> None:
+def test_upgrade_that_fails_is_rolled_back_whole(old: Path, step: Step, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         upgrade(old, rename_a_column, rebuild_a_table, step)
     assert_untouched(old)
@@ -149,7 +149,7 @@ def at_the_commit(code: int) -> Callable[[str], None]:
     return before
 
 
-def test_a_commit_that_finds_no_space_leaves_the_file_as_it_was(old: Path) -> None:
+def test_upgrade_with_disk_full_at_commit_changes_nothing(old: Path) -> None:
     with closing(connect(old, at_the_commit(sqlite3.SQLITE_FULL))) as connection:
         with pytest.raises(UpgradeError, match="was not changed: made up"):
             schema.prepare(connection, old, later(rename_a_column))
@@ -157,7 +157,7 @@ def test_a_commit_that_finds_no_space_leaves_the_file_as_it_was(old: Path) -> No
     assert_untouched(old)
 
 
-def test_the_copy_is_kept_when_a_failed_sync_leaves_the_end_open(old: Path) -> None:
+def test_upgrade_keeps_backup_after_fsync_error(old: Path) -> None:
     with (
         closing(connect(old, at_the_commit(sqlite3.SQLITE_IOERR_FSYNC))) as connection,
         pytest.raises(sqlite3.OperationalError, match="made up"),
@@ -166,14 +166,14 @@ def test_the_copy_is_kept_when_a_failed_sync_leaves_the_end_open(old: Path) -> N
     assert version_of(copy_of(old)) == VERSION
 
 
-def test_no_copy_is_overwritten(old: Path) -> None:
+def test_upgrade_overwrites_no_earlier_backup(old: Path) -> None:
     copy_of(old).write_bytes(b"kept")
     upgrade(old, rename_a_column)
     assert copy_of(old).read_bytes() == b"kept"
     assert version_of(old.with_name(copy_of(old).name + "-2")) == VERSION
 
 
-def test_a_damaged_file_is_not_upgraded(old: Path) -> None:
+def test_upgrade_refuses_corrupt_file(old: Path) -> None:
     with closing(sqlite3.connect(old)) as connection, connection:
         connection.execute("UPDATE adk_events SET session_id = 'of no session'")
     with pytest.raises(UpgradeError, match=r"was not brought to 2.*damaged and was not kept"):
@@ -182,7 +182,7 @@ def test_a_damaged_file_is_not_upgraded(old: Path) -> None:
     assert list(old.parent.iterdir()) == [old]
 
 
-def test_without_space_for_the_copy_nothing_is_done(old: Path) -> None:
+def test_upgrade_with_disk_full_for_backup_does_nothing(old: Path) -> None:
     with closing(sqlite3.connect(old)) as connection, connection:
         connection.execute("CREATE TABLE large AS SELECT zeroblob(200000) AS zeros")
     shutil.copyfile(old, before := old.with_name("before"))
@@ -197,7 +197,7 @@ def read_line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
-def test_a_process_that_is_killed_in_the_midst_leaves_the_file_as_it_was(old: Path) -> None:
+def test_upgrade_killed_midway_changes_nothing(old: Path) -> None:
     with start(open_later_schema, old) as process:
         assert [read_line(process), read_line(process)] == ["BEGIN IMMEDIATE", "upgrading"]
         process.kill()
@@ -209,7 +209,7 @@ def test_a_process_that_is_killed_in_the_midst_leaves_the_file_as_it_was(old: Pa
     assert version_of(old) == VERSION + 1
 
 
-def test_of_two_processes_one_upgrades_and_the_other_waits(old: Path) -> None:
+def test_upgrade_by_two_processes_is_done_once(old: Path) -> None:
     with start(open_later_schema, old) as first, start(open_later_schema, old) as second:
         assert [read_line(first), read_line(second)] == ["BEGIN IMMEDIATE"] * 2
         # Which of them is first is not known.
@@ -224,7 +224,7 @@ def test_of_two_processes_one_upgrades_and_the_other_waits(old: Path) -> None:
     assert said == [[str((VERSION + 1, count))], ["upgrading", str((VERSION + 1, count))]], answers
 
 
-def test_a_newer_release_may_be_first_and_go_further(old: Path) -> None:
+def test_upgrade_races_with_newer_release(old: Path) -> None:
     def before(statement: str) -> None:
         if statement == "BEGIN IMMEDIATE":
             upgrade(old, rename_a_column, rebuild_a_table)
@@ -245,13 +245,13 @@ def stranger(old: Path) -> Path:
     return old
 
 
-def test_a_version_that_is_not_known(stranger: Path) -> None:
+def test_upgrade_of_unknown_schema_version_is_refused(stranger: Path) -> None:
     with pytest.raises(UnsupportedDatabaseError, match=f"schema version 0, from which no way leads to {VERSION}"):
         DatabaseSessionService(stranger)
     assert list(stranger.parent.iterdir()) == [stranger]
 
 
-def test_commands_that_only_read_do_not_upgrade(stranger: Path) -> None:
+def test_read_only_commands_do_not_upgrade(stranger: Path) -> None:
     before = stranger.read_bytes()
     done = run_sessiondb("list", stranger)
     assert (done.returncode, done.stdout) == (1, "")
@@ -261,7 +261,7 @@ def test_commands_that_only_read_do_not_upgrade(stranger: Path) -> None:
     assert list(stranger.parent.iterdir()) == [stranger]
 
 
-def test_an_old_file_can_be_backed_up(stranger: Path, tmp_path: Path) -> None:
+def test_backup_of_old_schema_version(stranger: Path, tmp_path: Path) -> None:
     done = run_sessiondb("backup", stranger, tmp_path / "copy.sqlite3")
     assert done.returncode == 0, done.stderr
     assert version_of(tmp_path / "copy.sqlite3") == 0
