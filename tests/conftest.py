@@ -27,7 +27,7 @@ _ONCE = (
     # Pages, packages, measurements: they speak of the project.
     "docs",
     "distribution",
-    "test_demo.py",
+    "cli/test_demo.py",
     "test_gates.py",
     "test_testing.py",
     # What they show is done by SQLite and the operating system, or is plain computing.
@@ -46,6 +46,7 @@ _ONCE = (
     "faults/test_soak.py",
     "faults/test_stalls.py",
     "sqlite/repair",
+    "sqlite/test_file_kinds.py",
     "adk/test_events.py",
     "test_options.py",
 )

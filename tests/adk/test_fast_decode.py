@@ -10,7 +10,7 @@ from google.adk.events import Event
 from pydantic import ValidationError
 
 from sessiondb.adk import fast_decode as event_validator
-from tests.filling import full_event
+from tests.full_models import full_event
 
 
 @pytest.fixture(autouse=True)

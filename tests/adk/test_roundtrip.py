@@ -20,7 +20,16 @@ from google.adk.sessions.base_session_service import GetSessionConfig
 from google.genai import types
 
 from sessiondb import DatabaseSessionService, errors
-from tests.filling import ALL_BYTES, FREE_FORM, ODD_TEXT, Filler, auth_config, full_event, models_reached, unset_fields
+from tests.full_models import (
+    ALL_BYTES,
+    FREE_FORM,
+    ODD_TEXT,
+    Filler,
+    auth_config,
+    full_event,
+    models_reached,
+    unset_fields,
+)
 
 pytestmark = pytest.mark.anyio
 

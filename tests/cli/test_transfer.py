@@ -24,7 +24,7 @@ from sessiondb.stores.sqlite.bulk_import import Loader
 from sessiondb.transfer.jsonl import export_lines, import_lines
 from tests.cli.conftest import APP, HOSTILE, SESSION, USER, Look
 from tests.command import PACKAGE_PARENT, run_sessiondb
-from tests.filling import full_event
+from tests.full_models import full_event
 
 ODD = '"it\'s" % _ $.a[0] \\ grün 日本 🤖 \x01\x7f\x85\u2028'
 

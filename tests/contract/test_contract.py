@@ -11,10 +11,10 @@ import pytest
 
 from sessiondb import DatabaseSessionService
 from sessiondb.errors import UnsupportedDatabaseError
+from tests.adk_warnings import ADKS_SQLITE
 from tests.contract import handles, logs, sessions, state
 from tests.contract.places import KINDS, Kind, Place
 from tests.contract.table import TABLE, Row
-from tests.peers import ADKS_SQLITE
 
 pytestmark = ADKS_SQLITE
 

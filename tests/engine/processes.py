@@ -1,4 +1,4 @@
-"""Runs functions of this package in Python processes of their own."""
+"""Runs functions of the tests in Python processes of their own, and lets both sides talk."""
 
 from __future__ import annotations
 
@@ -17,6 +17,16 @@ import importlib, sys
 sys.path.append(sys.argv[1])
 getattr(importlib.import_module(sys.argv[2]), sys.argv[3])(*sys.argv[4:])
 """
+
+
+def say(*words: object) -> None:
+    """Tell the parent process."""
+    print(*words, flush=True)  # noqa: T201  # the parent listens
+
+
+def listen() -> str:
+    """Wait for a line from the parent process."""
+    return sys.stdin.readline().strip()
 
 
 def start(function: Callable[..., Any], *args: object, python: tuple[str, ...] = ()) -> subprocess.Popen[str]:

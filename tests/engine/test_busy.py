@@ -1,14 +1,11 @@
-"""Other programs that use the file: their locks, their readers, and what they do to the file.
+"""Locks of other programs: waited for up to ``busy_timeout``, and told of after it.
 
-Seen to fail with a busy error that is not translated, with a batch that is dropped without an answer, and with a
-checkpoint that raises when it is blocked.
+Seen to fail with a busy error that is not translated, and with a batch that is dropped without an answer.
 """
 
 from __future__ import annotations
 
 import functools
-import os
-import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -17,20 +14,7 @@ import pytest
 
 from sessiondb import DatabaseSessionService
 from sessiondb.errors import DatabaseBusyError
-from tests.engine.tools import (
-    APP,
-    PATIENCE,
-    USER,
-    create,
-    event,
-    get,
-    move,
-    other_program,
-    outcomes,
-    texts,
-    until,
-    writer_at_rest,
-)
+from tests.engine.tools import APP, PATIENCE, USER, create, event, get, other_program, outcomes, texts, until
 
 pytestmark = pytest.mark.anyio
 
@@ -121,95 +105,3 @@ async def test_every_write_succeeds_after_a_lock_wait(database_path: Path, servi
     assert await texts(service, "s") == ["appended"]
     assert (await get(service, "new")).state == {"k": 1, "l": 2}
     assert await service.get_session(APP, USER, gone.id) is None
-
-
-async def test_open_of_new_locked_file_is_database_busy(database_path: Path) -> None:
-    with (
-        other_program(database_path, "CREATE TABLE t (x)", "DROP TABLE t", "BEGIN EXCLUSIVE"),
-        pytest.raises(DatabaseBusyError),
-    ):
-        DatabaseSessionService(database_path, busy_timeout=0.05)
-    async with DatabaseSessionService(database_path, busy_timeout=0.05) as service:
-        await create(service)
-
-
-async def test_checkpoint_blocked_by_reader_of_other_program(
-    database_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sessiondb.stores.sqlite.wal._DUE_BYTES", 1)
-    monkeypatch.setattr("sessiondb.engine.writer._LOOK_SECONDS", 0)
-    async with DatabaseSessionService(database_path) as service:
-        session = await create(service)
-        await until(lambda: service._opened.measure().checkpoints > 0)
-        assert service.get_stats()["blocked_checkpoints"] == 0
-        await service.append_event(session, event("0"))
-        await service.flush()
-        with other_program(database_path, "BEGIN", "SELECT count(*) FROM adk_events") as other:
-            for number in range(1, 4):
-                await service.append_event(session, event(f"{number}"))
-                await until(lambda number=number: service._opened.measure().blocked_checkpoints >= number)  # type: ignore[misc]
-            assert other.execute("SELECT count(*) FROM adk_events").fetchone() == (1,)
-            done = service.get_stats()["checkpoints"]
-        await service.append_event(session, event("4"))
-        await until(lambda: service._opened.measure().checkpoints > done)
-        assert await texts(service, "s") == [f"{number}" for number in range(5)]
-        assert service.get_stats()["failed_batches"] == 0
-
-
-async def test_idle_writer_checkpoints_wal_once(database_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sessiondb.stores.sqlite.wal._IDLE_SECONDS", 0.01)
-    async with DatabaseSessionService(database_path) as service:
-        for turn in range(1, 3):
-            await create(service, f"s{turn}")
-            await until(lambda turn=turn: service._opened.measure().checkpoints == turn)  # type: ignore[misc]
-            assert service._opened.engine.writer.wal.patience is None
-
-
-async def test_checkpoint_refused_by_sqlite_fails_no_append(
-    database_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sessiondb.stores.sqlite.wal._DUE_BYTES", 1)
-    monkeypatch.setattr("sessiondb.engine.writer._LOOK_SECONDS", 0)
-    async with DatabaseSessionService(database_path) as service:
-        session = await create(service)
-
-        def refuse(_action: int, first: str | None, *_: object) -> int:
-            return sqlite3.SQLITE_DENY if first == "wal_checkpoint" else sqlite3.SQLITE_OK
-
-        with writer_at_rest(service) as connection:
-            connection.set_authorizer(refuse)
-        await service.append_event(session, event())
-        await until(lambda: service._opened.measure().failed_checkpoints >= 1)
-        with writer_at_rest(service) as connection:
-            connection.set_authorizer(None)
-        assert await texts(service, "s") == ["hello"]
-        await service.append_event(session, event("again"))
-
-
-async def test_file_lost_replaced_and_put_back(database_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sessiondb.engine.writer._LOOK_SECONDS", 0)
-    async with DatabaseSessionService(database_path) as service:
-        session = await create(service)
-        away = database_path.with_suffix(".away")
-        with other_program(database_path.with_name("another"), "CREATE TABLE t (x)"):
-            pass
-        move(database_path, away)
-        results = await outcomes([functools.partial(service.append_event, session, event())])
-        assert type(results[0]).__name__ == "FileLostError"
-        assert session.events == []
-        move(away.with_name("another"), database_path)
-        results = await outcomes([functools.partial(service.append_event, session, event())])
-        assert "replaced" in str(results[0])
-        move(away, database_path)
-        await service.append_event(session, event())
-        assert await texts(service, "s") == ["hello"]
-
-
-async def test_wal_size_of_missing_file_is_0(service: DatabaseSessionService) -> None:
-    await create(service)
-    assert service.get_stats()["wal_bytes"] > 0
-    keeper = service._opened.engine.writer.wal
-    known, keeper._wal = keeper._wal, keeper._wal.with_name("nothing")
-    assert service.get_stats()["wal_bytes"] == 0
-    keeper._wal = known
-    assert os.fspath(known).endswith("-wal")

@@ -13,6 +13,7 @@ from sessiondb import DatabaseSessionService
 from sessiondb.engine.cache import CachedLog, LogCache
 from sessiondb.model.queries import LogPosition
 from sessiondb.model.records import SessionKey
+from tests.engine.tools import create, event, texts
 
 APP, USER = "my_app", "user_123"
 ONE, TWO, THREE = (SessionKey(APP, USER, name) for name in ("one", "two", "three"))
@@ -144,3 +145,19 @@ async def test_cache_off_counts_nothing(database_path: Path) -> None:
         assert await service.get_session(APP, USER, "s") is None
         stats = service.get_stats()
         assert (stats["cache_hits"], stats["cache_misses"], stats["cache_bytes"]) == (0, 0, 0)
+
+
+@pytest.mark.anyio
+async def test_cache_smaller_than_its_logs_keeps_answers(database_path: Path) -> None:
+    async with DatabaseSessionService(database_path, log_cache_bytes=30_000) as service:
+        for name in "abcdef":
+            session = await create(service, name)
+            for number in range(3):
+                await service.append_event(session, event(f"{number}"))
+            assert await texts(service, name) == ["0", "1", "2"]
+        large = await create(service, "large")
+        await service.append_event(large, event("x" * 100_000))
+        assert len(str((await texts(service, "large"))[0])) == 100_000
+        assert 0 < service.get_stats()["cache_bytes"] <= 30_000
+        for name in "abcdef":
+            assert await texts(service, name) == ["0", "1", "2"]

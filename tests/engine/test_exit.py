@@ -10,7 +10,7 @@ import asyncio
 from pathlib import Path
 
 from sessiondb import DatabaseSessionService
-from tests.engine import processes, programs
+from tests.engine import exit_programs, processes
 from tests.engine.tools import create, other_program, texts
 
 
@@ -24,13 +24,13 @@ def stored(path: Path, session_id: str) -> list[str | None]:
 
 
 def test_exit_without_close_keeps_acknowledged_events(database_path: Path) -> None:
-    process = processes.start(programs.leave_without_closing, database_path)
+    process = processes.start(exit_programs.leave_without_closing, database_path)
     acknowledged = processes.finish(process).split()
     assert stored(database_path, "s") == acknowledged == [f"{number}" for number in range(50)]
 
 
 def test_exit_while_daemon_thread_is_writing(database_path: Path) -> None:
-    process = processes.start(programs.leave_from_a_thread, database_path)
+    process = processes.start(exit_programs.leave_from_a_thread, database_path)
     acknowledged = processes.finish(process, host_writes=True).split()
     assert len(acknowledged) > 50
     found = stored(database_path, "s")
@@ -41,7 +41,7 @@ def test_exit_while_daemon_thread_is_writing(database_path: Path) -> None:
 
 def test_exit_with_queued_writes_keeps_a_prefix(database_path: Path) -> None:
     """Nobody was told of them, so all of them or only those at the head of the queue are written, each as a whole."""
-    assert processes.run(programs.leave_with_writes_queued, database_path).split() == ["leaving"]
+    assert processes.run(exit_programs.leave_with_writes_queued, database_path).split() == ["leaving"]
 
     async def read() -> list[int]:
         async with DatabaseSessionService(database_path) as service:
@@ -56,7 +56,7 @@ def test_exit_with_queued_writes_keeps_a_prefix(database_path: Path) -> None:
 
 def test_exit_closes_a_dropped_service_first(tmp_path: Path) -> None:
     """Seen to fail without the stores that are being closed in what is closed at exit: the folder stays."""
-    folder = processes.run(programs.leave_while_a_dropped_service_is_closed, tmp_path).strip()
+    folder = processes.run(exit_programs.leave_while_a_dropped_service_is_closed, tmp_path).strip()
     assert folder
     assert not Path(folder).exists()
 
@@ -68,6 +68,6 @@ def test_exit_does_not_wait_for_lock_of_other_program(database_path: Path) -> No
 
     asyncio.run(prepare())
     with other_program(database_path, "BEGIN IMMEDIATE"):
-        said = processes.run(programs.leave_while_another_program_holds_the_lock, database_path).split()
+        said = processes.run(exit_programs.leave_while_another_program_holds_the_lock, database_path).split()
     assert said == ["leaving"]
     assert stored(database_path, "s") == []

@@ -17,7 +17,7 @@ import pytest
 from sessiondb import DatabaseSessionService
 from sessiondb.errors import DatabaseBusyError, QueueFullError, StaleSessionError, WriteFailedError
 from tests.engine import processes
-from tests.engine.programs import say
+from tests.engine.processes import say
 from tests.engine.tools import (
     APP,
     USER,

@@ -1,13 +1,11 @@
-"""The reader pool: bounded, in order, of one moment, and never behind what was acknowledged.
+"""Reads: of one moment, never behind what was acknowledged, and filtered alike with and without a cache.
 
-Seen to fail with ``_next`` that takes the newest job, with the three parts of a ``GetSession`` read in three
-statements (torn snapshots), and with a cache that is not asked for what came since (read-your-writes).
+Seen to fail with the three parts of a ``GetSession`` read in three statements (torn snapshots), and with a cache that
+is not asked for what came since (read-your-writes).
 """
 
 from __future__ import annotations
 
-import functools
-import sqlite3
 import threading
 from pathlib import Path
 from typing import Any
@@ -18,167 +16,10 @@ import pytest
 from google.adk.sessions.base_session_service import GetSessionConfig
 
 from sessiondb import DatabaseSessionService
-from sessiondb.errors import CorruptRowError, ReaderTimeoutError, StorageError
-from sessiondb.model.queries import CountEvents
-from sessiondb.model.records import SessionKey
 from sessiondb.options import CacheMode
-from tests.engine.tools import (
-    APP,
-    USER,
-    HeldReader,
-    create,
-    event,
-    get,
-    happened,
-    move,
-    other_program,
-    outcomes,
-    texts,
-    threads_of,
-    until,
-)
+from tests.engine.tools import APP, USER, create, event, get, text_of
 
 pytestmark = pytest.mark.anyio
-
-COUNT = CountEvents(SessionKey(APP, USER, "s"))
-
-
-async def test_reader_pool_exhausted_is_reader_timeout(database_path: Path) -> None:
-    async with DatabaseSessionService(database_path, readers=2, busy_timeout=0.05, log_cache="off") as service:
-        session = await create(service)
-        await service.append_event(session, event())
-        held = [HeldReader(service), HeldReader(service)]
-        async with anyio.create_task_group() as group:
-            for reader in held:
-                group.start_soon(reader.read)
-                await happened(reader.reached)
-            (late,) = await outcomes([functools.partial(get, service, "s")])
-            assert isinstance(late, ReaderTimeoutError)
-            assert isinstance(late, TimeoutError)
-            assert "none of the 2 readers" in str(late)
-            with pytest.raises(ReaderTimeoutError):
-                await anyio.to_thread.run_sync(service.get_event_count, APP, USER, "s")
-            assert service._opened.measure()[-2:] == (2, 0)
-            # Writes need no reader.
-            await service.append_event(session, event("meanwhile"))
-            for reader in held:
-                reader.release()
-        assert await texts(service, "s") == ["hello", "meanwhile"]
-        assert len(threads_of(service)) == 3
-
-
-async def test_reader_pool_serves_waiting_reads_in_order(database_path: Path) -> None:
-    async with DatabaseSessionService(database_path, readers=1) as service:
-        held = HeldReader(service)
-        order: list[int] = []
-        async with anyio.create_task_group() as group:
-            group.start_soon(held.read)
-            await happened(held.reached)
-            for number in range(6):
-                group.start_soon(service._opened.read, COUNT, lambda _, number=number: order.append(number))
-                await until(lambda number=number: service._opened.measure().pending_reads == number + 1)  # type: ignore[misc]
-            held.release()
-        assert order == list(range(6))
-        assert len(threads_of(service)) == 2
-
-
-async def test_reader_threads_start_when_needed_and_are_reused(database_path: Path) -> None:
-    async with DatabaseSessionService(database_path, readers=3, log_cache="off") as service:
-        await create(service)
-        assert len(threads_of(service)) == 1
-        for _ in range(5):
-            await get(service, "s")
-            await until(lambda: service._opened.measure().readers_in_use == 0)
-        assert len(threads_of(service)) == 2
-        held = [HeldReader(service) for _ in range(3)]
-        async with anyio.create_task_group() as group:
-            for reader in held:
-                group.start_soon(reader.read)
-            for reader in held:
-                await happened(reader.reached)
-                reader.release()
-        assert len(threads_of(service)) <= 4
-
-
-async def test_failing_read_does_not_end_its_reader_thread(database_path: Path) -> None:
-    class SurpriseError(BaseException):
-        pass
-
-    def surprise(_count: int) -> None:
-        raise SurpriseError
-
-    async with DatabaseSessionService(database_path, readers=1) as service:
-        with pytest.raises(SurpriseError):
-            await service._opened.read(COUNT, surprise)
-        with other_program(database_path, "DROP TABLE adk_events"):
-            pass
-        with pytest.raises(StorageError, match="no such table"):
-            service.get_event_count(APP, USER, "s")
-        with pytest.raises(StorageError, match="no such table"):
-            await service.get_session(APP, USER, "s")
-        assert not isinstance((await outcomes([service.list_sessions]))[0], Exception)
-        assert len(threads_of(service)) == 2
-
-
-async def test_cached_read_needs_no_reader_thread(database_path: Path) -> None:
-    async with DatabaseSessionService(database_path, readers=1) as service:
-        session = await create(service)
-        for number in range(3):
-            await service.append_event(session, event(f"{number}", {"user:k": number}))
-        held = HeldReader(service)
-        async with anyio.create_task_group() as group:
-            group.start_soon(held.read)
-            await happened(held.reached)
-            assert await texts(service, "s") == ["0", "1", "2"]
-            assert await service.get_user_state(APP, USER) == {"k": 2}
-            recent = await service.get_session(APP, USER, "s", GetSessionConfig(num_recent_events=0))
-            assert recent is not None
-            assert recent.state == {"user:k": 2}
-            assert service._opened.measure().pending_reads == 0
-            held.release()
-
-
-async def test_inline_read_falls_back_to_reader_thread(database_path: Path) -> None:
-    async with DatabaseSessionService(database_path, readers=1) as service:
-        session = await create(service)
-        await service.append_event(session, event("0", {"user:k": 0}))
-        # Somebody else reads in his own thread at this moment.
-        with service._opened.engine.readers._inline.borrowed():
-            assert await texts(service, "s") == ["0"]
-            assert await service.get_user_state(APP, USER) == {"k": 0}
-        assert len(threads_of(service)) == 2
-        # More has come than is read in passing.
-        async with DatabaseSessionService(database_path, readers=1) as other:
-            elsewhere = await get(other, "s")
-            for number in range(1, 40):
-                await other.append_event(elsewhere, event(f"{number}"))
-        assert await texts(service, "s") == [f"{number}" for number in range(40)]
-
-
-@pytest.mark.parametrize(("readers", "beside"), [(1, None), (2, (0,))])
-async def test_inline_reads_run_side_by_side_up_to_limit(
-    database_path: Path, readers: int, beside: tuple[int] | None
-) -> None:
-    async with DatabaseSessionService(database_path, readers=readers) as service:
-        store = service._opened
-        # The second read is made while the first is under way, as another thread's would be.
-        assert store.read_inline(COUNT, lambda _: store.read_inline(COUNT, int)) == (beside,)
-
-
-@pytest.mark.parametrize("code", [sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR])
-async def test_inline_read_when_sqlite_is_busy_locked_or_fails(service: DatabaseSessionService, code: int) -> None:
-    def refuse(_count: int) -> None:
-        error = sqlite3.OperationalError("refused")
-        error.sqlite_errorcode = code
-        raise error
-
-    if code == sqlite3.SQLITE_IOERR:
-        with pytest.raises(StorageError, match="refused"):
-            service._opened.read_inline(COUNT, refuse)
-    else:
-        # To be waited for, by a reader.
-        assert service._opened.read_inline(COUNT, refuse) is None
-    assert service._opened.read_inline(COUNT, int) == (0,)
 
 
 @pytest.mark.parametrize("log_cache", ["copy", "off"])
@@ -247,30 +88,19 @@ async def test_read_your_writes_in_every_cache_mode(database_path: Path, log_cac
             assert reading.get_event_count(APP, USER, "s") == 0
 
 
-async def test_corrupt_event_row_fails_its_session_only(database_path: Path, service: DatabaseSessionService) -> None:
-    session, other = await create(service), await create(service, "other")
-    await service.append_event(session, event())
-    await service.append_event(other, event())
-    with other_program(database_path, "UPDATE adk_events SET actions = '{\"no\": 1}' WHERE session_id = 's'"):
-        pass
-    for _ in range(2):
-        with pytest.raises(CorruptRowError, match="event 1 of session 's'"):
-            await get(service, "s")
-    assert await texts(service, "other") == ["hello"]
-    with other_program(database_path, "UPDATE adk_events SET actions = '{}' WHERE session_id = 's'"):
-        pass
-    assert await texts(service, "s") == ["hello"]
+async def test_get_session_filters_with_cache_off(database_path: Path) -> None:
+    async with DatabaseSessionService(database_path, log_cache="off") as service:
+        session = await create(service)
+        for number in range(5):
+            await service.append_event(session, event(f"{number}", timestamp=float(number)))
 
+        async def read(**config: Any) -> list[str | None]:
+            found = await service.get_session(APP, USER, "s", GetSessionConfig(**config))
+            assert found is not None
+            return [text_of(each) for each in found.events]
 
-async def test_file_lost_before_a_reader_opens_it(database_path: Path, service: DatabaseSessionService) -> None:
-    """No reader is open yet, and none can be opened: the caller is told, and the service recovers."""
-    await create(service)
-    away = database_path.with_suffix(".away")
-    move(database_path, away)
-    results: list[Any] = await outcomes([service.list_sessions])
-    assert isinstance(results[0], StorageError)
-    with pytest.raises(StorageError):
-        await service.get_user_state(APP, USER)
-    move(away, database_path)
-    assert len(await service.list_sessions()) == 1
-    assert await service.get_user_state(APP, USER) == {}
+        assert await read(num_recent_events=2) == ["3", "4"]
+        assert await read(after_timestamp=3.0) == ["3", "4"]
+        assert await read(num_recent_events=3, after_timestamp=3.0) == ["3", "4"]
+        assert await read(num_recent_events=0) == []
+        assert await read(after_timestamp=0.0) == ["0", "1", "2", "3", "4"]

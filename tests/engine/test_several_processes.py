@@ -10,14 +10,14 @@ import sqlite3
 from pathlib import Path
 
 from sessiondb import DatabaseSessionService
-from tests.engine import processes, programs
+from tests.engine import processes, sharing_programs
 from tests.engine.tools import texts
 
 PROCESSES = 4
 
 
 def test_four_processes_append_to_one_file(database_path: Path) -> None:
-    started = [processes.start(programs.write_until_told, database_path, name) for name in "abcd"]
+    started = [processes.start(sharing_programs.write_until_told, database_path, name) for name in "abcd"]
     # They open the file, which is not there yet, in the same moment; and read when all have written.
     for said, then in (("ready", "open"), ("written", "read")):
         for process in started:

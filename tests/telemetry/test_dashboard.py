@@ -14,7 +14,7 @@ import yaml
 from sessiondb import DatabaseSessionService
 from tests.docs.markdown import ROOT
 from tests.telemetry.exporting import Exported
-from tests.telemetry.works import every_call
+from tests.telemetry.workload import every_call
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
 

@@ -16,7 +16,7 @@ from sessiondb import DatabaseSessionService
 from sessiondb.errors import DatabaseBusyError, WriterStoppedError
 from tests.engine.tools import a_while, other_program, pending, until, writer_at_rest
 from tests.telemetry.exporting import Exported, providers
-from tests.telemetry.works import APP, OPERATIONS, SECRET, USER, WRITES, event, every_call
+from tests.telemetry.workload import APP, OPERATIONS, SECRET, USER, WRITES, event, every_call
 
 pytestmark = pytest.mark.anyio
 

@@ -11,7 +11,7 @@ from opentelemetry.sdk.metrics.export import Gauge, Histogram, Metric, Sum
 from sessiondb import DatabaseSessionService
 from tests.docs.markdown import ROOT, tables_of
 from tests.telemetry.exporting import Exported, attributes_of
-from tests.telemetry.works import every_call
+from tests.telemetry.workload import every_call
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
 

@@ -21,7 +21,7 @@ from tests.scripted import APP as SCRIPTED_APP
 from tests.scripted import USER as SCRIPTED_USER
 from tests.scripted import call, say, scripted_runner
 from tests.telemetry.exporting import Exported, attributes_of
-from tests.telemetry.works import APP, SECRET, USER, event, every_call
+from tests.telemetry.workload import APP, SECRET, USER, event, every_call
 
 pytestmark = pytest.mark.anyio
 

@@ -22,7 +22,7 @@ import pytest
 from sessiondb import DatabaseSessionService, telemetry
 from sessiondb.telemetry.providers import PROVIDERS
 from tests.telemetry.exporting import no_providers
-from tests.telemetry.works import APP, USER, event, every_call
+from tests.telemetry.workload import APP, USER, event, every_call
 
 pytestmark = pytest.mark.anyio
 

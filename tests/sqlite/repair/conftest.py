@@ -1,13 +1,16 @@
-"""The file that the tests of this package damage."""
+"""The file that the tests of this package damage, and what a backup is made of and to."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from sessiondb import DatabaseSessionService
+from sessiondb.stores.sqlite import backup as backups
 from tests.sqlite.repair.files import Layout, Rows, fill, layout_of, rows_of
 
 
@@ -33,3 +36,33 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Original:
     assert found.layout.indexes
     assert any(len(pages) > 1 for pages in found.layout.rows["adk_events"].values())
     return found
+
+
+@pytest.fixture
+def path(original: Original, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A database of several steps, in a folder of its own."""
+    monkeypatch.setattr(backups, "_STEP_PAGES", 50)
+    assert original.layout.count > 4 * backups._STEP_PAGES
+    path = tmp_path / "data" / "adk.sqlite3"
+    path.parent.mkdir()
+    path.write_bytes(original.data)
+    return path
+
+
+@pytest.fixture
+async def service(path: Path) -> AsyncIterator[DatabaseSessionService]:
+    async with DatabaseSessionService(path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    return folder / "copy.sqlite3"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The loop does not matter to files."""
+    return "asyncio"

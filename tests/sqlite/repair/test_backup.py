@@ -7,8 +7,6 @@ import json
 import os
 import shutil
 import sqlite3
-import threading
-from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 
@@ -18,86 +16,21 @@ import pytest
 
 from sessiondb import DatabaseSessionService
 from sessiondb.adk import events as codec
-from sessiondb.errors import (
-    ConfigurationError,
-    DatabaseBusyError,
-    DatabaseCorruptError,
-    ServiceClosedError,
-    StorageError,
-    WriteFailedError,
-)
+from sessiondb.errors import DatabaseBusyError, DatabaseCorruptError, ServiceClosedError, WriteFailedError
 from sessiondb.stores.sqlite import backup as backups
 from sessiondb.stores.sqlite import schema
 from sessiondb.stores.sqlite.repair.check import check
 from sessiondb.stores.sqlite.untouched import ATTEMPTS
 from tests.command import run_sessiondb
 from tests.sqlite.repair.conftest import Original
+from tests.sqlite.repair.copying import Gate, names_in, write
 from tests.sqlite.repair.files import APP, PAGE, TABLES, event_of, overwrite, rows_of, user_of
 
 pytestmark = pytest.mark.anyio
 
 
-class Gate:
-    """Stops a backup at its first step, on its own thread, until it is told to go on; follows its progress."""
-
-    def __init__(self) -> None:
-        self.steps: list[tuple[int, int]] = []
-        self._begun = threading.Event()
-        self._may_go_on = threading.Event()
-
-    def __call__(self, copied: int, total: int) -> None:
-        self.steps.append((copied, total))
-        if len(self.steps) == 1:
-            self._begun.set()
-            self._may_go_on.wait()
-
-    async def begun(self) -> None:
-        """Returns when the backup stands at its first step."""
-        await anyio.to_thread.run_sync(self._begun.wait)
-
-    def open(self) -> None:
-        """Lets the backup go on."""
-        self._may_go_on.set()
-
-
-def names_in(folder: Path) -> list[str]:
-    return [file.name for file in folder.iterdir()]
-
-
 def times(folder: Path) -> dict[str, int]:
     return {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
-
-
-def read(path: Path) -> bytes:
-    return path.read_bytes()
-
-
-def write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
-
-
-@pytest.fixture
-def path(original: Original, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A database of several steps, in a folder of its own."""
-    monkeypatch.setattr(backups, "_STEP_PAGES", 50)
-    assert original.layout.count > 4 * backups._STEP_PAGES
-    path = tmp_path / "data" / "adk.sqlite3"
-    path.parent.mkdir()
-    path.write_bytes(original.data)
-    return path
-
-
-@pytest.fixture
-async def service(path: Path) -> AsyncIterator[DatabaseSessionService]:
-    async with DatabaseSessionService(path) as opened:
-        yield opened
-
-
-@pytest.fixture
-def target(tmp_path: Path) -> Path:
-    folder = tmp_path / "backups"
-    folder.mkdir()
-    return folder / "copy.sqlite3"
 
 
 async def test_backup_is_one_complete_sound_file(
@@ -276,76 +209,6 @@ async def test_backup_starts_over_after_a_fork(
     await task
     assert gate.steps[0] == gate.steps[1]
     assert rows_of(target) == original.rows
-
-
-async def test_backup_overwrites_existing_file_only_if_told(service: DatabaseSessionService, target: Path) -> None:
-    write(target, b"yesterday's")
-    with pytest.raises(ConfigurationError, match="exists"):
-        await service.backup(target)
-    assert read(target) == b"yesterday's"
-    await service.backup(target, overwrite=True)
-    assert check(target, codec.decode_event).is_sound
-    assert names_in(target.parent) == [target.name]
-
-
-async def test_backup_does_not_overwrite_file_made_meanwhile(service: DatabaseSessionService, target: Path) -> None:
-    gate = Gate()
-    task = asyncio.ensure_future(service.backup(target, progress=gate))
-    await gate.begun()
-    write(target, b"another's")
-    gate.open()
-    with pytest.raises(ConfigurationError):
-        await task
-    assert read(target) == b"another's"
-    assert names_in(target.parent) == [target.name]
-
-
-async def test_backup_never_overwrites_database_in_use(
-    service: DatabaseSessionService, path: Path, target: Path
-) -> None:
-    with pytest.raises(ConfigurationError, match="the database itself"):
-        await service.backup(path, overwrite=True)
-    async with DatabaseSessionService(target):
-        with pytest.raises(ConfigurationError, match="in use"):
-            await service.backup(target, overwrite=True)
-    assert service.get_event_count(APP, user_of(30), "s30") == 6
-
-
-async def test_backup_refuses_target_with_leftover_wal(service: DatabaseSessionService, target: Path) -> None:
-    write(Path(f"{target}-wal"), b"left over")
-    with pytest.raises(ConfigurationError, match=r"copy\.sqlite3-wal"):
-        await service.backup(target)
-    assert names_in(target.parent) == [f"{target.name}-wal"]
-
-
-@pytest.mark.parametrize("given", [":memory:", "", "postgresql://host/db"])
-async def test_backup_refuses_target_that_is_no_path(service: DatabaseSessionService, given: str) -> None:
-    with pytest.raises(ConfigurationError):
-        await service.backup(given)
-
-
-async def test_backup_does_not_overwrite_a_directory(service: DatabaseSessionService, target: Path) -> None:
-    os.mkdir(target)  # noqa: PTH102  # Path.mkdir is taken for slow in a coroutine
-    with pytest.raises(ConfigurationError, match="not a regular file"):
-        await service.backup(target, overwrite=True)
-
-
-async def test_backup_into_missing_directory_is_storage_error(service: DatabaseSessionService, target: Path) -> None:
-    with pytest.raises(StorageError, match="cannot write to"):
-        await service.backup(target.parent / "missing" / "copy")
-
-
-async def test_backup_without_hard_links_names_overwrite(
-    service: DatabaseSessionService, target: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_links(_source: object, _target: object) -> None:
-        raise PermissionError(1, "Operation not permitted")
-
-    monkeypatch.setattr(os, "link", no_links)
-    with pytest.raises(StorageError, match="overwrite=True"):
-        await service.backup(target)
-    assert names_in(target.parent) == []
-    await service.backup(target, overwrite=True)
 
 
 async def test_backup_of_corrupt_file_is_not_kept(original: Original, path: Path, target: Path) -> None:

@@ -1,19 +1,13 @@
-"""What other processes do in these tests; each function is the whole of a process."""
+"""Processes that fork; each public function is the whole of one."""
 
 from __future__ import annotations
 
 import asyncio
-import atexit
-import gc
 import multiprocessing
 import os
 import signal
-import sys
 import threading
-import warnings
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -22,134 +16,10 @@ import anyio.to_thread
 from google.adk.sessions import Session
 
 from sessiondb import DatabaseSessionService
-from sessiondb.errors import AlreadyExistsError, ServiceClosedError
+from sessiondb.errors import ServiceClosedError
 from sessiondb.model.commands import Flush
+from tests.engine.processes import say
 from tests.engine.tools import APP, PATIENCE, USER, create, event, get, happened, until, writer_stopped
-
-
-def say(*words: object) -> None:
-    """Tell the parent process."""
-    print(*words, flush=True)  # noqa: T201  # the parent listens
-
-
-def listen() -> str:
-    """Wait for a line from the parent process."""
-    return sys.stdin.readline().strip()
-
-
-def leave_without_closing(path: str) -> None:
-    """Acknowledge some appends, then end as a program ends that knows nothing of ``close``."""
-    service = DatabaseSessionService(path)
-
-    async def converse() -> None:
-        session = await create(service)
-        for number in range(50):
-            await service.append_event(session, event(f"{number}"))
-            say(number)
-
-    asyncio.run(converse())
-
-
-def leave_from_a_thread(path: str) -> None:
-    """The same, with a loop in a daemon thread that is writing when the program ends."""
-    service = DatabaseSessionService(path)
-    underway = threading.Event()
-
-    async def converse() -> None:
-        session = await create(service)
-        for number in range(10**9):
-            await service.append_event(session, event(f"{number}"))
-            os.write(1, f"{number}\n".encode())
-            if number == 50:
-                underway.set()
-
-    threading.Thread(target=asyncio.run, args=(converse(),), daemon=True).start()
-    assert underway.wait(PATIENCE)
-
-
-def leave_with_writes_queued(path: str) -> None:
-    """Leave appends in the queue and their tasks in a loop that will never run again."""
-    service = DatabaseSessionService(path, max_batch=16)
-    loop = asyncio.new_event_loop()
-
-    async def queue() -> list[asyncio.Task[Any]]:
-        sessions = [await create(service, f"s{number}") for number in range(200)]
-        gate = stack.enter_context(writer_stopped(service))
-        tasks = [asyncio.ensure_future(service.append_event(session, event())) for session in sessions]
-        await happened(gate.reached)
-        return tasks
-
-    stack = ExitStack()
-    tasks = loop.run_until_complete(queue())
-    assert not any(task.done() for task in tasks)
-    for task in tasks:
-        task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is meant to be so
-    # The writer goes on while the interpreter is on its way out.
-    stack.close()
-    say("leaving")
-
-
-def leave_while_a_dropped_service_is_closed(_path: str) -> None:
-    """Drop a service that was never closed, and end before the thread that closes it has begun."""
-    service = DatabaseSessionService(":memory:")
-    store = service._opened
-    say(str(store.path.parent))
-    store._closing.acquire()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        del service
-        gc.collect()
-    # Called before those that were registered earlier.
-    atexit.register(store._closing.release)
-
-
-def leave_while_another_program_holds_the_lock(path: str) -> None:
-    """The writer cannot begin, and a thread waits for it."""
-    service = DatabaseSessionService(path, busy_timeout=1000)
-    session = asyncio.run(get(service, "s"))
-
-    async def append() -> None:
-        await service.append_event(session, event("never"))
-
-    threading.Thread(target=asyncio.run, args=(append(),), daemon=True).start()
-    asyncio.run(until(lambda: service._opened.engine.writer._busy_since is not None))
-    threading.Thread(target=service.vacuum, daemon=True).start()
-    asyncio.run(until(lambda: service._opened.measure().pending_writes == 1))
-    say("leaving")
-
-
-def write_until_told(path: str, name: str) -> None:
-    """Open the file when told, 8 tasks with 25 appends each; say what is read once all processes have written."""
-    say("ready")
-    listen()
-    service = DatabaseSessionService(path, on_stale="append", durability="normal")
-
-    async def talk(task: int) -> None:
-        own = await create(service, f"{name}-{task}")
-        shared = await get(service, "shared")
-        for turn in range(25):
-            await service.append_event(own, event(f"{turn}", {"turn": turn, f"user:{name}-{task}": turn}))
-            if turn % 5 == 0:
-                await service.append_event(shared, event(f"{name}-{task}-{turn}"))
-                assert len((await get(service, own.id)).events) == turn + 1
-                await get(service, "shared")
-
-    async def converse() -> None:
-        with suppress(AlreadyExistsError):
-            await create(service, "shared")
-        async with anyio.create_task_group() as group:
-            for task in range(8):
-                group.start_soon(talk, task)
-        say("written")
-        await anyio.to_thread.run_sync(listen)
-        digest = blake2b()
-        for row in sorted(row["session_id"] for row in await service.list_sessions()):
-            session = await get(service, row)
-            digest.update(session.model_dump_json().encode())
-        say("read", digest.hexdigest(), service.get_stats()["failed_batches"])
-        await service.close()
-
-    asyncio.run(converse())
 
 
 def _in_child(work: Callable[[], None]) -> int:

@@ -1,4 +1,4 @@
-"""A queue that is full: waiting in order, a typed error after ``busy_timeout``, and a bound that holds.
+"""The write queue when it is full: waiting in order, a typed error after ``busy_timeout``, and a bound that holds.
 
 Seen to fail with ``put`` that never parks, with parked tickets moved up last in, first out, and with a withdrawn
 parked ticket left in the queue.
@@ -6,6 +6,7 @@ parked ticket left in the queue.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,18 +18,11 @@ from anyio.abc import TaskGroup
 from google.adk.sessions import Session
 
 from sessiondb import DatabaseSessionService
+from sessiondb.engine.queue import WriteQueue, WriteTicket
+from sessiondb.engine.waiting import ThreadWaiter
 from sessiondb.errors import QueueFullError
-from tests.engine.tools import (
-    WriterGate,
-    create,
-    event,
-    happened,
-    outcomes,
-    pending,
-    texts,
-    until,
-    writer_stopped,
-)
+from sessiondb.model.commands import Flush
+from tests.engine.tools import WriterGate, create, event, happened, outcomes, pending, texts, until, writer_stopped
 
 pytestmark = pytest.mark.anyio
 
@@ -129,3 +123,27 @@ async def test_queue_full_cancelled_append_makes_room(database_path: Path) -> No
         gate.open()
         await service.flush()
         assert await texts(service, "s") == ["with the writer", "queued 1", "parked"]
+
+
+def test_queue_put_races_with_timeout_of_take() -> None:
+    """The writer's wait has run out, and before it can say so a ticket is put: it must be taken, not left."""
+    queue = WriteQueue(1)
+    ticket: WriteTicket = WriteTicket(Flush(), ThreadWaiter())
+    real = queue._doorbell
+
+    class Doorbell:
+        def acquire(self, timeout: float = -1) -> bool:
+            if timeout != -1:
+                assert queue.put(ticket)
+                return False
+            return real.acquire()
+
+        def release(self) -> None:
+            real.release()
+
+    queue._doorbell = Doorbell()  # type: ignore[assignment]  # stands between the wait and its end
+    taken: list[object] = []
+    thread = threading.Thread(target=lambda: taken.append(queue.take(8, 0.001)))
+    thread.start()
+    thread.join()
+    assert taken == [[ticket]]

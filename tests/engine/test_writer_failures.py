@@ -1,14 +1,14 @@
 """What the writer does when its own means fail: nobody waits for ever, and what can go on goes on.
 
-The connection is replaced by one that fails at a chosen statement; everything else is real. Seen to fail with a writer
-that catches ``Exception`` only, with a failed sync that is tried again, and without ``drain`` at the thread's end.
+Seen to fail with a writer that catches ``Exception`` only, with a failed sync that is tried again, and without
+``drain`` at the thread's end.
 """
 
 from __future__ import annotations
 
 import functools
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ import anyio.to_thread
 import pytest
 
 from sessiondb import DatabaseSessionService
-from sessiondb.errors import ServiceClosedError, WriteFailedError, WriterStoppedError
+from sessiondb.errors import WriteFailedError, WriterStoppedError
+from tests.engine.failing_connection import FSYNC, SurpriseError, break_writer, sqlite_error
 from tests.engine.tools import (
     APP,
     USER,
@@ -36,57 +37,6 @@ from tests.engine.tools import (
 )
 
 pytestmark = pytest.mark.anyio
-
-
-class SurpriseError(BaseException):
-    """Not an Exception."""
-
-
-class FailingConnection:
-    """Raises ``error`` once instead of running a statement that begins with ``statement``; ``passes`` go through."""
-
-    def __init__(self, connection: sqlite3.Connection, statement: str, error: BaseException, passes: int) -> None:
-        self._connection = connection
-        self._statement = statement
-        self._error = error
-        self._passes = passes
-
-    def execute(self, statement: str, *parameters: Any) -> sqlite3.Cursor:
-        if statement.startswith(self._statement):
-            self._passes -= 1
-            if self._passes == -1:
-                raise self._error
-        return self._connection.execute(statement, *parameters)
-
-    def executemany(self, statement: str, rows: Iterable[Any]) -> None:
-        for row in rows:
-            self.execute(statement, row)
-
-    def close(self) -> None:
-        if self._statement == "close":
-            self._connection.close()
-            raise self._error
-        self._connection.close()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._connection, name)
-
-
-def sqlite_error(code: int, name: str) -> sqlite3.OperationalError:
-    error = sqlite3.OperationalError("disk I/O error")
-    error.sqlite_errorcode = code
-    error.sqlite_errorname = name
-    return error
-
-
-def break_writer(service: DatabaseSessionService, statement: str, error: BaseException, passes: int = 0) -> None:
-    writer = service._opened.engine.writer
-    broken: Any = FailingConnection(writer._connection, statement, error, passes)
-    writer._connection = broken
-    writer.wal.use(broken)
-
-
-FSYNC = sqlite_error(sqlite3.SQLITE_IOERR_FSYNC, "SQLITE_IOERR_FSYNC")
 
 
 async def test_exception_in_batch_reaches_callers_only(
@@ -130,25 +80,6 @@ async def test_rollback_that_fails_after_disk_full(service: DatabaseSessionServi
     connection.execute("ROLLBACK")
     await service.append_event(session, event())
     assert await texts(service, "s") == ["hello"]
-
-
-async def test_checkpoint_fsync_error_stops_the_writer(database_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With ``durability="normal"`` the checkpoint is the first to sync: what it finds out stops the writer."""
-    monkeypatch.setattr("sessiondb.stores.sqlite.wal._DUE_BYTES", 1)
-    monkeypatch.setattr("sessiondb.engine.writer._LOOK_SECONDS", 0)
-    service = DatabaseSessionService(database_path, durability="normal")
-    session = await create(service)
-    thread = service._opened.engine.writer
-    with writer_stopped(service, "INSERT") as gate:
-        async with anyio.create_task_group() as group:
-            group.start_soon(service.append_event, session, event())
-            await happened(gate.reached)
-            break_writer(service, "PRAGMA wal_checkpoint", FSYNC)
-            gate.open()
-    await until(lambda: not thread.is_alive())
-    with pytest.raises(WriterStoppedError, match="synced"):
-        await service.append_event(session, event())
-    await service.close()
 
 
 @pytest.mark.parametrize("call", ["append", "vacuum", "alone"])
@@ -238,48 +169,3 @@ async def test_writer_thread_that_dies_answers_everybody(database_path: Path) ->
     assert await texts(service, "other") == []
     await service.close()
     assert alive(threads) == []
-
-
-async def test_close_with_connection_that_does_not_close(database_path: Path) -> None:
-    service = DatabaseSessionService(database_path)
-    await create(service)
-    break_writer(service, "close", sqlite_error(sqlite3.SQLITE_BUSY, "SQLITE_BUSY"))
-    await service.close()
-    async with DatabaseSessionService(database_path) as reopened:
-        assert len(await reopened.list_sessions()) == 1
-
-
-async def test_vacuum_exception_reaches_its_caller(service: DatabaseSessionService) -> None:
-    break_writer(service, "VACUUM", SurpriseError())
-    with pytest.raises(SurpriseError):
-        service.vacuum()
-    await create(service)
-
-
-async def test_close_timeout_at_exit_answers_queued_writes(database_path: Path) -> None:
-    """What is queued is answered, and the one with the writer gets the answer that is true in the end."""
-    service = DatabaseSessionService(database_path)
-    session, other = await create(service), await create(service, "other")
-    engine = service._opened.engine
-    results: list[object] = []
-
-    async def append(one: Any) -> None:
-        results.extend(await outcomes([functools.partial(service.append_event, one, event())]))
-
-    with writer_stopped(service) as gate:
-        async with anyio.create_task_group() as group:
-            group.start_soon(append, session)
-            await happened(gate.reached)
-            group.start_soon(append, other)
-            await until(lambda: pending(service) == 1)
-            service._opened.close(patience=0)
-            await until(lambda: len(results) == 1)
-            assert isinstance(results[0], ServiceClosedError)
-            assert "nothing of it is stored" in str(results[0])
-            gate.open()
-    assert results[1] == session.events[0]
-    engine.close(None)
-    await service.close()
-    async with DatabaseSessionService(database_path) as reopened:
-        assert await texts(reopened, "s") == ["hello"]
-        assert await texts(reopened, "other") == []

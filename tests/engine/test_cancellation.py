@@ -7,8 +7,6 @@ append is stale), with one that never withdraws (a queued append is written afte
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from google.adk.sessions import Session
 from sessiondb import DatabaseSessionService
 from sessiondb.errors import StaleSessionError
 from sessiondb.model.commands import Flush
+from tests.engine.cancelling import AsTask, InScope, InTimeout, Running
 from tests.engine.tools import (
     APP,
     USER,
@@ -36,81 +35,6 @@ from tests.engine.tools import (
 )
 
 pytestmark = pytest.mark.anyio
-
-
-class Running:
-    """A call in a task of its own that can be cancelled."""
-
-    def __init__(self, call: Callable[[], Awaitable[Any]]) -> None:
-        self.finished = anyio.Event()
-        self.cancelled = False
-        self.error: Exception | None = None
-        self._call = call
-
-    async def run(self) -> None:
-        """The task."""
-        try:
-            await self.cancellable()
-        except Exception as error:  # noqa: BLE001  # it is the result
-            self.error = error
-        finally:
-            self.finished.set()
-
-    async def cancellable(self) -> None:
-        raise NotImplementedError
-
-    def cancel(self) -> None:
-        raise NotImplementedError
-
-    async def make(self) -> None:
-        await self._call()
-
-
-class InScope(Running):
-    """Cancelled by anyio's scope, which cancels anew at every await (asyncio and trio)."""
-
-    def __init__(self, call: Callable[[], Awaitable[Any]]) -> None:
-        super().__init__(call)
-        self._scope = anyio.CancelScope()
-
-    async def cancellable(self) -> None:
-        with self._scope:
-            await self.make()
-        self.cancelled = self._scope.cancelled_caught
-
-    def cancel(self) -> None:
-        self._scope.cancel()
-
-
-class AsTask(Running):
-    """Cancelled once, as asyncio does it."""
-
-    async def cancellable(self) -> None:
-        self._task = asyncio.ensure_future(self.make())
-        try:
-            await asyncio.wait([self._task])
-        finally:
-            self.cancelled = self._task.cancelled()
-        if not self.cancelled:
-            self._task.result()
-
-    def cancel(self) -> None:
-        self._task.cancel()
-
-
-class InTimeout(Running):
-    """Cancelled by ``asyncio.timeout``."""
-
-    async def cancellable(self) -> None:
-        try:
-            async with asyncio.timeout(None) as self._timeout:
-                await self.make()
-        except TimeoutError:
-            self.cancelled = self._timeout.expired()
-
-    def cancel(self) -> None:
-        if self._timeout.when() is None and not self.finished.is_set():
-            self._timeout.reschedule(0)
 
 
 @pytest.fixture(

@@ -16,6 +16,7 @@ import pytest
 
 from sessiondb import DatabaseSessionService
 from sessiondb.errors import DatabaseCorruptError
+from tests.engine.failing_connection import SurpriseError, break_writer
 from tests.engine.tools import (
     APP,
     USER,
@@ -110,3 +111,10 @@ async def test_vacuum_finds_foreign_key_violation(database_path: Path, service: 
         pass
     with pytest.raises(DatabaseCorruptError, match="refers to a row of adk_sessions that does not exist"):
         service.vacuum()
+
+
+async def test_vacuum_exception_reaches_its_caller(service: DatabaseSessionService) -> None:
+    break_writer(service, "VACUUM", SurpriseError())
+    with pytest.raises(SurpriseError):
+        service.vacuum()
+    await create(service)

@@ -1,0 +1,176 @@
+"""The reader pool: bounded, and in order; and reads in the caller's own thread.
+
+Seen to fail with ``_next`` that takes the newest job.
+"""
+
+from __future__ import annotations
+
+import functools
+import sqlite3
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import pytest
+from google.adk.sessions.base_session_service import GetSessionConfig
+
+from sessiondb import DatabaseSessionService
+from sessiondb.errors import ReaderTimeoutError, StorageError
+from sessiondb.model.queries import CountEvents
+from sessiondb.model.records import SessionKey
+from tests.engine.tools import (
+    APP,
+    USER,
+    HeldReader,
+    create,
+    event,
+    get,
+    happened,
+    other_program,
+    outcomes,
+    texts,
+    threads_of,
+    until,
+)
+
+pytestmark = pytest.mark.anyio
+
+COUNT = CountEvents(SessionKey(APP, USER, "s"))
+
+
+async def test_reader_pool_exhausted_is_reader_timeout(database_path: Path) -> None:
+    async with DatabaseSessionService(database_path, readers=2, busy_timeout=0.05, log_cache="off") as service:
+        session = await create(service)
+        await service.append_event(session, event())
+        held = [HeldReader(service), HeldReader(service)]
+        async with anyio.create_task_group() as group:
+            for reader in held:
+                group.start_soon(reader.read)
+                await happened(reader.reached)
+            (late,) = await outcomes([functools.partial(get, service, "s")])
+            assert isinstance(late, ReaderTimeoutError)
+            assert isinstance(late, TimeoutError)
+            assert "none of the 2 readers" in str(late)
+            with pytest.raises(ReaderTimeoutError):
+                await anyio.to_thread.run_sync(service.get_event_count, APP, USER, "s")
+            assert service._opened.measure()[-2:] == (2, 0)
+            # Writes need no reader.
+            await service.append_event(session, event("meanwhile"))
+            for reader in held:
+                reader.release()
+        assert await texts(service, "s") == ["hello", "meanwhile"]
+        assert len(threads_of(service)) == 3
+
+
+async def test_reader_pool_serves_waiting_reads_in_order(database_path: Path) -> None:
+    async with DatabaseSessionService(database_path, readers=1) as service:
+        held = HeldReader(service)
+        order: list[int] = []
+        async with anyio.create_task_group() as group:
+            group.start_soon(held.read)
+            await happened(held.reached)
+            for number in range(6):
+                group.start_soon(service._opened.read, COUNT, lambda _, number=number: order.append(number))
+                await until(lambda number=number: service._opened.measure().pending_reads == number + 1)  # type: ignore[misc]
+            held.release()
+        assert order == list(range(6))
+        assert len(threads_of(service)) == 2
+
+
+async def test_reader_threads_start_when_needed_and_are_reused(database_path: Path) -> None:
+    async with DatabaseSessionService(database_path, readers=3, log_cache="off") as service:
+        await create(service)
+        assert len(threads_of(service)) == 1
+        for _ in range(5):
+            await get(service, "s")
+            await until(lambda: service._opened.measure().readers_in_use == 0)
+        assert len(threads_of(service)) == 2
+        held = [HeldReader(service) for _ in range(3)]
+        async with anyio.create_task_group() as group:
+            for reader in held:
+                group.start_soon(reader.read)
+            for reader in held:
+                await happened(reader.reached)
+                reader.release()
+        assert len(threads_of(service)) <= 4
+
+
+async def test_failing_read_does_not_end_its_reader_thread(database_path: Path) -> None:
+    class SurpriseError(BaseException):
+        pass
+
+    def surprise(_count: int) -> None:
+        raise SurpriseError
+
+    async with DatabaseSessionService(database_path, readers=1) as service:
+        with pytest.raises(SurpriseError):
+            await service._opened.read(COUNT, surprise)
+        with other_program(database_path, "DROP TABLE adk_events"):
+            pass
+        with pytest.raises(StorageError, match="no such table"):
+            service.get_event_count(APP, USER, "s")
+        with pytest.raises(StorageError, match="no such table"):
+            await service.get_session(APP, USER, "s")
+        assert not isinstance((await outcomes([service.list_sessions]))[0], Exception)
+        assert len(threads_of(service)) == 2
+
+
+async def test_cached_read_needs_no_reader_thread(database_path: Path) -> None:
+    async with DatabaseSessionService(database_path, readers=1) as service:
+        session = await create(service)
+        for number in range(3):
+            await service.append_event(session, event(f"{number}", {"user:k": number}))
+        held = HeldReader(service)
+        async with anyio.create_task_group() as group:
+            group.start_soon(held.read)
+            await happened(held.reached)
+            assert await texts(service, "s") == ["0", "1", "2"]
+            assert await service.get_user_state(APP, USER) == {"k": 2}
+            recent = await service.get_session(APP, USER, "s", GetSessionConfig(num_recent_events=0))
+            assert recent is not None
+            assert recent.state == {"user:k": 2}
+            assert service._opened.measure().pending_reads == 0
+            held.release()
+
+
+async def test_inline_read_falls_back_to_reader_thread(database_path: Path) -> None:
+    async with DatabaseSessionService(database_path, readers=1) as service:
+        session = await create(service)
+        await service.append_event(session, event("0", {"user:k": 0}))
+        # Somebody else reads in his own thread at this moment.
+        with service._opened.engine.readers._inline.borrowed():
+            assert await texts(service, "s") == ["0"]
+            assert await service.get_user_state(APP, USER) == {"k": 0}
+        assert len(threads_of(service)) == 2
+        # More has come than is read in passing.
+        async with DatabaseSessionService(database_path, readers=1) as other:
+            elsewhere = await get(other, "s")
+            for number in range(1, 40):
+                await other.append_event(elsewhere, event(f"{number}"))
+        assert await texts(service, "s") == [f"{number}" for number in range(40)]
+
+
+@pytest.mark.parametrize(("readers", "beside"), [(1, None), (2, (0,))])
+async def test_inline_reads_run_side_by_side_up_to_limit(
+    database_path: Path, readers: int, beside: tuple[int] | None
+) -> None:
+    async with DatabaseSessionService(database_path, readers=readers) as service:
+        store = service._opened
+        # The second read is made while the first is under way, as another thread's would be.
+        assert store.read_inline(COUNT, lambda _: store.read_inline(COUNT, int)) == (beside,)
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR])
+async def test_inline_read_when_sqlite_is_busy_locked_or_fails(service: DatabaseSessionService, code: int) -> None:
+    def refuse(_count: int) -> None:
+        error = sqlite3.OperationalError("refused")
+        error.sqlite_errorcode = code
+        raise error
+
+    if code == sqlite3.SQLITE_IOERR:
+        with pytest.raises(StorageError, match="refused"):
+            service._opened.read_inline(COUNT, refuse)
+    else:
+        # To be waited for, by a reader.
+        assert service._opened.read_inline(COUNT, refuse) is None
+    assert service._opened.read_inline(COUNT, int) == (0,)

@@ -1,0 +1,112 @@
+"""The write-ahead log: when it is checkpointed, and what becomes of checkpoints that fail.
+
+Seen to fail with a checkpoint that raises when it is blocked.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from sessiondb import DatabaseSessionService
+from sessiondb.errors import UnsupportedDatabaseError, WriterStoppedError
+from sessiondb.stores.sqlite.connection import enter_wal_mode
+from tests.engine.failing_connection import FSYNC, break_writer
+from tests.engine.tools import create, event, happened, other_program, texts, until, writer_at_rest, writer_stopped
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_checkpoint_blocked_by_reader_of_other_program(
+    database_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sessiondb.stores.sqlite.wal._DUE_BYTES", 1)
+    monkeypatch.setattr("sessiondb.engine.writer._LOOK_SECONDS", 0)
+    async with DatabaseSessionService(database_path) as service:
+        session = await create(service)
+        await until(lambda: service._opened.measure().checkpoints > 0)
+        assert service.get_stats()["blocked_checkpoints"] == 0
+        await service.append_event(session, event("0"))
+        await service.flush()
+        with other_program(database_path, "BEGIN", "SELECT count(*) FROM adk_events") as other:
+            for number in range(1, 4):
+                await service.append_event(session, event(f"{number}"))
+                await until(lambda number=number: service._opened.measure().blocked_checkpoints >= number)  # type: ignore[misc]
+            assert other.execute("SELECT count(*) FROM adk_events").fetchone() == (1,)
+            done = service.get_stats()["checkpoints"]
+        await service.append_event(session, event("4"))
+        await until(lambda: service._opened.measure().checkpoints > done)
+        assert await texts(service, "s") == [f"{number}" for number in range(5)]
+        assert service.get_stats()["failed_batches"] == 0
+
+
+async def test_idle_writer_checkpoints_wal_once(database_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sessiondb.stores.sqlite.wal._IDLE_SECONDS", 0.01)
+    async with DatabaseSessionService(database_path) as service:
+        for turn in range(1, 3):
+            await create(service, f"s{turn}")
+            await until(lambda turn=turn: service._opened.measure().checkpoints == turn)  # type: ignore[misc]
+            assert service._opened.engine.writer.wal.patience is None
+
+
+async def test_checkpoint_refused_by_sqlite_fails_no_append(
+    database_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sessiondb.stores.sqlite.wal._DUE_BYTES", 1)
+    monkeypatch.setattr("sessiondb.engine.writer._LOOK_SECONDS", 0)
+    async with DatabaseSessionService(database_path) as service:
+        session = await create(service)
+
+        def refuse(_action: int, first: str | None, *_: object) -> int:
+            return sqlite3.SQLITE_DENY if first == "wal_checkpoint" else sqlite3.SQLITE_OK
+
+        with writer_at_rest(service) as connection:
+            connection.set_authorizer(refuse)
+        await service.append_event(session, event())
+        await until(lambda: service._opened.measure().failed_checkpoints >= 1)
+        with writer_at_rest(service) as connection:
+            connection.set_authorizer(None)
+        assert await texts(service, "s") == ["hello"]
+        await service.append_event(session, event("again"))
+
+
+async def test_wal_size_of_missing_file_is_0(service: DatabaseSessionService) -> None:
+    await create(service)
+    assert service.get_stats()["wal_bytes"] > 0
+    keeper = service._opened.engine.writer.wal
+    known, keeper._wal = keeper._wal, keeper._wal.with_name("nothing")
+    assert service.get_stats()["wal_bytes"] == 0
+    keeper._wal = known
+    assert os.fspath(known).endswith("-wal")
+
+
+async def test_checkpoint_fsync_error_stops_the_writer(database_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With ``durability="normal"`` the checkpoint is the first to sync: what it finds out stops the writer."""
+    monkeypatch.setattr("sessiondb.stores.sqlite.wal._DUE_BYTES", 1)
+    monkeypatch.setattr("sessiondb.engine.writer._LOOK_SECONDS", 0)
+    service = DatabaseSessionService(database_path, durability="normal")
+    session = await create(service)
+    thread = service._opened.engine.writer
+    with writer_stopped(service, "INSERT") as gate:
+        async with anyio.create_task_group() as group:
+            group.start_soon(service.append_event, session, event())
+            await happened(gate.reached)
+            break_writer(service, "PRAGMA wal_checkpoint", FSYNC)
+            gate.open()
+    await until(lambda: not thread.is_alive())
+    with pytest.raises(WriterStoppedError, match="synced"):
+        await service.append_event(session, event())
+    await service.close()
+
+
+def test_file_system_without_wal_is_refused(database_path: Path) -> None:
+    """As SQLite answers on a network mount: the mode stays what it is."""
+    connection = sqlite3.connect(":memory:")
+    with pytest.raises(UnsupportedDatabaseError, match="stays in 'memory'"):
+        enter_wal_mode(connection, database_path)
+    connection.close()
