@@ -112,19 +112,20 @@ def test_append_figures_are_ratios_to_plain_sqlite() -> None:
 @pytest.mark.parametrize(("durability", "synchronous"), [("full", 2), ("normal", 1)])
 def test_yardstick_spreads_events_over_sessions(tmp_path: Path, durability: Any, synchronous: int) -> None:
     yardstick = Yardstick(tmp_path / "raw.sqlite3", durability=durability, sessions=2)
+    connection = yardstick._connection
     try:
-        assert yardstick._connection.execute("PRAGMA synchronous").fetchone() == (synchronous,)
+        assert connection.execute("PRAGMA synchronous").fetchone() == (synchronous,)
         assert yardstick.commit("{}", 3) > 0
         assert yardstick.commit("{}") > 0
         yardstick.checkpoint()
-        rows = yardstick._connection.execute("SELECT session, seq FROM events ORDER BY id").fetchall()
+        rows = connection.execute("SELECT session, seq FROM events ORDER BY id").fetchall()
         assert rows == [("session-0", 0), ("session-1", 0), ("session-0", 1), ("session-1", 1)]
-        assert yardstick._connection.execute("SELECT id, revision FROM sessions ORDER BY id").fetchall() == [
+        assert connection.execute("SELECT id, revision FROM sessions ORDER BY id").fetchall() == [
             ("session-0", 2),
             ("session-1", 2),
         ]
         # A session key each, and one user key for all.
-        assert yardstick._connection.execute("SELECT count(*) FROM state").fetchone() == (3,)
+        assert connection.execute("SELECT count(*) FROM state").fetchone() == (3,)
     finally:
         yardstick.close()
     assert (tmp_path / "raw.sqlite3-wal").exists() is False

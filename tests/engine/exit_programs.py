@@ -13,7 +13,18 @@ from typing import Any
 
 from sessiondb import DatabaseSessionService
 from tests.engine.processes import say
-from tests.engine.tools import PATIENCE, create, event, get, happened, until, writer_stopped
+from tests.engine.tools import (
+    PATIENCE,
+    create,
+    event,
+    get,
+    happened,
+    pending,
+    store_of,
+    until,
+    waits_for_lock,
+    writer_stopped,
+)
 
 
 def leave_without_closing(path: str) -> None:
@@ -71,15 +82,16 @@ def leave_with_writes_queued(path: str) -> None:
 def leave_while_a_dropped_service_is_closed(_path: str) -> None:
     """Drop a service that was never closed, and end before the thread that closes it has begun."""
     service = DatabaseSessionService(":memory:")
-    store = service._opened
+    store = store_of(service)
     say(str(store.path.parent))
-    store._closing.acquire()
+    closing = store._closing
+    closing.acquire()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         del service
         gc.collect()
     # Called before those that were registered earlier.
-    atexit.register(store._closing.release)
+    atexit.register(closing.release)
 
 
 def leave_while_another_program_holds_the_lock(path: str) -> None:
@@ -91,7 +103,7 @@ def leave_while_another_program_holds_the_lock(path: str) -> None:
         await service.append_event(session, event("never"))
 
     threading.Thread(target=asyncio.run, args=(append(),), daemon=True).start()
-    asyncio.run(until(lambda: service._opened.engine.writer._busy_since is not None))
+    asyncio.run(until(lambda: waits_for_lock(service)))
     threading.Thread(target=service.vacuum, daemon=True).start()
-    asyncio.run(until(lambda: service._opened.measure().pending_writes == 1))
+    asyncio.run(until(lambda: pending(service) == 1))
     say("leaving")

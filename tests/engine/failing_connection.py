@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from sessiondb import DatabaseSessionService
+from tests.engine.tools import store_of
 
 
 class SurpriseError(BaseException):
@@ -51,7 +52,7 @@ def sqlite_error(code: int, name: str) -> sqlite3.OperationalError:
 
 
 def break_writer(service: DatabaseSessionService, statement: str, error: BaseException, passes: int = 0) -> None:
-    writer = service._opened.engine.writer
+    writer = store_of(service).engine.writer
     broken: Any = FailingConnection(writer._connection, statement, error, passes)
     writer._connection = broken
     writer.wal.use(broken)

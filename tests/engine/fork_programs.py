@@ -19,7 +19,19 @@ from sessiondb import DatabaseSessionService
 from sessiondb.errors import ServiceClosedError
 from sessiondb.model.commands import Flush
 from tests.engine.processes import say
-from tests.engine.tools import APP, PATIENCE, USER, create, event, get, happened, until, writer_stopped
+from tests.engine.tools import (
+    APP,
+    PATIENCE,
+    USER,
+    create,
+    event,
+    get,
+    happened,
+    refuses,
+    store_of,
+    until,
+    writer_stopped,
+)
 
 
 def _in_child(work: Callable[[], None]) -> int:
@@ -247,10 +259,10 @@ def fork_while_closing(path: str) -> None:
         append = threading.Thread(target=asyncio.run, args=(service.append_event(session, event("last")),))
         append.start()
         assert gate.reached.wait(PATIENCE)
-        refusal = service._opened.engine.queue
+        refusal = store_of(service).engine.queue
         close = threading.Thread(target=asyncio.run, args=(service.close(),))
         close.start()
-        asyncio.run(until(lambda: refusal._refusal is not None))
+        asyncio.run(until(lambda: refuses(refusal)))
         # A fork that waits for the close must not wait for ever.
         opener = threading.Timer(0.5, gate.open)
         opener.start()
@@ -275,7 +287,7 @@ def lose_the_file_while_forking(path: str) -> None:
     # Hooks that run before a fork run in reverse order of registration: the file is closed after it has gone.
     _reap(_in_child(lambda: None))
     try:
-        service._opened.write_from_thread(Flush())
+        store_of(service).write_from_thread(Flush())
     except Exception as error:  # noqa: BLE001  # it is what the test is about
         say(type(error).__name__)
     asyncio.run(service.close())

@@ -14,7 +14,20 @@ import pytest
 
 from sessiondb import DatabaseSessionService
 from sessiondb.errors import DatabaseBusyError
-from tests.engine.tools import APP, PATIENCE, USER, create, event, get, other_program, outcomes, texts, until
+from tests.engine.tools import (
+    APP,
+    PATIENCE,
+    USER,
+    create,
+    event,
+    get,
+    measured,
+    other_program,
+    outcomes,
+    texts,
+    until,
+    waits_for_lock,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -59,7 +72,7 @@ async def test_lock_within_busy_timeout_is_waited_for(database_path: Path, servi
     with other_program(database_path, "BEGIN IMMEDIATE") as other:
         async with anyio.create_task_group() as group:
             group.start_soon(service.append_event, session, event())
-            await until(lambda: service._opened.engine.writer._busy_since is not None)
+            await until(lambda: waits_for_lock(service))
             other.execute("ROLLBACK")
     assert await texts(service, "s") == ["hello"]
     assert service.get_stats()["failed_batches"] == 0
@@ -100,7 +113,7 @@ async def test_every_write_succeeds_after_a_lock_wait(database_path: Path, servi
         with other_program(database_path, "BEGIN IMMEDIATE") as other:
             async with anyio.create_task_group() as group:
                 group.start_soon(outcomes, [call])
-                await until(lambda waits=waits: service._opened.measure().lock_waits > waits)  # type: ignore[misc]
+                await until(lambda waits=waits: measured(service).lock_waits > waits)  # type: ignore[misc]
                 other.execute("ROLLBACK")
     assert await texts(service, "s") == ["appended"]
     assert (await get(service, "new")).state == {"k": 1, "l": 2}

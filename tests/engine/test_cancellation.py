@@ -28,7 +28,10 @@ from tests.engine.tools import (
     event,
     get,
     happened,
+    in_flight,
+    measured,
     pending,
+    store_of,
     texts,
     until,
     writer_stopped,
@@ -157,7 +160,7 @@ async def test_cancel_of_append_answered_but_not_heard(service: DatabaseSessionS
             await happened(gate.reached)
             gate.open()
             # This blocks the loop until the writer has answered both.
-            service._opened.write_from_thread(Flush())
+            store_of(service).write_from_thread(Flush())
             assert session.events == []
             call.cancel()
     assert call.error is None
@@ -200,7 +203,7 @@ async def test_cancel_of_stale_append_is_settled_too(service: DatabaseSessionSer
             gate.open()
     assert call.cancelled
     assert snapshot(session) == before
-    assert service._handles._in_flight == {}
+    assert in_flight(service) == {}
     with pytest.raises(StaleSessionError):
         await service.append_event(session, event("too late"))
 
@@ -238,11 +241,11 @@ async def test_cancel_of_waiting_read_takes_it_back(database_path: Path, running
             group.start_soon(held.read)
             await happened(held.reached)
             group.start_soon(call.run)
-            await until(lambda: service._opened.measure().pending_reads == 1)
+            await until(lambda: measured(service).pending_reads == 1)
             call.cancel()
             await call.finished.wait()
             assert call.cancelled
-            assert service._opened.measure().pending_reads == 0
+            assert measured(service).pending_reads == 0
             held.release()
         assert await texts(service, "s") == ["hello"]
 

@@ -33,9 +33,14 @@ from tests.engine.tools import (
     event,
     get,
     happened,
+    in_flight,
+    is_closing,
+    measured,
     other_program,
     outcomes,
     pending,
+    refuses,
+    store_of,
     texts,
     threads_of,
     until,
@@ -48,7 +53,7 @@ pytestmark = pytest.mark.anyio
 async def test_close_commits_queue_and_answers_everybody(database_path: Path) -> None:
     service = DatabaseSessionService(database_path, readers=1, max_queue=32, log_cache="off")
     sessions = [await create(service, f"s{n}") for n in range(64)]
-    engine, threads = service._opened.engine, threads_of(service)
+    engine, threads = store_of(service).engine, threads_of(service)
     held = HeldReader(service)
     results: list[object] = []
     reads: list[object] = []
@@ -65,14 +70,14 @@ async def test_close_commits_queue_and_answers_everybody(database_path: Path) ->
             group.start_soon(held.read)
             await happened(held.reached)
             group.start_soon(read)
-            await until(lambda: service._opened.measure().pending_reads == 2)
+            await until(lambda: measured(service).pending_reads == 2)
             group.start_soon(append_all)
             await happened(gate.reached)
             # Some are with the writer, some queued, some parked beyond the bound.
             await until(lambda: pending(service) >= 32)
             await a_while()
             group.start_soon(service.close)
-            await until(lambda: engine.queue._refusal is not None)
+            await until(lambda: refuses(engine.queue))
             gate.open()
             await until(lambda: engine.readers._closed)
             held.release()
@@ -103,7 +108,7 @@ async def test_second_close_waits_for_the_first(database_path: Path) -> None:
             # Together, before the first one has got far.
             group.start_soon(close, "one")
             group.start_soon(close, "two")
-            await until(lambda: service._opened._closed)
+            await until(lambda: is_closing(service))
             await a_while()
             group.start_soon(close, "three")
             await a_while()
@@ -139,7 +144,7 @@ async def test_closed_service_refuses_every_call(database_path: Path) -> None:
         with pytest.raises(ServiceClosedError, match="closed"):
             blocking()
     assert len(session.events) == 1
-    assert service._handles._in_flight == {}
+    assert in_flight(service) == {}
 
 
 @pytest.mark.parametrize("blocking", [False, True], ids=["task", "thread"])
@@ -147,9 +152,9 @@ async def test_call_that_races_with_close_is_refused(database_path: Path, *, blo
     """They are refused by the queue and the pool themselves: looking and entering are one step."""
     service = DatabaseSessionService(database_path)
     await create(service)
-    engine = service._opened.engine
+    engine = store_of(service).engine
     await service.close()
-    service._opened._engine = engine
+    store_of(service)._engine = engine
     service._closed = False
     if blocking:
         for call in (service.get_stats, service.vacuum):
@@ -205,7 +210,7 @@ async def test_close_from_another_event_loop(database_path: Path) -> None:
             group.start_soon(append)
             await happened(gate.reached)
             group.start_soon(anyio.to_thread.run_sync, lambda: anyio.run(service.close))
-            await until(lambda: service._opened._closed)
+            await until(lambda: is_closing(service))
             gate.open()
     assert appended.is_set()
     assert alive(threads) == []
@@ -238,7 +243,7 @@ async def test_close_cancelled_by_scope_finishes_first(database_path: Path) -> N
             group.start_soon(service.append_event, session, event())
             await happened(gate.reached)
             group.start_soon(close)
-            await until(lambda: service._opened._closed)
+            await until(lambda: is_closing(service))
             scope.cancel()
             await a_while()
             assert alive(threads) != []
@@ -257,7 +262,7 @@ def test_close_cancelled_as_task_finishes_first(database_path: Path) -> None:
             append = asyncio.ensure_future(service.append_event(session, event()))
             await happened(gate.reached)
             close = asyncio.ensure_future(service.close())
-            await until(lambda: service._opened._closed)
+            await until(lambda: is_closing(service))
             for _ in range(3):
                 close.cancel()
                 await a_while()
@@ -274,7 +279,7 @@ def test_close_cancelled_as_task_finishes_first(database_path: Path) -> None:
 async def test_close_waits_for_lock_of_other_program_and_commits(database_path: Path, tmp_path: Path) -> None:
     service = DatabaseSessionService(database_path)
     session = await create(service)
-    queue = service._opened.engine.queue
+    queue = store_of(service).engine.queue
     async with DatabaseSessionService(tmp_path / "another.sqlite3") as another:
         with other_program(database_path, "BEGIN IMMEDIATE") as other, writer_stopped(service, "INSERT") as gate:
             async with anyio.create_task_group() as group:
@@ -283,7 +288,7 @@ async def test_close_waits_for_lock_of_other_program_and_commits(database_path: 
                 # From here it is the other program that the writer waits for.
                 gate.open()
                 group.start_soon(service.close)
-                await until(lambda: queue._refusal is not None)
+                await until(lambda: refuses(queue))
                 other.execute("ROLLBACK")
         await create(another)
     async with DatabaseSessionService(database_path) as reopened:
@@ -303,7 +308,7 @@ async def test_close_timeout_at_exit_answers_queued_writes(database_path: Path) 
     """What is queued is answered, and the one with the writer gets the answer that is true in the end."""
     service = DatabaseSessionService(database_path)
     session, other = await create(service), await create(service, "other")
-    engine = service._opened.engine
+    engine = store_of(service).engine
     results: list[object] = []
 
     async def append(one: Any) -> None:
@@ -315,7 +320,7 @@ async def test_close_timeout_at_exit_answers_queued_writes(database_path: Path) 
             await happened(gate.reached)
             group.start_soon(append, other)
             await until(lambda: pending(service) == 1)
-            service._opened.close(patience=0)
+            store_of(service).close(patience=0)
             await until(lambda: len(results) == 1)
             assert isinstance(results[0], ServiceClosedError)
             assert "nothing of it is stored" in str(results[0])
@@ -330,7 +335,7 @@ async def test_close_timeout_at_exit_answers_queued_writes(database_path: Path) 
 
 async def test_close_that_fails_raises_its_error(database_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     service = DatabaseSessionService(database_path)
-    engine = service._opened.engine
+    engine = store_of(service).engine
     with monkeypatch.context() as broken:
 
         def fail(_patience: float | None) -> None:

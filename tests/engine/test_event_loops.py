@@ -28,6 +28,10 @@ from tests.engine.tools import (
     event,
     get,
     happened,
+    in_flight,
+    measured,
+    pending,
+    store_of,
     texts,
     until,
     writer_stopped,
@@ -93,7 +97,7 @@ async def test_concurrent_appends_of_tasks_through_one_session(service: Database
     assert session == stored
     assert len(stored.events) == 64
     await service.append_event(session, event("alone"))
-    assert service._handles._in_flight == {}
+    assert in_flight(service) == {}
 
 
 async def test_concurrent_appends_of_two_loops_through_one_session(service: DatabaseSessionService) -> None:
@@ -110,7 +114,7 @@ async def test_concurrent_appends_of_two_loops_through_one_session(service: Data
             group.start_soon(service.append_event, session, event("first"))
             await happened(gate.reached)
             group.start_soon(anyio.to_thread.run_sync, elsewhere)
-            await until(lambda: service._opened.measure().pending_writes == 1)
+            await until(lambda: pending(service) == 1)
             gate.open()
             # This loop stands still until the other one has heard of the second append.
             assert second_done.wait(PATIENCE)
@@ -170,7 +174,7 @@ def test_event_loop_closed_in_the_middle_of_append(database_path: Path) -> None:
         assert not any(task.done() for task in tasks)
         loop.close()
         gate.open()
-    service._opened.write_from_thread(Flush())
+    store_of(service).write_from_thread(Flush())
     assert all(not task.done() for task in tasks)
     for task in tasks:
         # What the interpreter does with coroutines that nobody will resume.
@@ -200,12 +204,12 @@ async def test_coroutine_closed_while_queued_withdraws_write(service: DatabaseSe
             await happened(gate.reached)
             coroutine = service.append_event(session, event("never"))
             coroutine.send(None)
-            assert service._opened.measure().pending_writes == 1
+            assert pending(service) == 1
             coroutine.close()
-            assert service._opened.measure().pending_writes == 0
+            assert pending(service) == 0
             gate.open()
     assert await texts(service, "s") == []
-    assert service._handles._in_flight == {}
+    assert in_flight(service) == {}
     await service.append_event(session, event("now"))
 
 
@@ -216,7 +220,7 @@ async def test_coroutine_closed_while_reading_frees_its_reader(database_path: Pa
         coroutine = service.get_session(APP, USER, "s")
         coroutine.send(None)
         coroutine.close()
-        await until(lambda: service._opened.measure().readers_in_use == 0)
+        await until(lambda: measured(service).readers_in_use == 0)
         assert await texts(service, "s") == []
 
 
@@ -238,7 +242,7 @@ async def test_two_event_loops_are_woken_once_per_batch(service: DatabaseSession
             for start in (0, 4):
                 run = functools.partial(anyio.run, append, range(start, start + 4), backend="asyncio")
                 group.start_soon(anyio.to_thread.run_sync, run)
-            await until(lambda: service._opened.measure().pending_writes == 8)
+            await until(lambda: pending(service) == 8)
             gate.open()
     assert len(woken) == 2
 

@@ -22,7 +22,18 @@ from sessiondb.engine.queue import WriteQueue, WriteTicket
 from sessiondb.engine.waiting import ThreadWaiter
 from sessiondb.errors import QueueFullError
 from sessiondb.model.commands import Flush
-from tests.engine.tools import WriterGate, create, event, happened, outcomes, pending, texts, until, writer_stopped
+from tests.engine.tools import (
+    WriterGate,
+    create,
+    event,
+    happened,
+    outcomes,
+    pending,
+    store_of,
+    texts,
+    until,
+    writer_stopped,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -65,7 +76,7 @@ async def test_queue_full_timeout_writes_nothing(database_path: Path) -> None:
         assert "3 commands" in str(results[0])
         # However many have tried.
         assert service.get_stats()["pending_writes"] == 3
-        assert len(service._opened.engine.queue._parked) == 0
+        assert len(store_of(service).engine.queue._parked) == 0
         gate.open()
         await service.flush()
         assert await texts(service, "s") == expected(3)
@@ -119,7 +130,7 @@ async def test_queue_full_cancelled_append_makes_room(database_path: Path) -> No
         await until(lambda: pending(service) == 3)
         scopes[0].cancel()
         await until(lambda: pending(service) == 2)
-        assert len(service._opened.engine.queue._queued) == 2
+        assert len(store_of(service).engine.queue._queued) == 2
         gate.open()
         await service.flush()
         assert await texts(service, "s") == ["with the writer", "queued 1", "parked"]

@@ -11,7 +11,7 @@ import pytest
 
 from sessiondb import DatabaseSessionService
 from sessiondb.errors import ConfigurationError, ServiceClosedError
-from tests.engine.tools import alive, create, event, threads_of
+from tests.engine.tools import alive, create, event, store_of, threads_of
 
 pytestmark = pytest.mark.anyio
 
@@ -33,12 +33,12 @@ async def test_shared_file_with_other_options_is_refused(database_path: Path, se
     with pytest.raises(ConfigurationError, match=r"durability='full', readers=4"):
         DatabaseSessionService(database_path, durability="normal", readers=3)
     async with DatabaseSessionService(database_path, log_cache="off", on_stale="append") as other:
-        assert other._opened is service._opened
+        assert store_of(other) is store_of(service)
 
 
 async def test_threads_racing_after_fork_start_one_engine(service: DatabaseSessionService) -> None:
     """After a fork the first call starts the machinery; one that waited for it meanwhile takes what was started."""
-    store, engine = service._opened, service._opened.engine
+    store, engine = store_of(service), store_of(service).engine
 
     class HeldByTheFirst:
         def __enter__(self) -> None:

@@ -30,6 +30,7 @@ from tests.engine.tools import (
     other_program,
     outcomes,
     pending,
+    store_of,
     texts,
     threads_of,
     until,
@@ -72,7 +73,7 @@ async def test_disk_full_or_io_error_writes_nothing_of_the_batch(
 
 async def test_rollback_that_fails_after_disk_full(service: DatabaseSessionService) -> None:
     session = await create(service)
-    connection = service._opened.engine.writer._connection
+    connection = store_of(service).engine.writer._connection
     break_writer(service, "COMMIT", sqlite_error(sqlite3.SQLITE_FULL, "SQLITE_FULL"))
     break_writer(service, "ROLLBACK", sqlite_error(sqlite3.SQLITE_IOERR, "SQLITE_IOERR"))
     with pytest.raises(WriteFailedError, match="SQLITE_FULL"):
@@ -154,7 +155,7 @@ async def test_writer_thread_that_dies_answers_everybody(database_path: Path) ->
         async with anyio.create_task_group() as group:
             group.start_soon(service.append_event, session, event("acknowledged"))
             await happened(gate.reached)
-            service._opened.engine.writer.wal.note_write = surprise  # type: ignore[method-assign]  # fails
+            store_of(service).engine.writer.wal.note_write = surprise  # type: ignore[method-assign]  # fails
 
             async def append() -> None:
                 results.extend(await outcomes([functools.partial(service.append_event, other, event())]))

@@ -1,4 +1,4 @@
-"""Holding the machine up at a known point, and running calls side by side."""
+"""Holding the engine up at a known point, looking into it, and running calls side by side."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ from google.adk.sessions import Session
 from google.genai import types
 
 from sessiondb import DatabaseSessionService
+from sessiondb.engine.engine import SqliteStore
+from sessiondb.engine.queue import WriteQueue
 from sessiondb.model.queries import CountEvents
 from sessiondb.model.records import SessionKey
+from sessiondb.stats import StoreStats
 
 APP = "app"
 USER = "user"
@@ -94,9 +97,39 @@ async def outcomes(calls: Iterable[Callable[[], Awaitable[ResultT]]]) -> list[Re
     return [results[number] for number in range(len(calls))]
 
 
+def store_of(service: DatabaseSessionService) -> SqliteStore:
+    """What an open service shares with the others of its file."""
+    return service._opened
+
+
+def measured(service: DatabaseSessionService) -> StoreStats:
+    """Figures of the moment; unlike ``get_stats`` this touches no connection."""
+    return store_of(service).measure()
+
+
+def in_flight(service: DatabaseSessionService) -> dict[Any, Any]:
+    """The Session objects that appends are on their way through."""
+    return service._handles._in_flight
+
+
+def is_closing(service: DatabaseSessionService) -> bool:
+    """Say whether the last service of the file has been told to close."""
+    return store_of(service)._closed
+
+
+def refuses(queue: WriteQueue) -> bool:
+    """Say whether a queue takes no more writes."""
+    return queue._refusal is not None
+
+
+def waits_for_lock(service: DatabaseSessionService) -> bool:
+    """Say whether the writer waits for the lock of another program."""
+    return store_of(service).engine.writer._busy_since is not None
+
+
 def pending(service: DatabaseSessionService) -> int:
     """Writes that the writer has not begun."""
-    return service._opened.measure().pending_writes
+    return measured(service).pending_writes
 
 
 @contextmanager
@@ -106,7 +139,7 @@ def writer_at_rest(service: DatabaseSessionService) -> Iterator[sqlite3.Connecti
     SQLite changes a hook under the lock under which it calls hooks, and ``sqlite3`` waits for that lock without giving
     up the interpreter's own, which a running hook needs: beside a busy writer that can be a deadlock.
     """
-    writer = service._opened.engine.writer
+    writer = store_of(service).engine.writer
     with writer._at_rest:
         yield writer._connection
 
@@ -183,7 +216,7 @@ class HeldReader:
     def __init__(self, service: DatabaseSessionService) -> None:
         self.reached = threading.Event()
         self._open = threading.Event()
-        self._store = service._opened
+        self._store = store_of(service)
 
     async def read(self) -> None:
         """The read; it ends when :meth:`release` is called."""
@@ -201,7 +234,7 @@ class HeldReader:
 
 def threads_of(service: DatabaseSessionService) -> list[threading.Thread]:
     """The threads that an open service runs at this moment."""
-    engine = service._opened.engine
+    engine = store_of(service).engine
     return [engine.writer, *engine.readers._threads]
 
 

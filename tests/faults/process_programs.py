@@ -18,6 +18,7 @@ from google.genai import types
 
 from sessiondb import DatabaseSessionService
 from sessiondb.errors import StaleSessionError
+from tests.engine.tools import store_of, writer_at_rest
 from tests.faults.mutants import MUTANTS, checkpoint_at
 from tests.faults.shim import Shim
 from tests.faults.workload import APP, converse, make_event, many_clients
@@ -212,12 +213,12 @@ def checkpoint_when_told(report: Report, *, path: str, orders: str, mutant: str)
     shim = Shim()
     shim.watch(Path(path).parent)
     service = DatabaseSessionService(path)
-    writer = service._opened.engine.writer
+    writer = store_of(service).engine.writer
     report("ready")
-    with open(orders) as lines, writer._at_rest:  # noqa: PTH123  # a pipe
+    with open(orders) as lines, writer_at_rest(service) as connection:  # noqa: PTH123  # a pipe
         for order in lines:
             if order == "passive\n":
-                writer._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
             else:
                 shim.stop_at_lock(CHECKPOINT_LOCK)
                 writer.wal.checkpoint()

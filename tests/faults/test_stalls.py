@@ -19,6 +19,7 @@ from sessiondb.engine import writer
 from sessiondb.engine.waiting import ThreadWaiter, Ticket
 from sessiondb.errors import ReaderTimeoutError
 from sessiondb.stores.sqlite import wal as maintenance
+from tests.engine.tools import measured, store_of
 from tests.faults.figures import Figures
 from tests.faults.oracle import assert_sound
 from tests.faults.sizes import FULL, sized
@@ -77,7 +78,7 @@ class StuckReaders:
         self._begun = threading.Semaphore(0)
         self._waiters = [ThreadWaiter() for _ in range(readers)]
         for waiter in self._waiters:
-            service._opened.engine.readers.submit(Ticket(self._read, waiter))
+            store_of(service).engine.readers.submit(Ticket(self._read, waiter))
         for _ in self._waiters:
             assert self._begun.acquire(timeout=20)
 
@@ -130,11 +131,11 @@ def test_long_reader_lets_wal_grow_and_is_logged(
                 with pytest.raises(ReaderTimeoutError):
                     await service.list_sessions(app_name=APP)
             await until(lambda: (logging.WARNING, "log_held_back") in heard)
-            stats = service._opened.measure()
+            stats = measured(service)
             assert stats.blocked_checkpoints > 0
             assert stats.wal_bytes > appends * size
             # The writer has fallen idle, and tried in vain.
-            running = service._opened.engine.writer
+            running = store_of(service).engine.writer
             await until(lambda: not running.wal._idle_work and running.busy_seconds == 0)
             end()
             await until(lambda: length(log) == 0)

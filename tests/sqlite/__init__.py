@@ -1,0 +1,22 @@
+"""The SQLite store: one file, what is in it, and what can happen to it.
+
+Where the tests of a module of :mod:`sessiondb.stores.sqlite` are:
+
+==============================  ========================================================================================
+store, new_file                 ``test_opening``, ``test_file_kinds`` (links, permissions, files of others)
+connection                      ``test_opening`` (set-up), ``test_wal`` (file systems without it)
+errors                          ``test_errors``
+reads                           ``test_corrupt_rows``; snapshots: ``tests/engine/test_reading``
+writes                          ``schema/test_tables``, ``schema/test_direct_sql``; batches: ``tests/engine/test_batching``
+wal                             ``test_wal`` (checkpoints), ``test_vacuum``
+file_identity                   ``test_lost_file``
+schema                          ``schema/test_create_tables``, ``schema/test_tables``
+upgrade                         ``schema/test_upgrade``, ``schema/test_frozen``
+backup                          ``repair/test_backup``, ``repair/test_backup_target``
+bulk_import                     ``tests/cli/test_transfer``, ``tests/cli/test_migrate``
+readonly                        ``tests/cli/test_reading``, ``repair/test_check``
+repair.check                    ``repair/test_check``
+repair.{pages,salvage,          ``repair/test_recover``, ``repair/test_recover_wal``, ``repair/test_recover_command``
+rebuild,recover}
+==============================  ========================================================================================
+"""

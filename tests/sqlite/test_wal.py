@@ -17,7 +17,18 @@ from sessiondb import DatabaseSessionService
 from sessiondb.errors import UnsupportedDatabaseError, WriterStoppedError
 from sessiondb.stores.sqlite.connection import enter_wal_mode
 from tests.engine.failing_connection import FSYNC, break_writer
-from tests.engine.tools import create, event, happened, other_program, texts, until, writer_at_rest, writer_stopped
+from tests.engine.tools import (
+    create,
+    event,
+    happened,
+    measured,
+    other_program,
+    store_of,
+    texts,
+    until,
+    writer_at_rest,
+    writer_stopped,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -29,18 +40,18 @@ async def test_checkpoint_blocked_by_reader_of_other_program(
     monkeypatch.setattr("sessiondb.engine.writer._LOOK_SECONDS", 0)
     async with DatabaseSessionService(database_path) as service:
         session = await create(service)
-        await until(lambda: service._opened.measure().checkpoints > 0)
+        await until(lambda: measured(service).checkpoints > 0)
         assert service.get_stats()["blocked_checkpoints"] == 0
         await service.append_event(session, event("0"))
         await service.flush()
         with other_program(database_path, "BEGIN", "SELECT count(*) FROM adk_events") as other:
             for number in range(1, 4):
                 await service.append_event(session, event(f"{number}"))
-                await until(lambda number=number: service._opened.measure().blocked_checkpoints >= number)  # type: ignore[misc]
+                await until(lambda number=number: measured(service).blocked_checkpoints >= number)  # type: ignore[misc]
             assert other.execute("SELECT count(*) FROM adk_events").fetchone() == (1,)
             done = service.get_stats()["checkpoints"]
         await service.append_event(session, event("4"))
-        await until(lambda: service._opened.measure().checkpoints > done)
+        await until(lambda: measured(service).checkpoints > done)
         assert await texts(service, "s") == [f"{number}" for number in range(5)]
         assert service.get_stats()["failed_batches"] == 0
 
@@ -50,8 +61,8 @@ async def test_idle_writer_checkpoints_wal_once(database_path: Path, monkeypatch
     async with DatabaseSessionService(database_path) as service:
         for turn in range(1, 3):
             await create(service, f"s{turn}")
-            await until(lambda turn=turn: service._opened.measure().checkpoints == turn)  # type: ignore[misc]
-            assert service._opened.engine.writer.wal.patience is None
+            await until(lambda turn=turn: measured(service).checkpoints == turn)  # type: ignore[misc]
+            assert store_of(service).engine.writer.wal.patience is None
 
 
 async def test_checkpoint_refused_by_sqlite_fails_no_append(
@@ -68,7 +79,7 @@ async def test_checkpoint_refused_by_sqlite_fails_no_append(
         with writer_at_rest(service) as connection:
             connection.set_authorizer(refuse)
         await service.append_event(session, event())
-        await until(lambda: service._opened.measure().failed_checkpoints >= 1)
+        await until(lambda: measured(service).failed_checkpoints >= 1)
         with writer_at_rest(service) as connection:
             connection.set_authorizer(None)
         assert await texts(service, "s") == ["hello"]
@@ -78,7 +89,7 @@ async def test_checkpoint_refused_by_sqlite_fails_no_append(
 async def test_wal_size_of_missing_file_is_0(service: DatabaseSessionService) -> None:
     await create(service)
     assert service.get_stats()["wal_bytes"] > 0
-    keeper = service._opened.engine.writer.wal
+    keeper = store_of(service).engine.writer.wal
     known, keeper._wal = keeper._wal, keeper._wal.with_name("nothing")
     assert service.get_stats()["wal_bytes"] == 0
     keeper._wal = known
@@ -91,7 +102,7 @@ async def test_checkpoint_fsync_error_stops_the_writer(database_path: Path, monk
     monkeypatch.setattr("sessiondb.engine.writer._LOOK_SECONDS", 0)
     service = DatabaseSessionService(database_path, durability="normal")
     session = await create(service)
-    thread = service._opened.engine.writer
+    thread = store_of(service).engine.writer
     with writer_stopped(service, "INSERT") as gate:
         async with anyio.create_task_group() as group:
             group.start_soon(service.append_event, session, event())

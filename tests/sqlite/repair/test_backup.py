@@ -22,6 +22,7 @@ from sessiondb.stores.sqlite import schema
 from sessiondb.stores.sqlite.repair.check import check
 from sessiondb.stores.sqlite.untouched import ATTEMPTS
 from tests.command import run_sessiondb
+from tests.engine.tools import store_of
 from tests.sqlite.repair.conftest import Original
 from tests.sqlite.repair.copying import Gate, names_in, write
 from tests.sqlite.repair.files import APP, PAGE, TABLES, event_of, overwrite, rows_of, user_of
@@ -185,7 +186,7 @@ async def test_close_stops_a_backup_under_way(
 
 def _open_when_asked_to_let_go(service: DatabaseSessionService, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets a backup go on once somebody waits for it to give up the file."""
-    copies = service._opened.engine.backups
+    copies = store_of(service).engine.backups
 
     def is_idle() -> bool:
         gate.open()
@@ -201,7 +202,7 @@ async def test_backup_starts_over_after_a_fork(
     task = asyncio.ensure_future(service.backup(target, progress=gate))
     await gate.begun()
     _open_when_asked_to_let_go(service, gate, monkeypatch)
-    store = service._opened
+    store = store_of(service)
     # What a fork does, before and after, in the parent.
     await anyio.to_thread.run_sync(store.engine.suspend)
     assert names_in(target.parent) == []
