@@ -7,7 +7,7 @@ store, new_file                 ``test_opening``, ``test_file_kinds`` (links, pe
 connection                      ``test_opening`` (set-up), ``test_wal`` (file systems without it)
 errors                          ``test_errors``
 reads                           ``test_corrupt_rows``; snapshots: ``tests/engine/test_reading``
-writes                          ``schema/test_tables``, ``schema/test_direct_sql``; batches: ``tests/engine/test_batching``
+writes                          ``schema/test_tables``, ``schema/test_direct_sql``; ``tests/engine/test_batching``
 wal                             ``test_wal`` (checkpoints), ``test_vacuum``
 file_identity                   ``test_lost_file``
 schema                          ``schema/test_create_tables``, ``schema/test_tables``
