@@ -21,9 +21,11 @@ from sessiondb import telemetry
 from sessiondb.adk import events as codec
 from sessiondb.adk.limits import check_key, check_text
 from sessiondb.adk.listing import SessionList
+from sessiondb.adk.pydantic_internals import model_access
+from sessiondb.adk.sessions import build_session, decode_scope, revision_marker
 from sessiondb.adk.state import EncodedDelta, encode_delta
 from sessiondb.engine.engine import SqliteStore, open_store
-from sessiondb.engine.handles import handles_of, marker_of_revision
+from sessiondb.engine.handles import handles_of
 from sessiondb.engine.reading import LogHasGrownError, SessionReader, list_of
 from sessiondb.errors import (
     AlreadyExistsError,
@@ -162,13 +164,7 @@ class DatabaseSessionService(BaseSessionService):
         if outcome.status is Status.EXISTS:
             raise AlreadyExistsError(f"Session with id {session_id} already exists.")
         self._reader.note_created(key, outcome.incarnation)
-        return codec.build_session(
-            key,
-            codec.decode_state(key, outcome.session_state, outcome.user_state, outcome.app_state),
-            [],
-            time,
-            marker_of_revision(outcome.incarnation, outcome.revision),
-        )
+        return build_session(key, outcome, [], time)
 
     @telemetry.operation
     async def get_session(
@@ -267,7 +263,7 @@ class DatabaseSessionService(BaseSessionService):
             if outcome is not None and outcome.status is Status.DONE:
                 # A handle knows of all that was committed through it, also of what is brought in line after this.
                 known = outcome if handle is None or handle.incarnation is None else handle
-                _apply(session, event, delta, marker_of_revision(known.incarnation, known.revision))
+                _apply(session, event, delta, revision_marker(known.incarnation, known.revision))
 
         try:
             outcome: Outcome = await self._store.write(AppendEvent(key, record, delta.stored, handle), bring_in_line)
@@ -316,7 +312,7 @@ class DatabaseSessionService(BaseSessionService):
         owner = SessionKey(app_name, user_id, "")
 
         def decode(state: str) -> dict[str, Any]:
-            return codec.decode_scope(owner, state)
+            return decode_scope(owner, state)
 
         found = self._store.read_inline(query, decode)
         return found[0] if found is not None else await self._store.read(query, decode)
@@ -419,14 +415,14 @@ class DatabaseSessionService(BaseSessionService):
 def _apply(session: Session, event: Event, delta: EncodedDelta, marker: str) -> None:
     """Brings a live Session, and the event, in line with what was stored."""
     if event.actions.state_delta:
-        codec.set_field(event.actions, "state_delta", delta.event_delta)
+        model_access.set_field(event.actions, "state_delta", delta.event_delta)
         session.state.update(delta.temp)
         session.state.update(delta.live)
         for name in delta.deleted:
             session.state.pop(name, None)
     session.events.append(event)
-    codec.set_field(session, "last_update_time", event.timestamp)
-    codec.set_marker(session, marker)
+    model_access.set_field(session, "last_update_time", event.timestamp)
+    model_access.set_marker(session, marker)
 
 
 def _stripped(session_id: str) -> str:

@@ -7,7 +7,7 @@ import weakref
 
 from google.adk.sessions import Session
 
-from sessiondb.adk import events as codec
+from sessiondb.adk.sessions import handle_of
 from sessiondb.forking import renew_after_fork
 from sessiondb.model.commands import Handle
 
@@ -31,7 +31,7 @@ class Handles:
             # An entry's Session is held by the append in flight, so no other can have the same identity.
             entry = self._in_flight.get(id(session))
             if entry is None:
-                entry = self._in_flight[id(session)] = _InFlight(_handle_of(session))
+                entry = self._in_flight[id(session)] = _InFlight(handle_of(session))
             entry.appends += 1
             return entry.handle
 
@@ -62,21 +62,3 @@ def handles_of(store: object) -> Handles:
     """
     # One step of the dictionary underneath: no lock, which a forked child could inherit locked.
     return _by_store.setdefault(store, Handles())
-
-
-_MARKER = "sessiondb"
-
-
-def marker_of_revision(incarnation: int | None, revision: int) -> str:
-    """Returns what a Session carries that was read at a revision of an incarnation."""
-    return f"{_MARKER}:{incarnation}:{revision}"
-
-
-def _handle_of(session: Session) -> Handle:
-    marker = codec.marker_of(session)
-    if marker is not None:
-        kind, _, numbers = marker.partition(":")
-        if kind == _MARKER:
-            incarnation, _, revision = numbers.partition(":")
-            return Handle(int(incarnation), int(revision), "")
-    return Handle(None, 0, session.events[-1].id if session.events else "")

@@ -12,8 +12,9 @@ from google.adk.sessions.base_session_service import GetSessionConfig
 
 from sessiondb.adk import events as codec
 from sessiondb.adk.listing import SessionList
+from sessiondb.adk.pydantic_internals import model_access
+from sessiondb.adk.sessions import build_session
 from sessiondb.engine.cache import CachedLog, LogCache, estimate_bytes
-from sessiondb.engine.handles import marker_of_revision
 from sessiondb.model.queries import GetSession, LogPosition
 from sessiondb.model.records import EventRow, SessionHead, SessionKey, SessionSnapshot, SessionSummary
 from sessiondb.options import ServiceOptions
@@ -130,13 +131,8 @@ class SessionReader:
         if self.cache is not None and log is not known and query.newest != 0 and query.since is None:
             self.cache.put(key, log)
         events = plan.wanted.of_log(log.events)
-        return codec.build_session(
-            key,
-            codec.decode_state(key, head.session_state, head.user_state, head.app_state),
-            codec.copy_events(events) if self._copies else list(events),
-            head.update_time,
-            marker_of_revision(head.incarnation, head.revision),
-        )
+        own = model_access.copy_events(events) if self._copies else list(events)
+        return build_session(key, head, own, head.update_time)
 
     def note_created(self, key: SessionKey, incarnation: int) -> None:
         """Gives the first read of a new session a log to start from."""
@@ -155,9 +151,7 @@ def list_of(summaries: Iterable[SessionSummary]) -> SessionList:
     sessions = []
     rows = []
     for key, created_at, updated_at, head in summaries:
-        state = codec.decode_state(key, head.session_state, head.user_state, head.app_state)
-        marker = marker_of_revision(head.incarnation, head.revision)
-        sessions.append(codec.build_session(key, state, [], head.update_time, marker))
+        sessions.append(build_session(key, head, [], head.update_time))
         # Spelled out: key._asdict() would be a quarter of the time that a listing takes.
         rows.append(
             {

@@ -24,7 +24,7 @@ class Query(Generic[ResultT]):
 class LogPosition(NamedTuple):
     """Up to where a reader knows a log: valid for one incarnation and one epoch of the session.
 
-    The epoch advances when a row of the log is changed or deleted by hand, which no writer of sessiondb does.
+    The epoch advances when a row of the log is changed or deleted outside sessiondb, whose own writer never does that.
     """
 
     incarnation: int

@@ -27,9 +27,8 @@ from sessiondb.adk import scopes
 from sessiondb.adk.events import decode_event, encode_event, timestamp_text
 from sessiondb.adk.fast_decode import event_validator
 from sessiondb.adk.limits import check_key, check_text
-from sessiondb.adk.state import encode_delta
 from sessiondb.errors import ConfigurationError, CorruptRowError, InvalidInputError, MigrationError
-from sessiondb.model.records import EventRecord, EventRow, SessionKey
+from sessiondb.model.records import EventRow, SessionKey
 from sessiondb.stores.sqlite.browsing import Browser, Selection
 from sessiondb.stores.sqlite.bulk_import import Loader, NewEvent, NewSession
 from sessiondb.transfer.adk_files import AdkEvent, AdkFile, AdkFileWriter, AdkSession, Layout
@@ -258,7 +257,7 @@ def _put_scope_state(
 
 
 def _put_session(loader: Loader, session: _SourceSession, source: _Place, report: MigrationReport) -> None:
-    events = _Counted(NewEvent(_as_record(event), advances=True) for event in source.events(session.key))
+    events = _Counted(NewEvent(encode_event(event), advances=True) for event in source.events(session.key))
     try:
         if session.state is None:
             raise _UnreadableError(_NO_STATE)
@@ -391,7 +390,7 @@ def _compare_logs(source: Iterator[Event], target: Iterator[Event]) -> tuple[str
         in_target += event is not None
         if expected is None or event is None or event == expected:
             continue
-        if _as_record(event) == _as_record(expected):
+        if encode_event(event) == encode_event(expected):
             coerced += 1
         else:
             unequal += 1
@@ -402,10 +401,6 @@ def _compare_logs(source: Iterator[Event], target: Iterator[Event]) -> tuple[str
 
 def _as_stored(scope: scopes.Scope, state: dict[str, Any]) -> dict[str, Any]:
     return {name: json.loads(text) for name, text in json.loads(encode_state(scope, state)).items()}
-
-
-def _as_record(event: Event) -> EventRecord:
-    return encode_event(event, encode_delta(event.actions.state_delta))
 
 
 def _object(text: str) -> dict[str, Any] | None:

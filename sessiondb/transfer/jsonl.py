@@ -18,7 +18,7 @@ from google.adk.events import Event
 from pydantic import ValidationError
 
 from sessiondb.adk import scopes
-from sessiondb.adk.events import encode_event, timestamp_text
+from sessiondb.adk.events import describe_problems, encode_event, timestamp_text
 from sessiondb.adk.fast_decode import event_validator
 from sessiondb.adk.limits import check_key, check_text
 from sessiondb.adk.state import encode_delta
@@ -206,7 +206,7 @@ def decode_values(rows: Iterable[StateRow]) -> dict[str, Any]:
             values[row.name] = json.loads(row.value)
         except (TypeError, ValueError):
             raise CorruptRowError(
-                f"the value of state key {row.name!r} of app {row.app_name!r} is not JSON; it was changed by hand"
+                f"the value of state key {row.name!r} of app {row.app_name!r} is not JSON; it was edited outside sessiondb"
             ) from None
     return values
 
@@ -335,6 +335,5 @@ def _record(fields: dict[str, Any], line: _Line) -> EventRecord:
         # Written from an Event's own fields, and no others were let through.
         event = event_validator()(json.dumps(fields))
     except ValidationError as error:
-        kinds = ", ".join(sorted({f"{'.'.join(map(str, one['loc']))}: {one['type']}" for one in error.errors()[:3]}))
-        raise line.error(f"has an event that this version of ADK cannot read: {kinds}") from None
-    return encode_event(event, encode_delta(event.actions.state_delta))
+        raise line.error(f"has an event that this version of ADK cannot read: {describe_problems(error)}") from None
+    return encode_event(event)

@@ -276,7 +276,7 @@ async def test_nan_and_infinity_in_event_become_null(reader: Reader) -> None:
 
 
 def _damage(path: Path, column: str, value: object, event_id: str) -> int:
-    """Changes a column of an event by hand, and says which row that was."""
+    """Edits a column of an event outside sessiondb, and says which row that was."""
     with closing(sqlite3.connect(path)) as connection, connection:
         # Wrapped, so that text that is not UTF-8 can be put in as well.
         source = "CAST(? AS TEXT)" if column.endswith("as text") else "?"
@@ -330,7 +330,7 @@ async def test_corrupt_event_row_is_named_and_others_are_read(database_path: Pat
         await reader.append_event(whole, Event(author="agent"))
         assert await reader.get_session(APP, USER, "whole") == whole
         assert len(await reader.list_sessions(APP)) == 2
-        # Mended by hand, it reads again.
+        # Mended with SQL, it reads again.
         with closing(sqlite3.connect(database_path)) as connection, connection:
             connection.execute("DELETE FROM adk_events WHERE event_id = 'damaged'")
         mended = await reader.get_session(APP, USER, "broken")

@@ -411,7 +411,7 @@ def test_browser_snapshot_is_of_one_moment(database: Path) -> None:
     asyncio.run(both())
 
 
-def test_show_names_corrupt_row_in_one_line(database: Path) -> None:
+def test_a_row_edited_outside_sessiondb_is_named_in_one_line(database: Path) -> None:
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("UPDATE adk_events SET content = '[1]' WHERE seq = 2")
         connection.commit()

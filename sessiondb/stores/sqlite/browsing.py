@@ -79,7 +79,8 @@ class LoggedEvent(NamedTuple):
         except (TypeError, ValueError):
             raise CorruptRowError(
                 f"row {self.row_id} of adk_events (event {self.seq} of session {self.key.session_id!r}, user"
-                f" {self.key.user_id!r}, app {self.key.app_name!r}) does not hold JSON objects; it was changed by hand"
+                f" {self.key.user_id!r}, app {self.key.app_name!r}) does not hold JSON objects; it was edited outside"
+                " sessiondb"
             ) from None
 
 

@@ -84,7 +84,7 @@ def _not_utf8(connection: sqlite3.Connection, query: Query[Any]) -> CorruptRowEr
                         )
     finally:
         connection.text_factory = str
-    return CorruptRowError(f"a text is not UTF-8{_of_session(query)}; it was changed by hand")
+    return CorruptRowError(f"a text is not UTF-8{_of_session(query)}; it was edited outside sessiondb")
 
 
 def _is_utf8(value: bytes) -> bool:

@@ -49,7 +49,7 @@ class CheckReport:
         events: Events that were looked at.
         state_keys: Rows of state that were looked at.
         findings: The checks that have found problems.
-        notes: What is not as the service writes it, and was done by hand.
+        notes: What is not as the service writes it, and was edited outside sessiondb.
     """
 
     path: Path
@@ -289,7 +289,7 @@ class _Inspection:
             self._found.add(
                 "sequence", f"{where} is of incarnation {incarnation}, its session of {session.incarnation}"
             )
-        # A log that was changed by hand may have gaps, which readers do not mind; never steps back.
+        # A log that was edited outside sessiondb may have gaps, which readers do not mind; never steps back.
         check_name = _NOTES if session.log_epoch and row.seq > session.next_seq else "sequence"
         if row.seq != session.next_seq:
             self._found.add(check_name, f"{where} has seq {row.seq} where {session.next_seq} was expected")
