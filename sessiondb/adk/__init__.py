@@ -1,1 +1,1 @@
-"""ADK's objects and the plain records of :mod:`sessiondb.model`: conversion both ways. No SQL, no threads."""
+"""Conversion between ADK's objects and the plain records of :mod:`sessiondb.model`. No SQL, no threads."""

@@ -25,7 +25,8 @@ from sessiondb.errors import CorruptRowError, InvalidInputError
 from sessiondb.model.records import EventRecord, EventRow, SessionKey
 
 # pydantic writes JSON that is nested deeper than its parser reads (about 200 levels). To count brackets is far cheaper
-# than to parse, and no text is nested deeper than it has opening brackets: only one with this many is parsed as a check.
+# than to parse, and no text is nested deeper than the number of its opening brackets: only a text with this many is
+# parsed as a check.
 _MAY_BE_TOO_DEEP = 100
 
 # The parser reads integers of up to this many digits, as int() does: sys.set_int_max_str_digits.

@@ -1,11 +1,10 @@
-"""Reads events of the log, several times faster than ``Event.model_validate_json``.
+"""Decodes events of the log, several times faster than ``Event.model_validate_json``.
 
-What a log holds was written from an Event's own fields. Three things that pydantic does for input from anywhere are
-then without effect, and they take two thirds of its time: Event's validator for convenience arguments (``message=``,
-``state=``), google-genai's warning about models of the wrong class (JSON holds no models), and the constructor of
-``Part`` for positional arguments. This module compiles ADK's own schema without these three; every type, constraint and
-other validator stays. If a release of ADK or pydantic looks different from what is expected here, events are read in the
-ordinary way.
+The log was written from the fields of events. So three steps of the ordinary way have no effect, and they take two
+thirds of its time: Event's validator of convenience arguments (``message=``, ``state=``), google-genai's warning about
+models of the wrong class (JSON holds no models), and the constructor of ``Part`` for positional arguments. This module
+compiles ADK's schema without the three; all types, constraints and other validators stay. The compiled validator is
+compared with the ordinary one on a sample, once; if the result differs, the ordinary one is used.
 """
 
 from __future__ import annotations
@@ -25,20 +24,20 @@ _WITHOUT_EFFECT = {"_accept_convenience_kwargs", "_check_field_type_mismatches"}
 
 @functools.cache
 def event_validator() -> Callable[[str], Event]:
-    """Returns a function that makes an Event of its JSON, raising ``pydantic.ValidationError``.
+    """Returns a function that decodes the JSON of an event, and raises ``pydantic.ValidationError`` if it cannot.
 
-    Compiled at the first call, since not every process reads events.
+    Compiled at the first call, as not every process reads events.
     """
     ordinary: Callable[[str], Event] = Event.model_validate_json
     try:
         schema = _reduced(Event.__pydantic_core_schema__)
-        # Without this argument the validators that ADK's classes carry would be used again.
+        # Without this argument pydantic would reuse the validators of ADK's classes, with the three steps.
         reduced: Callable[[str], Event] = SchemaValidator(schema, _use_prebuilt=False).validate_json
         sample = _sample().model_dump_json(exclude_none=True)
         if reduced(sample) == ordinary(sample):
             return reduced
         reason = "it reads an event differently"
-    except Exception as error:  # noqa: BLE001  # schemas are pydantic's own: whatever is off, there is another way
+    except Exception as error:  # noqa: BLE001  # pydantic's internals: whatever fails, the ordinary way is used
         reason = type(error).__name__
     logger.warning("fast_event_validator_unavailable", reason=reason)
     return ordinary

@@ -1,4 +1,4 @@
-"""What can be an id or a key, and how large things may be."""
+"""Checks of ids and keys, and the limits of size."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ MAX_EVENT_BYTES = 64 * 1024 * 1024
 
 
 def check_text(what: str, value: object) -> str:
-    """Returns ``value`` if it can serve as an id or key.
+    """Returns ``value`` if it can be an id or a key.
 
     Raises:
-        InvalidInputError: If it is no string, holds a NUL or a lone surrogate, or is longer than MAX_ID_BYTES.
+        InvalidInputError: If it is not a string, holds a NUL or a lone surrogate, or is longer than MAX_ID_BYTES.
     """
     if not isinstance(value, str):
         raise InvalidInputError(f"{what} must be a string, not {type(value).__name__}")
@@ -35,9 +35,9 @@ def check_text(what: str, value: object) -> str:
 
 
 def check_key(app_name: object, user_id: object, session_id: object) -> SessionKey:
-    """Returns the key of a session, its parts checked with :func:`check_text`."""
-    # A conversation comes back with the same three texts. Only strings can be looked up: 1 and True are one key to a
-    # cache.
+    """Returns the key of a session, with each part checked by :func:`check_text`."""
+    # Each call of a conversation has the same three texts. Only strings are cached: 1 and True would be the same cache
+    # key.
     if type(app_name) is type(user_id) is type(session_id) is str:
         return _checked_key(app_name, user_id, session_id)
     return _check_key(app_name, user_id, session_id)
@@ -53,7 +53,7 @@ _checked_key = functools.lru_cache(maxsize=4096)(_check_key)
 
 
 def json_size(*texts: str | None) -> int:
-    """Returns the bytes of texts in UTF-8; the number of their characters, if four bytes for each are within the limit."""
+    """Returns the bytes of texts in UTF-8; their characters only, if four bytes for each are within the limit."""
     # Nearly every text is far below the limit, and then need not be encoded.
     characters = 0
     for text in texts:

@@ -1,4 +1,4 @@
-"""The answer of ``list_sessions``, which keeps two contracts at once."""
+"""The result of ``list_sessions``, of two types at once: ADK's response and a sequence of dicts."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from pydantic import PrivateAttr
 SessionRow = dict[str, str]
 
 
-class SessionList(ListSessionsResponse, Sequence[SessionRow]):
-    """Sessions in the order of their last update, the oldest first.
+# The validator is built when a list is first validated or dumped: few programs do that, and each would pay at import.
+class SessionList(ListSessionsResponse, Sequence[SessionRow], defer_build=True):
+    """Sessions in the order of their last update, the oldest update first.
 
     It is ADK's ``ListSessionsResponse``: ``sessions`` holds Session objects with merged state and without events. It
     is also a sequence of dicts, one a session, with ``app_name``, ``user_id``, ``session_id``, ``created_at`` and
@@ -24,7 +25,7 @@ class SessionList(ListSessionsResponse, Sequence[SessionRow]):
     @classmethod
     def of(cls, sessions: list[Any], rows: list[SessionRow]) -> SessionList:
         """Makes a list of Session objects and, in the same order, their rows."""
-        # The sessions come from storage; validating thousands of them again would cost more than reading them.
+        # The sessions come from the store: to validate thousands of them again would cost more than to read them.
         listing = cls.model_construct(sessions=sessions)
         listing._rows = rows  # noqa: SLF001  # its own
         return listing

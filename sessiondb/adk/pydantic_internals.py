@@ -26,6 +26,9 @@ _SLOTS = ("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__
 # The private attribute that ADK provides for the revision marker of a storage.
 _MARKER = "_storage_update_marker"
 
+# The fields that a new Session is given.
+_SESSION_FIELDS = {"id", "app_name", "user_id", "state", "events", "last_update_time"}
+
 
 class ModelAccess:
     """Copies, makes and changes models with pydantic's public functions."""
@@ -128,12 +131,10 @@ class _DirectAccess(ModelAccess):
     def set_marker(self, session: Session, marker: str) -> None:
         private = session.__pydantic_private__
         if private is None:
+            # Without private attributes so far: pydantic makes the dict for them.
             setattr(session, _MARKER, marker)
         else:
             private[_MARKER] = marker
-
-
-_SESSION_FIELDS = {"id", "app_name", "user_id", "state", "events", "last_update_time"}
 
 
 @functools.cache
@@ -145,7 +146,7 @@ def choose_access() -> ModelAccess:
         if _results(direct) == _results(ordinary):
             return direct
         reason = "its models differ"
-    except Exception as error:  # noqa: BLE001  # these are pydantic's internals: whatever is off, there is another way
+    except Exception as error:  # noqa: BLE001  # pydantic's internals: whatever fails, the ordinary way is used
         reason = type(error).__name__
     logger.warning("fast_model_access_unavailable", reason=reason)
     return ordinary

@@ -1,4 +1,4 @@
-"""The grammar of state keys: ``app:``, ``user:`` and ``temp:`` prefixes, and session scope without one."""
+"""The scopes of state keys: the prefixes ``app:``, ``user:`` and ``temp:``; no prefix means session scope."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ TEMP_PREFIX = State.TEMP_PREFIX
 
 
 class Scope(enum.StrEnum):
-    """Where a state key lives; the values are those of ``adk_state.scope``."""
+    """The scope of a state key; the values are those of ``adk_state.scope``."""
 
     SESSION = "SESSION"
     USER = "USER"
     APP = "APP"
     TEMP = "TEMP"
-    """On the Session object only, never stored."""
+    """Only in the Session object, never stored."""
 
 
 def parse(key: str) -> tuple[Scope, str]:

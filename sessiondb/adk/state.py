@@ -1,8 +1,8 @@
-"""Encoding of state deltas: from what an agent wrote to what is stored, and to what the live objects hold then.
+"""Encodes state deltas: for the store, for the log, and for the Session and Event objects in memory.
 
-Coercions are ADK's own: values that JSON cannot hold become what ``pydantic`` makes of them (dates ISO text, sets sorted
-lists, models objects, NaN and infinities null, UTF-8 bytes text and other bytes URL-safe base64), and what even that
-cannot encode becomes its ``repr``.
+Values are coerced as ADK does it: what JSON cannot hold becomes what pydantic makes of it (dates become ISO text, sets
+sorted lists, models objects, NaN and infinities null, bytes UTF-8 text or else URL-safe base64), and what pydantic
+cannot serialise becomes its ``repr``.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ from sessiondb.errors import InvalidInputError
 from sessiondb.model.records import NO_DELTA, StateDelta
 
 NO_JSON_FORM = (PydanticSerializationError, RecursionError, ValueError, TypeError)
-"""What encoding raises for a value that JSON cannot hold."""
+"""The errors that serialising raises for a value that JSON cannot hold."""
 
 
 class EncodedDelta(NamedTuple):
-    """A state delta, ready to be stored, and what the live objects hold once it is."""
+    """A state delta to store, and the values that the objects in memory get once it is stored."""
 
     stored: StateDelta
     json: str
-    """The delta without its temp keys, a JSON object as the log keeps it."""
+    """The delta without its temp keys, as the JSON object in the log."""
     live: dict[str, Any]
-    """Prefixed keys to the values that storage gives back; the caller's own objects where those are equal."""
+    """Prefixed keys and the values that a reader gets: the caller's own objects, if equal to the decoded ones."""
     deleted: tuple[str, ...]
     """Prefixed keys that the delta deletes."""
     temp: dict[str, Any]
-    """Keys that live on the Session object only."""
+    """Keys that stay in the Session object and are not stored."""
     event_delta: dict[str, Any]
-    """What ``EventActions.state_delta`` reads as once the event is stored: no temp keys, storable values."""
+    """``EventActions.state_delta`` as a reader gets it: without temp keys, and with coerced values."""
 
 
 _EMPTY_DELTA = EncodedDelta(NO_DELTA, "{}", {}, (), {}, {})
 
 
 def encode_delta(delta: Mapping[str, Any]) -> EncodedDelta:
-    """Encodes a state delta; the mapping is left as it is.
+    """Encodes a state delta, and does not change it.
 
     Raises:
         InvalidInputError: If a key or value cannot be stored.
@@ -66,7 +66,7 @@ def encode_delta(delta: Mapping[str, Any]) -> EncodedDelta:
         text, kept = _encode_value(key, value)
         members.append(f"{parts.quoted_key}:{text}")
         if text == "null":
-            # None, or what JSON makes null, such as NaN: in a log that people read, null has one meaning.
+            # None, or a value such as NaN that becomes null in JSON: whoever reads the log finds one meaning of null.
             deleted.append(key)
             event_delta[key] = None
             columns.setdefault(parts.removed_column, []).append(parts.quoted_name)
@@ -81,7 +81,7 @@ def encode_delta(delta: Mapping[str, Any]) -> EncodedDelta:
 
 
 class _KeyParts(NamedTuple):
-    """What becomes of a state key: the key and its name within its scope as JSON, and the columns of its scope."""
+    """A state key and its name within its scope, both as JSON, and the columns of its scope."""
 
     quoted_key: str
     quoted_name: str
@@ -99,13 +99,14 @@ def _parts_of_text(key: str) -> _KeyParts | None:
 
 
 def _key_parts(key: object) -> _KeyParts | None:
-    """Returns the parts of a key; None for one that is not stored."""
-    # Agents write the same few keys over and over. Only strings can be looked up: 1 and True are one key to a cache.
+    """Returns the parts of a key; None for a temp key."""
+    # Agents write the same few keys again and again. Only strings are cached: 1 and True would be the same cache key.
     return _parts_of_text(key if type(key) is str else check_text("state key", key))
 
 
 def _encode_value(key: str, value: object) -> tuple[str, object]:
-    """Returns the JSON of a state value, and the value that it reads back as."""
+    """Returns the JSON of a state value, and the value that a reader gets."""
+    # The types of most values need no serialiser.
     kind = type(value)
     if kind is bool:
         return ("true" if value else "false"), value
@@ -145,7 +146,7 @@ def _fitting(key: str, text: str) -> str:
 
 
 def _parsed(text: str) -> Any:
-    # State is read as an object of values: one level more than the value itself, which counts for the deepest.
+    # Readers parse an object of values, one level deeper than the value. The parser's limit of depth applies to that.
     return from_json(f"[{text}]")[0]
 
 
@@ -153,12 +154,15 @@ def _plain_or_cyclic(value: object) -> object:
     try:
         return _plain(value)
     except RecursionError:
-        # pydantic writes "..." where an object holds itself, and refuses what is merely too deep.
+        # Left to pydantic, which writes "..." for an object that holds itself, and refuses other values of such depth.
         return value
 
 
 def _plain(value: object) -> object:
-    """Replaces what has no single JSON form: sets become sorted lists, bytes UTF-8 text or URL-safe base64."""
+    """Returns a value with sorted lists for its sets, and UTF-8 text or else URL-safe base64 for its bytes.
+
+    The order of a set differs from process to process, and its JSON must not.
+    """
     if isinstance(value, Mapping):
         return {name: _plain(member) for name, member in value.items()}
     if isinstance(value, list | tuple):
@@ -176,5 +180,5 @@ def _plain(value: object) -> object:
 def _same(decoded: object, value: object) -> bool:
     try:
         return bool(decoded == value)
-    except Exception:  # noqa: BLE001  # a foreign __eq__ may raise anything; then the decoded value is the one to use
+    except Exception:  # noqa: BLE001  # any __eq__ may be called here; if it fails, the decoded value is used
         return False

@@ -1,4 +1,4 @@
-"""The direct way to copy, make and change models: its results are those of pydantic's own, and it is left when they differ."""
+"""The direct way to copy, make and change models: it does what pydantic does, and is left when it does not."""
 
 from __future__ import annotations
 
