@@ -12,7 +12,7 @@ import pytest
 from google.adk.sessions import BaseSessionService
 
 from bench.services import Peer, sessiondb
-from sessiondb.stores.sqlite import writes as statements
+from sessiondb.stores.sqlite import writes
 
 _Command = TypeVar("_Command")
 _Outcome = TypeVar("_Outcome")
@@ -54,7 +54,7 @@ def _row_by_row(
 @asynccontextmanager
 async def _statement_per_row(folder: Path) -> AsyncIterator[BaseSessionService]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(statements, "write", _row_by_row(statements.write))
+        patch.setattr(writes, "execute", _row_by_row(writes.execute))
         async with sessiondb()(folder) as service:
             yield service
 

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sessiondb import errors
     from sessiondb.adk.listing import SessionList
+    from sessiondb.model.records import BackupReport
     from sessiondb.service import DatabaseSessionService
     from sessiondb.stats import Health, ServiceStats
-    from sessiondb.stores.sqlite.backup import BackupReport
 
 __all__ = ["BackupReport", "DatabaseSessionService", "Health", "ServiceStats", "SessionList", "errors"]
 
 # ADK is slow to import, and parts of this package (the command line's help) do without it.
 _HOMES = {
-    "BackupReport": "sessiondb.stores.sqlite.backup",
+    "BackupReport": "sessiondb.model.records",
     "DatabaseSessionService": "sessiondb.service",
     "Health": "sessiondb.stats",
     "ServiceStats": "sessiondb.stats",

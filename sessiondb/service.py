@@ -1,4 +1,4 @@
-"""The facade: ADK's session contract on top of a store. Nothing here knows of SQL or of threads."""
+"""ADK's session contract: checks and encodes what comes in, asks the engine, and makes Sessions of the answers."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from google.adk.platform import uuid as platform_uuid
 from google.adk.sessions import BaseSessionService, Session
 from google.adk.sessions.base_session_service import GetSessionConfig
 
-from sessiondb import options as config
-from sessiondb import telemetry
-from sessiondb.adk import events as codec
+from sessiondb import stores, telemetry
+from sessiondb.adk.events import decode_event, encode_event, timestamp_text
 from sessiondb.adk.limits import check_key, check_text
-from sessiondb.adk.listing import SessionList
+from sessiondb.adk.listing import SessionList, list_of
 from sessiondb.adk.pydantic_internals import model_access
-from sessiondb.adk.sessions import build_session, decode_scope, revision_marker
+from sessiondb.adk.sessions import build_session, decode_scope, handle_of, revision_marker
 from sessiondb.adk.state import EncodedDelta, encode_delta
-from sessiondb.engine.engine import SqliteStore, open_store
-from sessiondb.engine.handles import handles_of
-from sessiondb.engine.reading import LogHasGrownError, SessionReader, list_of
+from sessiondb.engine import sharing
+from sessiondb.engine.cache import LogCache
+from sessiondb.engine.engine import Engine
+from sessiondb.engine.queue import WriteTicket
+from sessiondb.engine.reading import EVERY_EVENT, LogHasGrownError, LogReader, ReadPlan, Wanted
 from sessiondb.errors import (
     AlreadyExistsError,
     ConfigurationError,
@@ -38,10 +39,17 @@ from sessiondb.errors import (
 from sessiondb.logger import logger
 from sessiondb.model.commands import AppendEvent, CreateSession, DeleteSession, Flush, UpdateKeys, Vacuum
 from sessiondb.model.queries import CountEvents, GetUserState, ListSessions, MeasureStore
-from sessiondb.model.records import Outcome, SessionKey, Status
-from sessiondb.options import CacheMode, Durability, OnStale, ServiceOptions, StoreOptions
+from sessiondb.model.records import BackupReport, Outcome, Selection, SessionKey, SessionSnapshot, Status
+from sessiondb.options import (
+    CacheMode,
+    Durability,
+    OnStale,
+    ServiceOptions,
+    StoreOptions,
+    followed,
+    resolve_path,
+)
 from sessiondb.stats import Health, ServiceStats
-from sessiondb.stores.sqlite.backup import BackupReport
 
 
 class DatabaseSessionService(BaseSessionService):
@@ -102,26 +110,26 @@ class DatabaseSessionService(BaseSessionService):
         del agents_dir
         store_options = StoreOptions(durability, readers, max_queue, max_batch, busy_timeout)
         self._options = ServiceOptions(on_stale, log_cache, log_cache_bytes, follow_symlinks)
-        file = config.resolve_path(path, uri)
+        file = resolve_path(path, uri)
         if file is not None and follow_symlinks:
-            file = config.followed(file)
-        self._opened = open_store(file, store_options)
+            file = followed(file)
+        self._shared = sharing.share(lambda: stores.open_store(file, store_options), store_options)
         self._closed = False
-        self._reader = SessionReader(self._options)
-        self._handles = handles_of(self._opened)
-        telemetry.service_opened(self, self._opened.path, self._reader.cache)
+        cache = None if log_cache == "off" else LogCache(log_cache_bytes)
+        self._logs = LogReader(decode_event, cache)
+        telemetry.service_opened(self, self._shared.store, cache)
         # A service that is dropped without close() gives up its file all the same.
-        self._finalizer = weakref.finalize(self, _abandoned, self._opened, repr(self))
+        self._finalizer = weakref.finalize(self, _abandoned, self._shared, repr(self))
         self._finalizer.atexit = False
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {str(self._opened.path)!r}{' closed' if self._closed else ''}>"
+        return f"<{type(self).__name__} {self._shared.store.name!r}{' closed' if self._closed else ''}>"
 
     @property
-    def _store(self) -> SqliteStore:
+    def _engine(self) -> Engine:
         if self._closed:
             raise ServiceClosedError("the session service is closed")
-        return self._opened
+        return self._shared
 
     async def __aenter__(self) -> Self:
         return self
@@ -159,11 +167,11 @@ class DatabaseSessionService(BaseSessionService):
         key = check_key(app_name, user_id, session_id)
         delta = encode_delta(_checked_state(state))
         time = platform_time.get_time()
-        command = CreateSession(key, time, codec.timestamp_text(time), delta.stored)
-        outcome: Outcome = await self._store.write(command)
+        command = CreateSession(key, time, timestamp_text(time), delta.stored)
+        outcome: Outcome = await self._engine.write(command)
         if outcome.status is Status.EXISTS:
             raise AlreadyExistsError(f"Session with id {session_id} already exists.")
-        self._reader.note_created(key, outcome.incarnation)
+        self._logs.note_created(key, outcome.incarnation)
         return build_session(key, outcome, [], time)
 
     @telemetry.operation
@@ -192,16 +200,23 @@ class DatabaseSessionService(BaseSessionService):
             CorruptRowError: If a row of this session cannot be read.
         """
         key = check_key(app_name, user_id, _stripped(session_id))
-        plan = self._reader.plan(key, config)
+        plan = self._logs.plan(key, _wanted_by(config))
         if plan.tiny:
             try:
-                found = self._store.read_inline(plan.query, functools.partial(self._reader.assemble, plan))
+                found = self._engine.read_inline(plan.query, functools.partial(self._session_of, plan))
             except LogHasGrownError:
                 found = None
             if found is not None:
                 return found[0]
             plan = plan.for_a_thread()
-        return await self._store.read(plan.query, functools.partial(self._reader.assemble, plan))
+        return await self._engine.read(plan.query, functools.partial(self._session_of, plan))
+
+    def _session_of(self, plan: ReadPlan, snapshot: SessionSnapshot | None) -> Session | None:
+        events = self._logs.events(plan, snapshot)
+        if snapshot is None:
+            return None
+        own = model_access.copy_events(events) if self._options.log_cache == "copy" else list(events)
+        return build_session(plan.query.key, snapshot.head, own, snapshot.head.update_time)
 
     @telemetry.operation
     async def list_sessions(self, app_name: str | None = None, user_id: str | None = None) -> SessionList:
@@ -214,11 +229,11 @@ class DatabaseSessionService(BaseSessionService):
         Returns:
             ADK's response, which is also a sequence of dicts, see :class:`~sessiondb.adk.listing.SessionList`.
         """
-        query = ListSessions(
+        selection = Selection(
             None if app_name is None else check_text("app_name", app_name),
             None if user_id is None else check_text("user_id", user_id),
         )
-        return await self._store.read(query, list_of)
+        return await self._engine.read(ListSessions(selection), list_of)
 
     @telemetry.operation
     async def delete_session(self, app_name: str, user_id: str, session_id: str) -> None:
@@ -227,8 +242,8 @@ class DatabaseSessionService(BaseSessionService):
         The state of its app and user stays.
         """
         key = check_key(app_name, user_id, _stripped(session_id))
-        await self._store.write(DeleteSession(key))
-        self._reader.note_deleted(key)
+        await self._engine.write(DeleteSession(key))
+        self._logs.note_deleted(key)
 
     @telemetry.operation
     async def append_event(self, session: Session, event: Event) -> Event:
@@ -254,22 +269,23 @@ class DatabaseSessionService(BaseSessionService):
             return event
         key = check_key(session.app_name, session.user_id, session.id)
         delta = encode_delta(_checked_state(event.actions.state_delta))
-        record = codec.encode_event(event, delta)
+        record = encode_event(event, delta)
 
-        handle = None if self._options.on_stale == "append" else self._handles.take(session)
+        engine = self._engine
+        handle = None if self._options.on_stale == "append" else engine.handles.take(session, handle_of)
 
-        def bring_in_line(ticket: Any) -> None:
+        def update_session(ticket: WriteTicket) -> None:
             outcome: Outcome | None = ticket.outcome
             if outcome is not None and outcome.status is Status.DONE:
-                # A handle knows of all that was committed through it, also of what is brought in line after this.
+                # A handle knows of all that was committed through it, also of answers that are still on their way.
                 known = outcome if handle is None or handle.incarnation is None else handle
                 _apply(session, event, delta, revision_marker(known.incarnation, known.revision))
 
         try:
-            outcome: Outcome = await self._store.write(AppendEvent(key, record, delta.stored, handle), bring_in_line)
+            outcome: Outcome = await engine.write(AppendEvent(key, record, delta.stored, handle), update_session)
         finally:
             if handle is not None:
-                self._handles.give_back(session)
+                engine.handles.give_back(session)
         if outcome.status is Status.MISSING:
             raise SessionNotFoundError(f"Session {session.id} not found.")
         if outcome.status is Status.STALE:
@@ -300,8 +316,8 @@ class DatabaseSessionService(BaseSessionService):
             author="user",
             actions=EventActions(state_delta=encoded.event_delta),
         )
-        command = UpdateKeys(key, codec.encode_event(event, encoded), encoded.stored)
-        outcome: Outcome = await self._store.write(command)
+        command = UpdateKeys(key, encode_event(event, encoded), encoded.stored)
+        outcome: Outcome = await self._engine.write(command)
         if outcome.status is Status.MISSING:
             raise SessionNotFoundError(f"Session {key.session_id} not found.")
 
@@ -314,13 +330,13 @@ class DatabaseSessionService(BaseSessionService):
         def decode(state: str) -> dict[str, Any]:
             return decode_scope(owner, state)
 
-        found = self._store.read_inline(query, decode)
-        return found[0] if found is not None else await self._store.read(query, decode)
+        found = self._engine.read_inline(query, decode)
+        return found[0] if found is not None else await self._engine.read(query, decode)
 
     @telemetry.operation
     async def flush(self) -> None:
         """Returns once every write that was queued before is on disk."""
-        await self._store.write(Flush())
+        await self._engine.write(Flush())
 
     async def close(self) -> None:
         """Commits what is queued, ends the threads and closes the file; further calls raise ServiceClosedError.
@@ -329,12 +345,12 @@ class DatabaseSessionService(BaseSessionService):
         open for them.
         """
         self._closed = True
-        await self._opened.release(first=self._finalizer.detach() is not None)
+        await sharing.give_back(self._shared, first=self._finalizer.detach() is not None)
 
     @telemetry.operation
     def get_event_count(self, app_name: str, user_id: str, session_id: str) -> int:
         """Counts the events of a session, 0 if there is none. Callable from any thread, which it blocks."""
-        return self._store.read_from_thread(CountEvents(check_key(app_name, user_id, _stripped(session_id))))
+        return self._engine.read_from_thread(CountEvents(check_key(app_name, user_id, _stripped(session_id))))
 
     @telemetry.operation
     def get_stats(self) -> ServiceStats:
@@ -343,16 +359,15 @@ class DatabaseSessionService(BaseSessionService):
         What is on disk is counted in one snapshot, beside the writer. The keys are documented in
         :class:`~sessiondb.stats.ServiceStats`.
         """
-        store = self._store
-        size = store.read_from_thread(MeasureStore())
-        running = store.measure()
-        cache = self._reader.cache
+        engine = self._engine
+        size = engine.read_from_thread(MeasureStore())
+        cache = self._logs.cache
         stats: dict[str, Any] = {
             "sessions": size.sessions,
             "events": size.events,
             "state_keys": size.state_keys,
             "db_size_mb": size.file_bytes / 2**20,
-            **running._asdict(),
+            **engine.measure(),
             "cache_hits": 0 if cache is None else cache.stats.hits,
             "cache_misses": 0 if cache is None else cache.stats.misses,
             "cache_bytes": 0 if cache is None else cache.bytes,
@@ -365,7 +380,7 @@ class DatabaseSessionService(BaseSessionService):
         Args:
             stalled_after: How old the batch under way may be, in seconds.
         """
-        return self._store.health(stalled_after)
+        return self._engine.health(stalled_after)
 
     @telemetry.operation
     def vacuum(self) -> None:
@@ -376,7 +391,7 @@ class DatabaseSessionService(BaseSessionService):
         Raises:
             DatabaseCorruptError: If the file is damaged. It was not changed.
         """
-        self._store.write_from_thread(Vacuum())
+        self._engine.write_from_thread(Vacuum())
 
     @telemetry.operation
     async def backup(
@@ -406,10 +421,10 @@ class DatabaseSessionService(BaseSessionService):
             DatabaseCorruptError: If the copy is damaged, as the file must be then; it was not kept.
             StorageError: If the copy cannot be made.
         """
-        target = config.resolve_path(path, None)
+        target = resolve_path(path, None)
         if target is None:
             raise ConfigurationError("a backup in memory would end with the process; give the path of a file")
-        return await self._store.backup(target, overwrite=overwrite, progress=progress)
+        return await self._engine.backup(target, overwrite=overwrite, progress=progress)
 
 
 def _apply(session: Session, event: Event, delta: EncodedDelta, marker: str) -> None:
@@ -425,6 +440,12 @@ def _apply(session: Session, event: Event, delta: EncodedDelta, marker: str) -> 
     model_access.set_marker(session, marker)
 
 
+def _wanted_by(config: GetSessionConfig | None) -> Wanted:
+    if config is None:
+        return EVERY_EVENT
+    return Wanted(config.num_recent_events, config.after_timestamp)
+
+
 def _stripped(session_id: str) -> str:
     return session_id.strip() if isinstance(session_id, str) else session_id
 
@@ -437,9 +458,9 @@ def _checked_state(state: object) -> Mapping[str, Any]:
     return state
 
 
-def _abandoned(store: SqliteStore, name: str) -> None:
+def _abandoned(engine: Engine, name: str) -> None:
     # First, since the host may have made an error of the warning.
-    store.release_in_background()
+    sharing.give_back_in_background(engine)
     warnings.warn(
         f"{name} was never closed; use `async with` or `await service.close()`", ResourceWarning, stacklevel=2
     )

@@ -1,29 +1,26 @@
-"""Figures about a running service."""
+"""Figures about a running service. :class:`ServiceStats` is the list of them; whoever counts uses its names."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, TypedDict
+from typing import TypedDict
 
 
 @dataclass(slots=True)
 class WriterStats:
-    """Sums kept by the writer since the file was opened; only its thread changes them."""
+    """Sums kept by the writer thread since the store was opened, named as in :class:`ServiceStats`."""
 
+    writes: int = 0
     batches: int = 0
-    commands: int = 0
     largest_batch: int = 0
-    failed_batches: int = 0
     commit_seconds: float = 0.0
     last_commit_seconds: float = 0.0
     longest_commit_seconds: float = 0.0
-    lock_waits: int = 0
-    lock_wait_seconds: float = 0.0
 
     def record_batch(self, commands: int, seconds: float) -> None:
         """Adds a batch that was committed."""
         self.batches += 1
-        self.commands += commands
+        self.writes += commands
         self.largest_batch = max(self.largest_batch, commands)
         self.commit_seconds += seconds
         self.last_commit_seconds = seconds
@@ -36,31 +33,6 @@ class CacheStats:
 
     hits: int = 0
     misses: int = 0
-
-
-class StoreStats(NamedTuple):
-    """What the writer and the readers of a store are doing, and have done since the file was opened.
-
-    The fields are documented in :class:`ServiceStats`.
-    """
-
-    pending_writes: int
-    writes: int
-    batches: int
-    largest_batch: int
-    mean_batch: float
-    failed_batches: int
-    commit_seconds: float
-    last_commit_seconds: float
-    longest_commit_seconds: float
-    lock_waits: int
-    lock_wait_seconds: float
-    checkpoints: int
-    blocked_checkpoints: int
-    failed_checkpoints: int
-    wal_bytes: int
-    readers_in_use: int
-    pending_reads: int
 
 
 @dataclass(frozen=True, slots=True)

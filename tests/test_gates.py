@@ -84,7 +84,7 @@ def test_gate_ratio_is_put_beside_its_own_bound() -> None:
     assert refresh(before, "list_1000", 0.5, {}).count("mutants = {}") == before.count("mutants = {}")
 
 
-def test_benchmark_row_and_gate_name_a_work() -> None:
+def test_benchmark_row_and_gate_name_a_workload() -> None:
     for row in ROWS:
         assert {entry.workload for entry in row.entries} <= WORKLOADS.keys()
         assert row.tasks(quick=True)

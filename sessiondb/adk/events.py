@@ -6,6 +6,7 @@ An event that is encoded is decoded as an equal one, or it is refused before any
 from __future__ import annotations
 
 import functools
+import json
 import operator
 import re
 from datetime import UTC, datetime
@@ -120,16 +121,40 @@ def decode_event(row: EventRow, key: SessionKey) -> Event:
         ) from None
 
 
+def event_as_dict(row: EventRow, key: SessionKey) -> dict[str, Any]:
+    """Returns a row of the log as ADK writes an event to JSON, fields that are unset left out; it is not validated.
+
+    Raises:
+        CorruptRowError: If a column does not hold what it should.
+    """
+    try:
+        return {
+            "id": row.event_id,
+            "invocation_id": row.invocation_id,
+            "author": row.author,
+            "timestamp": row.time,
+            **({} if row.content is None else {"content": _json_object(row.content)}),
+            "actions": _json_object(row.actions),
+            **({} if row.extra is None else _json_object(row.extra)),
+        }
+    except (TypeError, ValueError):
+        raise CorruptRowError(
+            f"{_where(row, key)} does not hold JSON objects; it was edited outside sessiondb"
+        ) from None
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise TypeError
+    return value
+
+
 def _where(row: EventRow, key: SessionKey) -> str:
     return (
         f"row {row.row_id} of adk_events (event {row.seq} of session {key.session_id!r}, user {key.user_id!r},"
         f" app {key.app_name!r})"
     )
-
-
-def row_characters(row: EventRow) -> int:
-    """Counts the characters of JSON in a row."""
-    return len(row.content or "") + len(row.actions) + len(row.extra or "")
 
 
 def describe_problems(error: ValidationError) -> str:

@@ -50,15 +50,18 @@ def command(
     or without --json. Without FILE: $SESSIONDB_PATH, else .adk/adk.sqlite3, as the service itself.
     """
     del as_json
-    from sessiondb.stores.sqlite.browsing import Browser, Selection
+    from sessiondb import stores
+    from sessiondb.model.queries import ListSessions
+    from sessiondb.model.records import Selection
     from sessiondb.transfer.jsonl import export_lines
 
     selection = Selection(app_name, user_id)
-    with Browser(file) as browser, _opened(output) as out, progress("exported lines") as advance:
+    with stores.open_reader(file) as reader, _opened(output) as out, progress("exported lines") as advance:
         for session_id in session_ids:
-            if not any(True for _ in browser.session_keys(selection._replace(session_id=session_id))):
+            one = ListSessions(selection._replace(session_id=session_id), limit=1, with_state=False)
+            if not list(reader.ask(one)):
                 raise click.ClickException(safe_line(f"there is no session {session_id!r} in {file}"))
-        for line in export_lines(browser, selection, session_ids):
+        for line in export_lines(reader, selection, session_ids):
             out.write(line + "\n")
             advance(1)
 

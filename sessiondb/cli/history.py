@@ -12,7 +12,7 @@ from .database import file_argument, selection_options, session_option
 from .output import compact_json, json_lines_option, note, print_json_line, print_rows
 
 if TYPE_CHECKING:
-    from sessiondb.stores.sqlite.browsing import LoggedEvent
+    from sessiondb.model.records import LoggedEvent
 
 _EPILOG = """\b
 Examples:
@@ -36,10 +36,13 @@ def command(
     KEY has its prefix: app:name, user:name, or none for a session's own. What a session was created with
     is not in the log. The file is only read. Without FILE: $SESSIONDB_PATH, else .adk/adk.sqlite3.
     """
-    from sessiondb.stores.sqlite.browsing import Browser, Selection
+    from sessiondb import stores
+    from sessiondb.model.queries import ListEvents
+    from sessiondb.model.records import Selection
 
-    with Browser(file) as browser, browser.snapshot():
-        changes = _changes(browser.changes(state_key, Selection(app_name, user_id, session_id)), state_key)
+    query = ListEvents(Selection(app_name, user_id, session_id), state_key=state_key)
+    with stores.open_reader(file) as reader, reader.snapshot():
+        changes = _changes(reader.ask(query), state_key)
         if as_json:
             for change in changes:
                 print_json_line(change)
@@ -49,16 +52,18 @@ def command(
 
 
 def _changes(events: Iterable[LoggedEvent], state_key: str) -> Iterator[dict[str, Any]]:
-    for event in events:
-        value = event.as_dict()["actions"]["state_delta"][state_key]
+    from sessiondb.adk.events import event_as_dict
+
+    for _, key, row in events:
+        value = event_as_dict(row, key)["actions"]["state_delta"][state_key]
         yield {
-            **event.key._asdict(),
-            "seq": event.seq,
-            "time": event.time,
-            "timestamp": event.timestamp,
-            "author": event.author,
-            "invocation_id": event.invocation_id,
-            "event_id": event.event_id,
+            **key._asdict(),
+            "seq": row.seq,
+            "time": row.time,
+            "timestamp": row.timestamp,
+            "author": row.author,
+            "invocation_id": row.invocation_id,
+            "event_id": row.event_id,
             "key": state_key,
             "value": value,
             "deleted": value is None,

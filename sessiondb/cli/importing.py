@@ -35,12 +35,12 @@ def command(*, source: str, target: Path, skip_existing: bool, as_json: bool) ->
     """
     from dataclasses import asdict
 
-    from sessiondb.stores.sqlite.bulk_import import Loader
+    from sessiondb import stores
     from sessiondb.transfer.jsonl import import_lines
 
-    with _lines(source) as lines, Loader(target) as loader, progress("imported lines") as advance:
+    with _lines(source) as lines, stores.open_import(target) as into, progress("imported lines") as advance:
         try:
-            done = asdict(import_lines(lines, loader, skip_existing=skip_existing, advance=advance))
+            done = asdict(import_lines(lines, into, skip_existing=skip_existing, advance=advance))
         except UnicodeDecodeError as error:
             raise click.ClickException(f"{source} is not UTF-8") from error
     if as_json:

@@ -12,7 +12,7 @@ from .database import file_argument, selection_options
 from .output import json_lines_option, print_json_line, print_rows
 
 if TYPE_CHECKING:
-    from sessiondb.stores.sqlite.browsing import SessionRow
+    from sessiondb.model.records import SessionSummary
 
 _EPILOG = """\b
 Examples:
@@ -32,22 +32,32 @@ def command(*, file: Path, app_name: str | None, user_id: str | None, limit: int
 
     The file is only read. Without FILE: $SESSIONDB_PATH, else .adk/adk.sqlite3, as the service itself.
     """
-    from sessiondb.stores.sqlite.browsing import Browser, Selection
+    from sessiondb import stores
+    from sessiondb.model.queries import ListSessions
+    from sessiondb.model.records import Selection
 
-    with Browser(file) as browser, browser.snapshot():
-        print_sessions(browser.sessions(Selection(app_name, user_id), limit=limit), as_json=as_json)
+    query = ListSessions(Selection(app_name, user_id), "newest", limit=limit, with_state=False)
+    with stores.open_reader(file) as reader, reader.snapshot():
+        print_sessions(reader.ask(query), as_json=as_json)
 
 
-def print_sessions(sessions: Iterable[SessionRow], *, as_json: bool) -> None:
+def print_sessions(sessions: Iterable[SessionSummary], *, as_json: bool) -> None:
     """Prints sessions, one a line, as they come."""
     if as_json:
-        for row in sessions:
-            key, *rest = row
-            print_json_line(key._asdict() | dict(zip(row._fields[1:], rest, strict=True)))
+        for session in sessions:
+            print_json_line(
+                {
+                    **session.key._asdict(),
+                    "created_at": session.created_at,
+                    "updated_at": session.updated_at,
+                    "update_time": session.head.update_time,
+                    "events": session.head.last_seq,
+                }
+            )
         return
     print_rows(("UPDATED", "APP", "USER", "SESSION", "EVENTS"), _cells(sessions))
 
 
-def _cells(sessions: Iterable[SessionRow]) -> Iterator[tuple[str, ...]]:
-    for row in sessions:
-        yield row.updated_at, *row.key, str(row.events)
+def _cells(sessions: Iterable[SessionSummary]) -> Iterator[tuple[str, ...]]:
+    for session in sessions:
+        yield session.updated_at, *session.key, str(session.head.last_seq)

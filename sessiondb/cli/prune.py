@@ -15,7 +15,7 @@ from .listing import print_sessions
 from .output import json_lines_option, note
 
 if TYPE_CHECKING:
-    from sessiondb.stores.sqlite.browsing import Selection, SessionRow
+    from sessiondb.model.records import Selection, SessionSummary
 
 _EPILOG = """\b
 Examples:
@@ -23,9 +23,6 @@ Examples:
   sessiondb prune path/to/sessions.sqlite3 --older-than 12h --app my_app
   sessiondb prune --older-than 4w --json | wc -l
 """
-
-BATCH = 200
-"""Sessions deleted at once: few enough that a running server hardly notices."""
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
@@ -56,42 +53,29 @@ def command(*, file: Path, age: int, app_name: str | None, user_id: str | None, 
     Their events and own state go with them; the state of users and apps stays. A running server goes on
     meanwhile. Without FILE: $SESSIONDB_PATH, else .adk/adk.sqlite3, as the service itself.
     """
-    from sessiondb.stores.sqlite.browsing import Browser, Selection
+    from sessiondb import stores
+    from sessiondb.model.queries import ListSessions
+    from sessiondb.model.records import Selection
 
     selection = Selection(app_name, user_id)
     before = time.time() - age
     if dry_run:
-        with Browser(file) as browser, browser.snapshot():
-            print_sessions(browser.sessions(selection, updated_before=before), as_json=as_json)
+        query = ListSessions(selection, updated_before=before, with_state=False)
+        with stores.open_reader(file) as reader, reader.snapshot():
+            print_sessions(reader.ask(query), as_json=as_json)
         return
-    print_sessions(_deleted(file, selection, before), as_json=as_json)
+    print_sessions(_pruned(file, selection, before), as_json=as_json)
     note("`sessiondb vacuum` gives the space back to the file system.")
 
 
-def _deleted(file: Path, selection: Selection, before: float) -> Iterator[SessionRow]:
-    """Deletes sessions, batch by batch; yields those that are gone."""
-    import asyncio
-
-    from sessiondb.engine.engine import SqliteStore, open_store
-    from sessiondb.model.commands import DeleteSession
-    from sessiondb.model.records import Outcome, Status
+def _pruned(file: Path, selection: Selection, before: float) -> Iterator[SessionSummary]:
+    from sessiondb import stores
+    from sessiondb.engine import sharing
     from sessiondb.options import StoreOptions
-    from sessiondb.stores.sqlite.browsing import Browser
 
-    async def delete(store: SqliteStore, batch: list[SessionRow]) -> list[Outcome]:
-        # A session that was taken up since it was looked up is not deleted.
-        outcomes: list[Outcome] = await asyncio.gather(*(store.write(DeleteSession(row.key, before)) for row in batch))
-        return outcomes
-
-    with asyncio.Runner() as loop:
-        store = open_store(file, StoreOptions())
-        try:
-            while True:
-                with Browser(file) as browser, browser.snapshot():
-                    batch = list(browser.sessions(selection, updated_before=before, limit=BATCH))
-                if not batch:
-                    return
-                outcomes = loop.run(delete(store, batch))
-                yield from (row for row, outcome in zip(batch, outcomes, strict=True) if outcome.status is Status.DONE)
-        finally:
-            loop.run(store.release(first=True))
+    options = StoreOptions()
+    engine = sharing.share(lambda: stores.open_store(file, options), options)
+    try:
+        yield from engine.prune_from_thread(selection, before)
+    finally:
+        sharing.give_back_from_thread(engine)

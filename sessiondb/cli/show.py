@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from pathlib import Path
 
 import click
@@ -36,26 +35,28 @@ def command(
     Users and apps may have sessions of the same id; --app and --user tell them apart. The file is only
     read. Without FILE: $SESSIONDB_PATH, else .adk/adk.sqlite3, as the service itself.
     """
-    from sessiondb.stores.sqlite.browsing import Browser, Selection
+    from sessiondb import stores
+    from sessiondb.model.queries import ListEvents, ListSessions
+    from sessiondb.model.records import Selection
 
-    with Browser(file) as browser, browser.snapshot():
-        found = list(islice(browser.session_keys(Selection(app_name, user_id, session_id)), _NAMED + 1))
+    query = ListSessions(Selection(app_name, user_id, session_id), "key", limit=_NAMED + 1, with_state=False)
+    with stores.open_reader(file) as reader, reader.snapshot():
+        found = list(reader.ask(query))
         if not found:
             raise click.ClickException(f"there is no session {session_id!r} in {file}")
         if len(found) > 1:
-            named = ", ".join(f"--app {key.app_name!r} --user {key.user_id!r}" for key in found[:_NAMED])
+            named = ", ".join(f"--app {key.app_name!r} --user {key.user_id!r}" for key, *_ in found[:_NAMED])
             raise click.UsageError(
                 f"several sessions have the id {session_id!r}; say which one is meant:"
                 f" {named}{', ...' if len(found) > _NAMED else ''}"
             )
-        selection = Selection(*found[0])
+        (session,) = found
         if not as_json:
-            (row,) = browser.sessions(selection)
             click.echo(
                 safe_line(
-                    f"session {row.key.session_id}  user {row.key.user_id}  app {row.key.app_name}"
-                    f"  created {row.created_at}  updated {row.updated_at}"
+                    f"session {session.key.session_id}  user {session.key.user_id}  app {session.key.app_name}"
+                    f"  created {session.created_at}  updated {session.updated_at}"
                 )
             )
-        for event in browser.events(selection):
+        for event in reader.ask(ListEvents(Selection(*session.key))):
             print_event(event, as_json=as_json, full=full, with_session=False)

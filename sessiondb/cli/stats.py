@@ -13,7 +13,7 @@ from .output import json_option, print_json, print_json_line, print_pairs
 from .watching import interval_option, until_interrupted, wait
 
 if TYPE_CHECKING:
-    from sessiondb.stores.sqlite.browsing import Browser
+    from sessiondb.engine.store import Reader
 
 _EPILOG = """\b
 Examples:
@@ -34,14 +34,14 @@ def command(*, file: Path, watch: bool, interval: float, limit: int | None, as_j
 
     The file is only read. Without FILE: $SESSIONDB_PATH, else .adk/adk.sqlite3, as the service itself.
     """
-    from sessiondb.stores.sqlite.browsing import Browser
+    from sessiondb import stores
 
-    with until_interrupted(), Browser(file) as browser:
+    with until_interrupted(), stores.open_reader(file) as reader:
         for turn in islice(count(), limit if watch else 1):
             if turn:
                 wait(interval)
-                browser.has_changed()
-            stats = _measure(browser)
+                reader.changed()
+            stats = _measure(reader)
             if not as_json:
                 if turn:
                     click.echo()
@@ -52,13 +52,15 @@ def command(*, file: Path, watch: bool, interval: float, limit: int | None, as_j
                 print_json(stats)
 
 
-def _measure(browser: Browser) -> dict[str, float]:
-    with browser.snapshot():
-        size = browser.measure()
+def _measure(reader: Reader) -> dict[str, float]:
+    from sessiondb.model.queries import MeasureStore
+
+    with reader.snapshot():
+        size = reader.ask(MeasureStore())
     return {
         "sessions": size.sessions,
         "events": size.events,
         "state_keys": size.state_keys,
         "db_size_mb": size.file_bytes / 2**20,
-        "wal_bytes": browser.wal_bytes,
+        "wal_bytes": size.wal_bytes,
     }

@@ -15,7 +15,8 @@ from .timeline import full_option, print_event
 from .watching import interval_option, until_interrupted, wait
 
 if TYPE_CHECKING:
-    from sessiondb.stores.sqlite.browsing import Browser, LoggedEvent, Selection
+    from sessiondb.engine.store import Reader
+    from sessiondb.model.records import Cursor, LoggedEvent, Selection
 
 _EPILOG = """\b
 Examples:
@@ -64,23 +65,27 @@ def command(
 
     The file is only read. Without FILE: $SESSIONDB_PATH, else .adk/adk.sqlite3, as the service itself.
     """
-    from sessiondb.stores.sqlite.browsing import Browser, Selection
+    from sessiondb import stores
+    from sessiondb.model.queries import GetLogEnd, ListEvents
+    from sessiondb.model.records import Selection
 
     selection = Selection(app_name, user_id, session_id)
-    with until_interrupted(), Browser(file) as browser:
-        with browser.snapshot():
-            newest = list(browser.newest_events(count, selection))
-            last = newest[-1].row_id if newest else browser.last_row_id()
-        coming = _coming(browser, selection, last, interval) if follow else ()
-        for event in islice(chain(newest, coming), limit):
+    with until_interrupted(), stores.open_reader(file) as reader:
+        with reader.snapshot():
+            last = list(reader.ask(ListEvents(selection, last=count)))
+            end = reader.ask(GetLogEnd())
+        coming = _coming(reader, selection, end, interval) if follow else ()
+        for event in islice(chain(last, coming), limit):
             print_event(event, as_json=as_json, full=full, with_session=True)
 
 
-def _coming(browser: Browser, selection: Selection, last: int, interval: float) -> Iterator[LoggedEvent]:
+def _coming(reader: Reader, selection: Selection, end: Cursor, interval: float) -> Iterator[LoggedEvent]:
+    from sessiondb.model.queries import ListEvents
+
     while True:
         wait(interval)
-        if browser.has_changed():
+        if reader.changed():
             # Fetched before they are printed: a slow terminal must not keep a snapshot open.
-            while batch := list(islice(browser.events(selection, after=last), _BATCH)):
-                last = batch[-1].row_id
+            while batch := list(reader.ask(ListEvents(selection, after=end, limit=_BATCH))):
+                end = batch[-1].cursor
                 yield from batch

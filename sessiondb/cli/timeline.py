@@ -10,7 +10,7 @@ import click
 from .output import compact_json, print_json_line, safe_line, safe_text
 
 if TYPE_CHECKING:
-    from sessiondb.stores.sqlite.browsing import LoggedEvent
+    from sessiondb.model.records import LoggedEvent
 
 _MOST_CHARACTERS = 300
 """Of one value, unless all is asked for."""
@@ -29,13 +29,16 @@ def print_event(event: LoggedEvent, *, as_json: bool, full: bool, with_session: 
         full: Do not shorten long texts and values.
         with_session: Name the session in the head line.
     """
-    fields = event.as_dict()
+    from sessiondb.adk.events import event_as_dict
+
+    _, key, row = event
+    fields = event_as_dict(row, key)
     if as_json:
-        print_json_line({**event.key._asdict(), "seq": event.seq, "event": fields})
+        print_json_line({**key._asdict(), "seq": row.seq, "event": fields})
         return
-    head = f"#{event.seq}  {safe_line(event.timestamp)}  {click.style(safe_line(event.author), bold=True)}"
+    head = f"#{row.seq}  {safe_line(row.timestamp)}  {click.style(safe_line(row.author), bold=True)}"
     if with_session:
-        head += "  " + click.style(safe_line("/".join(event.key)), dim=True)
+        head += "  " + click.style(safe_line("/".join(key)), dim=True)
     click.echo(head)
     for line in _body(fields):
         shown = line if full or len(line) <= _MOST_CHARACTERS else f"{line[:_MOST_CHARACTERS]}… (--full shows all)"

@@ -1,4 +1,4 @@
-"""Decoded logs, kept between reads.
+"""Decoded logs, kept between reads. What an event is decoded to is for the reader to say.
 
 A log only grows, so what was decoded stays true: a read fetches and decodes what came since. An entry is valid for one
 incarnation of its session and one epoch of its log; who holds it asks storage for both with every read.
@@ -9,9 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import NamedTuple
-
-from google.adk.events import Event
+from typing import Any, NamedTuple
 
 from sessiondb.forking import renew_after_fork
 from sessiondb.model.queries import LogPosition
@@ -28,14 +26,14 @@ class CachedLog(NamedTuple):
     """The newest events of a log, decoded, without a gap.
 
     Attributes:
-        position: The last row that is contained.
+        position: The last event that is contained.
         events: The events in log order. Never changed once the entry is made: readers slice it without a lock.
         complete: Whether the first event of the log is contained.
         bytes: About how much memory the events take.
     """
 
     position: LogPosition
-    events: Sequence[Event]
+    events: Sequence[Any]
     complete: bool
     bytes: int
 
@@ -80,11 +78,7 @@ class LogCache:
             present = self._entries.get(key)
             if present is not None:
                 same_log = present.position[:2] == entry.position[:2]
-                if (
-                    same_log
-                    and present.position.row_id >= entry.position.row_id
-                    and len(present.events) > len(entry.events)
-                ):
+                if same_log and present.position.seq >= entry.position.seq and len(present.events) > len(entry.events):
                     return
                 self._bytes -= present.bytes
                 del self._entries[key]

@@ -1,19 +1,23 @@
-"""The revisions that live Sessions carry, and the handles of those with appends in flight."""
+"""The handles of Sessions with appends in flight."""
 
 from __future__ import annotations
 
 import threading
-import weakref
+from collections.abc import Callable
+from typing import TypeVar
 
-from google.adk.sessions import Session
-
-from sessiondb.adk.sessions import handle_of
 from sessiondb.forking import renew_after_fork
 from sessiondb.model.commands import Handle
 
+SessionT = TypeVar("SessionT")
+
 
 class Handles:
-    """The handles of Sessions with appends in flight, by the Session's identity."""
+    """The handles of Sessions with appends in flight, by the Session's identity.
+
+    There is one register for an open store: appends through one Session expect what the one before left behind, whichever
+    service each goes through.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -25,17 +29,23 @@ class Handles:
         self._lock = threading.Lock()
         self._in_flight = {}
 
-    def take(self, session: Session) -> Handle:
-        """Returns the handle of a Session, the same one for all appends that overlap."""
+    def take(self, session: SessionT, read: Callable[[SessionT], Handle]) -> Handle:
+        """Returns the handle of a Session, the same one for all appends that overlap.
+
+        Args:
+            session: The Session.
+            read: Makes a handle of what the Session itself says, for the first of such appends.
+        """
         with self._lock:
             # An entry's Session is held by the append in flight, so no other can have the same identity.
             entry = self._in_flight.get(id(session))
             if entry is None:
-                entry = self._in_flight[id(session)] = _InFlight(handle_of(session))
+                # Within the lock: whoever gave back the entry before has brought the Session up to date.
+                entry = self._in_flight[id(session)] = _InFlight(read(session))
             entry.appends += 1
             return entry.handle
 
-    def give_back(self, session: Session) -> None:
+    def give_back(self, session: object) -> None:
         """Ends one use of a handle."""
         with self._lock:
             entry = self._in_flight[id(session)]
@@ -50,15 +60,3 @@ class _InFlight:
     def __init__(self, handle: Handle) -> None:
         self.handle = handle
         self.appends = 0
-
-
-_by_store: weakref.WeakKeyDictionary[object, Handles] = weakref.WeakKeyDictionary()
-
-
-def handles_of(store: object) -> Handles:
-    """Returns the handles of a store: the same ones for all services that share it.
-
-    Appends through one Session expect what the one before left behind, whichever service each goes through.
-    """
-    # One step of the dictionary underneath: no lock, which a forked child could inherit locked.
-    return _by_store.setdefault(store, Handles())

@@ -1,4 +1,4 @@
-"""The way to the writer: a bounded queue of commands."""
+"""The queue in front of the writer: bounded, in order, and woken by event loops rather than by each command."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WriteTicket: TypeAlias = Ticket[WriteCommand, Any]
 _BATCH_BYTES = 8 * 1024 * 1024
 """A batch takes no further command once its events hold this much JSON: so large events do not pile up in one commit."""
 
-_PLENTY = 32
+WAKE_NOW_AT = 32
 """With this many commands queued the writer is woken at once: what a commit costs by itself is shared by enough."""
 
 
@@ -34,13 +34,16 @@ class WriteQueue:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._lock = threading.Lock()
-        # The writer sleeps on the doorbell; it is held shut while there is nothing to do.
+        # The writer sleeps by acquiring the doorbell, a lock that is held while there is nothing to do, and is woken by
+        # releasing it. A bare lock rather than a Condition: waking is one release, where a Condition makes a lock for each
+        # sleep and takes `_lock` again before it returns, one more moment at which the GIL can be lost. `_sleeping` says,
+        # under `_lock`, that a release is owed: exactly one follows each sleep.
         self._doorbell = threading.Lock()
         self._doorbell.acquire()
         self._sleeping = False
-        # The loop that has been asked last to ring. It may never do so (its thread may be held up, or the loop be gone),
-        # so each loop asks for itself, and rings for all.
-        self._asked: Hashable = None
+        # The loop that has promised last to wake the writer. It may never do so (its thread may be held up, or the loop be
+        # gone), so each loop that puts a command promises it for itself, and wakes the writer for all.
+        self._loop_to_wake_from: Hashable = None
         self._queued: dict[WriteTicket, None] = {}
         self._parked: dict[WriteTicket, None] = {}
         self._refusal: StorageError | None = None
@@ -54,22 +57,23 @@ class WriteQueue:
         """Queues a ticket, or parks it if the queue is full; says whether it was queued.
 
         Raises:
-            ServiceClosedError, WriterStoppedError: If nothing is taken any more.
+            ServiceClosedError, WriterStoppedError: If new commands are rejected.
         """
         with self._lock:
             if self._refusal is not None:
-                raise again(self._refusal)
+                raise copy_of(self._refusal)
             if self._parked or len(self._queued) >= self._limit:
                 self._parked[ticket] = None
                 return False
             self._queued[ticket] = None
             if self._sleeping:
                 waiter = ticket.waiter
-                if isinstance(waiter, ThreadWaiter) or len(self._queued) >= _PLENTY:
-                    self._ring()
-                elif self._asked is not waiter.loop:
-                    self._asked = waiter.loop
-                    waiter.call_soon(self._ring_for_loop)
+                if isinstance(waiter, ThreadWaiter) or len(self._queued) >= WAKE_NOW_AT:
+                    # A thread has no loop that could wake the writer later: it is about to block.
+                    self._wake()
+                elif self._loop_to_wake_from is not waiter.loop:
+                    self._loop_to_wake_from = waiter.loop
+                    waiter.call_soon(self._wake_from_loop)
             return True
 
     def withdraw(self, ticket: WriteTicket) -> bool:
@@ -84,13 +88,18 @@ class WriteQueue:
                 return True
             return False
 
-    def unpark(self, ticket: WriteTicket) -> bool:
-        """Takes a ticket back that is still parked; says whether it was."""
+    def refuse_parked(self, ticket: WriteTicket, timeout: float) -> QueueFullError | None:
+        """Takes a ticket back that is still parked, and returns the error for it; None if it has moved up."""
         with self._lock:
-            return self._parked.pop(ticket, self) is None
+            if self._parked.pop(ticket, self) is not None:
+                return None
+        return QueueFullError(
+            f"the write queue ({self._limit} commands) stayed full for {timeout:g} s; nothing was written. The disk or"
+            " another program's lock holds the writer up, or more is written than the disk can take"
+        )
 
-    def take(self, most: int, timeout: float | None) -> list[WriteTicket] | None:
-        """Waits for tickets and takes what is there, at most ``most``.
+    def take(self, limit: int, timeout: float | None) -> list[WriteTicket] | None:
+        """Waits for tickets and takes what is there, at most ``limit``.
 
         Returns:
             The tickets; an empty list after ``timeout`` seconds without any; None once the queue is closed and empty.
@@ -98,7 +107,7 @@ class WriteQueue:
         while True:
             with self._lock:
                 if self._queued:
-                    return self._take(most)
+                    return self._take(limit)
                 if self._refusal is not None:
                     return None
                 self._sleeping = True
@@ -107,19 +116,20 @@ class WriteQueue:
                     if self._sleeping:
                         self._sleeping = False
                         return []
-                # It rang while the wait was running out.
+                # Woken while the wait was running out: the release that is owed must be taken, or the next sleep would end
+                # at once.
                 self._doorbell.acquire()
 
     def refuse(self, refusal: StorageError) -> None:
-        """Lets nothing more in; what is queued stays and can be taken."""
+        """Rejects new commands; what is queued stays and can be taken."""
         with self._lock:
             if self._refusal is None:
                 self._refusal = refusal
             if self._sleeping:
-                self._ring()
+                self._wake()
 
     def drain(self, refusal: StorageError) -> list[WriteTicket]:
-        """Lets nothing more in and takes everything, parked tickets too."""
+        """Rejects new commands and takes everything, parked tickets too."""
         self.refuse(refusal)
         with self._lock:
             tickets = [*self._queued, *self._parked]
@@ -127,24 +137,25 @@ class WriteQueue:
             self._parked.clear()
             return tickets
 
-    def _ring_for_loop(self) -> None:
+    def _wake_from_loop(self) -> None:
         with self._lock:
-            self._asked = None
+            self._loop_to_wake_from = None
+            # Somebody else may have been first, and the writer be at work or asleep anew.
             if self._sleeping:
-                self._ring()
+                self._wake()
 
-    def _ring(self) -> None:
+    def _wake(self) -> None:
         self._sleeping = False
         self._doorbell.release()
 
-    def _take(self, most: int) -> list[WriteTicket]:
+    def _take(self, limit: int) -> list[WriteTicket]:
         batch: list[WriteTicket] = []
         size = 0
         for ticket in self._queued:
             batch.append(ticket)
             if type(ticket.work) is AppendEvent:
                 size += ticket.work.event.size
-            if len(batch) >= most or size >= _BATCH_BYTES:
+            if len(batch) >= limit or size >= _BATCH_BYTES:
                 break
         if len(batch) == len(self._queued):
             self._queued.clear()
@@ -161,14 +172,6 @@ class WriteQueue:
             self._queued[ticket] = None
 
 
-def again(error: StorageError) -> StorageError:
+def copy_of(error: StorageError) -> StorageError:
     """Returns an equal error: one exception object raised by many tasks would collect all their tracebacks."""
     return type(error)(*error.args)
-
-
-def queue_full(limit: int, seconds: float) -> QueueFullError:
-    """Returns the error for a command that waited in vain for a place in the queue."""
-    return QueueFullError(
-        f"the write queue ({limit} commands) stayed full for {seconds:g} s; nothing was written. The disk or another"
-        " program's lock holds the writer up, or more is written than the disk can take"
-    )

@@ -1,20 +1,18 @@
-"""The read path: a few threads, each with a connection of its own, and connections for tiny reads in the callers'."""
+"""The read path: a few threads, each with a reader of its own, and readers for tiny reads in the callers' threads."""
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
-from sessiondb.engine.waiting import Ticket, settle
-from sessiondb.errors import ReaderTimeoutError, ServiceClosedError, StorageError
-from sessiondb.stores.sqlite.connection import open_reader, primary_code, translate
+from sessiondb.engine.store import Reader, Store
+from sessiondb.engine.waiting import Ticket, complete
+from sessiondb.errors import DatabaseBusyError, ReaderTimeoutError, ServiceClosedError
 
 ResultT = TypeVar("ResultT")
-Job: TypeAlias = Callable[[sqlite3.Connection], ResultT]
+Job: TypeAlias = Callable[[Reader], ResultT]
 ReadTicket: TypeAlias = Ticket[Job[Any], Any]
 
 
@@ -22,12 +20,12 @@ class ReaderPool:
     """Reads beside the writer.
 
     Jobs are served in the order in which they came, by up to ``size`` threads that are started when there is more to
-    do than those running can take. A job runs to its end on one connection, so nobody holds a connection between two
-    steps of his own.
+    do than those running can take. A job runs to its end on one reader, so nobody holds a reader between two steps of
+    his own.
     """
 
-    def __init__(self, path: Path, size: int, busy_timeout: float) -> None:
-        self._path = path
+    def __init__(self, store: Store, size: int, busy_timeout: float) -> None:
+        self._store = store
         self._size = size
         self._busy_timeout = busy_timeout
         self._lock = threading.Condition(threading.Lock())
@@ -36,7 +34,7 @@ class ReaderPool:
         self._idle = 0
         self._closed = False
         self._suspended = False
-        self._inline = _InlineConnections(path, size)
+        self._inline = _InlineReaders(store, size)
 
     @property
     def in_use(self) -> int:
@@ -63,7 +61,7 @@ class ReaderPool:
                 return True
             if len(self._threads) < self._size and not self._suspended:
                 thread = threading.Thread(
-                    target=self._serve, name=f"sessiondb-reader-{len(self._threads)}-{self._path.name}", daemon=True
+                    target=self._serve, name=f"sessiondb-reader-{len(self._threads)}-{self._store.label}", daemon=True
                 )
                 self._threads.append(thread)
                 thread.start()
@@ -75,6 +73,19 @@ class ReaderPool:
         with self._lock:
             return self._waiting.pop(ticket, self) is None
 
+    def cancel(self, ticket: ReadTicket) -> bool:
+        """Takes a job back, or lets it run and drops its result; nobody has to wait for it."""
+        self.withdraw(ticket)
+        return True
+
+    def refuse_waiting(self, ticket: ReadTicket, timeout: float) -> ReaderTimeoutError | None:
+        """Takes a job back that no reader has begun, and returns the error for it; None if one has."""
+        if not self.withdraw(ticket):
+            return None
+        return ReaderTimeoutError(
+            f"none of the {self._size} readers became free within {timeout:g} s; raise `readers`, or read less at once"
+        )
+
     def try_inline(self, job: Job[ResultT]) -> tuple[ResultT] | None:
         """Runs a job in the calling thread, if that can be done without waiting for anything; None if not.
 
@@ -85,21 +96,19 @@ class ReaderPool:
 
         Raises:
             ServiceClosedError: If the pool is closed.
-            StorageError: If SQLite refuses the read.
+            StorageError: If the store refuses the read.
         """
         try:
-            with self._inline.borrowed() as connection:
-                return None if connection is None else (job(connection),)
-        except sqlite3.Error as error:
-            if primary_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-                return None
-            raise translate(error, self._path, reading=True) from error
+            with self._inline.borrowed() as reader:
+                return None if reader is None else (job(reader),)
+        except DatabaseBusyError:
+            return None
 
-    def close(self, patience: float | None = None) -> None:
+    def close(self, timeout: float | None = None) -> None:
         """Ends the pool: running jobs finish, waiting jobs get ServiceClosedError. Blocks; idempotent.
 
         Args:
-            patience: How long to wait for each running job, in seconds; None: until it is done.
+            timeout: How long to wait for each running job, in seconds; None: until it is done.
         """
         with self._lock:
             self._closed = True
@@ -109,9 +118,9 @@ class ReaderPool:
             self._lock.notify_all()
         for ticket in refused:
             ticket.error = ServiceClosedError("the session service was closed before this read began")
-        settle(refused)
+        complete(refused)
         for thread in threads:
-            thread.join(patience)
+            thread.join(timeout)
         self._inline.close()
 
     def suspend(self) -> None:
@@ -136,24 +145,22 @@ class ReaderPool:
             self.submit(ticket)
 
     def _serve(self) -> None:
-        connection: sqlite3.Connection | None = None
+        reader: Reader | None = None
         try:
             while True:
                 ticket = self._next()
                 if ticket is None:
                     return
                 try:
-                    if connection is None:
-                        connection = open_reader(self._path, self._busy_timeout)
-                    ticket.outcome = ticket.work(connection)
-                except sqlite3.Error as error:
-                    ticket.error = translate(error, self._path, reading=True)
-                except BaseException as error:  # noqa: BLE001  # reaches its caller, and the reader lives on
+                    if reader is None:
+                        reader = self._store.reader(self._busy_timeout)
+                    ticket.outcome = ticket.work(reader)
+                except BaseException as error:  # noqa: BLE001  # reaches its caller, and the thread lives on
                     ticket.error = error
-                settle([ticket])
+                complete([ticket])
         finally:
-            if connection is not None:
-                connection.close()
+            if reader is not None:
+                reader.close()
 
     def _next(self) -> ReadTicket | None:
         with self._lock:
@@ -169,49 +176,49 @@ class ReaderPool:
             return ticket
 
 
-class _InlineConnections:
-    """Connections for reads in the callers' own threads: as many as there are callers at once, at most ``limit``.
+class _InlineReaders:
+    """Readers for reads in the callers' own threads: as many as there are callers at once, at most ``limit``.
 
     Event loops in several threads read beside each other then; a loop that finds none free goes to the reader threads.
     """
 
-    def __init__(self, path: Path, limit: int) -> None:
-        self._path = path
+    def __init__(self, store: Store, limit: int) -> None:
+        self._store = store
         self._limit = limit
         self._changed = threading.Condition(threading.Lock())
-        self._free: list[sqlite3.Connection] = []
+        self._free: list[Reader] = []
         self._borrowed = 0
         self._closed = False
         self._suspended = False
 
     @contextmanager
-    def borrowed(self) -> Iterator[sqlite3.Connection | None]:
-        """Lends a connection; None if that would take waiting.
+    def borrowed(self) -> Iterator[Reader | None]:
+        """Lends a reader; None if that would take waiting.
 
         Raises:
             ServiceClosedError: If they are closed.
-            StorageError: If a connection cannot be opened.
+            StorageError: If a reader cannot be opened.
         """
         with self._changed:
             if self._closed:
                 raise ServiceClosedError("the session service is closed")
             if self._suspended or self._borrowed >= self._limit:
-                connection, lent = None, False
+                reader, lent = None, False
             else:
-                connection, lent = self._free.pop() if self._free else None, True
+                reader, lent = self._free.pop() if self._free else None, True
                 self._borrowed += 1
         if not lent:
             yield None
             return
         try:
-            if connection is None:
-                connection = open_reader(self._path, 0)
-            yield connection
+            if reader is None:
+                reader = self._store.reader(0)
+            yield reader
         finally:
             with self._changed:
                 self._borrowed -= 1
-                if connection is not None:
-                    self._free.append(connection)
+                if reader is not None:
+                    self._free.append(reader)
                 self._changed.notify_all()
 
     def suspend(self) -> None:
@@ -236,10 +243,3 @@ class _InlineConnections:
             self._changed.wait()
         while self._free:
             self._free.pop().close()
-
-
-def reader_timeout(readers: int, seconds: float) -> StorageError:
-    """Returns the error for a read that waited in vain for a reader."""
-    return ReaderTimeoutError(
-        f"none of the {readers} readers became free within {seconds:g} s; raise `readers`, or read less at once"
-    )

@@ -1,28 +1,21 @@
-"""The read path above a store: what to ask for, and Sessions made of the answers, with the help of decoded logs."""
+"""The read path above a store: what to ask for, and logs made of the answers, with the help of those decoded before."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
-from google.adk.events import Event
-from google.adk.sessions import Session
-from google.adk.sessions.base_session_service import GetSessionConfig
-
-from sessiondb.adk import events as codec
-from sessiondb.adk.listing import SessionList
-from sessiondb.adk.pydantic_internals import model_access
-from sessiondb.adk.sessions import build_session
 from sessiondb.engine.cache import CachedLog, LogCache, estimate_bytes
-from sessiondb.model.queries import GetSession, LogPosition
-from sessiondb.model.records import EventRow, SessionHead, SessionKey, SessionSnapshot, SessionSummary
-from sessiondb.options import ServiceOptions
+from sessiondb.model.queries import NO_EVENTS, WHOLE_LOG, After, GetSession, Last, LogPosition, Since
+from sessiondb.model.records import EventRow, SessionHead, SessionKey, SessionSnapshot
+
+DecodeEvent: TypeAlias = Callable[[EventRow, SessionKey], Any]
+"""Makes what readers want of a row, or raises CorruptRowError. What it makes has the time as ``timestamp``."""
 
 _TINY_ROWS = 32
 """A read that was thought to be tiny and finds this many new events goes to a reader's thread instead."""
 
-_MOST_ROWS = 2**63 - 1
+_MAX_COUNT = 2**63 - 1
 """The largest LIMIT that SQL can state."""
 
 
@@ -31,39 +24,36 @@ class LogHasGrownError(Exception):
 
 
 class Wanted(NamedTuple):
-    """Which events of a log a caller wants."""
+    """Which events of a log a caller wants.
 
-    newest: int | None
-    since: float | None
+    Attributes:
+        last: At most so many, the last ones; None: all.
+        since: Of those, the ones whose timestamp is at or after this moment, in seconds since the epoch; None: all.
+    """
 
-    @classmethod
-    def of(cls, config: GetSessionConfig | None) -> Wanted:
-        """Returns what ADK's own configuration asks for."""
-        if config is None:
-            return _ALL
-        newest = config.num_recent_events
-        return cls(None if newest is None else min(newest, _MOST_ROWS), config.after_timestamp)
+    last: int | None = None
+    since: float | None = None
 
     def is_within(self, cached: CachedLog) -> bool:
         """Whether a cached log, and what came since, hold all of them."""
-        return cached.complete or (self.newest is not None and len(cached.events) >= self.newest)
+        return cached.complete or (self.last is not None and len(cached.events) >= self.last)
 
     def has_first(self, rows: Sequence[EventRow]) -> bool:
         """Whether rows that were read for this hold the log from its first event on."""
-        if self.newest is None:
+        if self.last is None:
             return self.since is None
-        return len(rows) < self.newest
+        return len(rows) < self.last
 
-    def of_log(self, events: Sequence[Event]) -> Sequence[Event]:
+    def of_log(self, events: Sequence[Any]) -> Sequence[Any]:
         """Picks them."""
-        if self.newest is not None:
-            events = events[-self.newest :] if self.newest else ()
+        if self.last is not None:
+            events = events[-self.last :] if self.last else ()
         if self.since is not None:
             events = [event for event in events if event.timestamp >= self.since]
         return events
 
 
-_ALL = Wanted(None, None)
+EVERY_EVENT = Wanted()
 
 
 class ReadPlan(NamedTuple):
@@ -83,43 +73,55 @@ class ReadPlan(NamedTuple):
 
     def for_a_thread(self) -> ReadPlan:
         """The same read, however large it turns out to be."""
-        return self._replace(query=replace(self.query, oldest=None), tiny=False)
+        part = self.query.part
+        if type(part) is After:
+            part = part._replace(limit=None)
+        return self._replace(query=GetSession(self.query.key, part), tiny=False)
 
 
-class SessionReader:
-    """Plans reads and makes Sessions of the answers; keeps what it decoded for later reads. Safe for any thread."""
+class LogReader:
+    """Plans reads and decodes the answers; keeps what it decoded for later reads. Safe for any thread."""
 
-    def __init__(self, options: ServiceOptions) -> None:
-        self.cache = None if options.log_cache == "off" else LogCache(options.log_cache_bytes)
-        self._copies = options.log_cache == "copy"
+    def __init__(self, decode: DecodeEvent, cache: LogCache | None) -> None:
+        """Reads logs.
 
-    def plan(self, key: SessionKey, config: GetSessionConfig | None) -> ReadPlan:
+        Args:
+            decode: Decodes an event.
+            cache: Where to keep decoded logs; None: nowhere.
+        """
+        self.cache = cache
+        self._decode = decode
+
+    def plan(self, key: SessionKey, wanted: Wanted) -> ReadPlan:
         """Returns how to read a session."""
-        wanted = Wanted.of(config)
-        if wanted.newest == 0:
-            return ReadPlan(GetSession(key, newest=0), tiny=True, wanted=wanted, cached=None)
+        if wanted.last == 0:
+            return ReadPlan(GetSession(key, NO_EVENTS), tiny=True, wanted=wanted, cached=None)
         cached = None if self.cache is None else self.cache.get(key)
         if cached is not None and wanted.is_within(cached):
-            query = GetSession(key, known=cached.position, oldest=_TINY_ROWS)
+            query = GetSession(key, After(cached.position, _TINY_ROWS))
             return ReadPlan(query, tiny=True, wanted=wanted, cached=cached)
-        query = GetSession(key, newest=wanted.newest, since=wanted.since if wanted.newest is None else None)
+        if wanted.last is not None:
+            query = GetSession(key, Last(min(wanted.last, _MAX_COUNT)))
+        elif wanted.since is not None:
+            query = GetSession(key, Since(wanted.since))
+        else:
+            query = GetSession(key, WHOLE_LOG)
         return ReadPlan(query, tiny=False, wanted=wanted, cached=None)
 
-    def assemble(self, plan: ReadPlan, snapshot: SessionSnapshot | None) -> Session | None:
-        """Makes a Session of the answer to a plan's query; None if there is none.
+    def events(self, plan: ReadPlan, snapshot: SessionSnapshot | None) -> Sequence[Any]:
+        """Returns the decoded events that a plan wants, from the answer to its query. Nobody may change the sequence.
 
         Raises:
             LogHasGrownError: If the query had a limit, and the answer has reached it.
             CorruptRowError: If a row cannot be read.
         """
-        query = plan.query
-        key = query.key
+        key, part = plan.query.key, plan.query.part
         if snapshot is None:
             if self.cache is not None:
                 self.cache.discard(key)
-            return None
+            return ()
         head, rows = snapshot
-        if query.oldest is not None and len(rows) >= query.oldest:
+        if type(part) is After and part.limit is not None and len(rows) >= part.limit:
             raise LogHasGrownError
         known = plan.cached
         if known is not None and known.position[:2] != (head.incarnation, head.log_epoch):
@@ -127,12 +129,10 @@ class SessionReader:
             known, complete = None, True
         else:
             complete = plan.wanted.has_first(rows)
-        log = _extended(known, rows, head, key, complete=complete)
-        if self.cache is not None and log is not known and query.newest != 0 and query.since is None:
+        log = self._extended(known, rows, head, key, complete=complete)
+        if self.cache is not None and log is not known and part is not NO_EVENTS and type(part) is not Since:
             self.cache.put(key, log)
-        events = plan.wanted.of_log(log.events)
-        own = model_access.copy_events(events) if self._copies else list(events)
-        return build_session(key, head, own, head.update_time)
+        return plan.wanted.of_log(log.events)
 
     def note_created(self, key: SessionKey, incarnation: int) -> None:
         """Gives the first read of a new session a log to start from."""
@@ -145,35 +145,22 @@ class SessionReader:
         if self.cache is not None:
             self.cache.discard(key)
 
-
-def list_of(summaries: Iterable[SessionSummary]) -> SessionList:
-    """Makes a list of sessions of a store's answer."""
-    sessions = []
-    rows = []
-    for key, created_at, updated_at, head in summaries:
-        sessions.append(build_session(key, head, [], head.update_time))
-        # Spelled out: key._asdict() would be a quarter of the time that a listing takes.
-        rows.append(
-            {
-                "app_name": key.app_name,
-                "user_id": key.user_id,
-                "session_id": key.session_id,
-                "created_at": created_at,
-                "updated_at": updated_at,
-            }
-        )
-    return SessionList.of(sessions, rows)
-
-
-def _extended(
-    known: CachedLog | None, rows: Sequence[EventRow], head: SessionHead, key: SessionKey, *, complete: bool
-) -> CachedLog:
-    """Returns a known log with the rows that came since, decoded."""
-    if known is not None and not rows:
-        return known
-    decoded = [codec.decode_event(row, key) for row in rows]
-    size = estimate_bytes(len(rows), sum(map(codec.row_characters, rows)))
-    position = LogPosition(head.incarnation, head.log_epoch, rows[-1].row_id if rows else 0)
-    if known is None:
-        return CachedLog(position, decoded, complete, size)
-    return CachedLog(position, [*known.events, *decoded], known.complete, known.bytes + size - estimate_bytes(0, 0))
+    def _extended(
+        self,
+        known: CachedLog | None,
+        rows: Sequence[EventRow],
+        head: SessionHead,
+        key: SessionKey,
+        *,
+        complete: bool,
+    ) -> CachedLog:
+        """Returns a known log with the rows that came since, decoded."""
+        if known is not None and not rows:
+            return known
+        decode = self._decode
+        decoded = [decode(row, key) for row in rows]
+        size = estimate_bytes(len(rows), sum(row.size for row in rows))
+        position = LogPosition(head.incarnation, head.log_epoch, rows[-1].seq if rows else 0)
+        if known is None:
+            return CachedLog(position, decoded, complete, size)
+        return CachedLog(position, [*known.events, *decoded], known.complete, known.bytes + size - estimate_bytes(0, 0))

@@ -1,8 +1,9 @@
 """Handing a result from a worker thread to a task on any event loop, or to a plain thread.
 
 A :class:`Ticket` is one piece of work on its way. Who asks for it picks a waiter (:func:`waiter_for_task` or
-:class:`ThreadWaiter`), queues the ticket and waits; the worker that took it fills in ``outcome`` or ``error`` and
-passes it to :func:`settle`. Nothing but the ticket itself is bound to an event loop.
+:class:`ThreadWaiter`), queues the ticket and waits (:func:`wait_in_task` or :func:`wait_in_thread`); the worker that took
+it fills in ``outcome`` or ``error`` and passes it to :func:`complete`. Nothing but the ticket itself is bound to an event
+loop.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Hashable, Iterable
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -22,14 +23,14 @@ ResultT = TypeVar("ResultT")
 class AsyncioWaiter:
     """A task of an asyncio loop."""
 
-    __slots__ = ("_future", "loop", "settled")
+    __slots__ = ("_future", "completed", "loop")
 
     cancelled: type[BaseException] = asyncio.CancelledError
     """What a cancellation raises in the task."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.settled = False
+        self.completed = False
         self._future: asyncio.Future[None] | None = None
 
     def schedule(self, callback: Callable[..., None], *args: Any) -> None:
@@ -42,27 +43,27 @@ class AsyncioWaiter:
 
     def complete(self) -> None:
         """Lets the task go on. Called on the loop."""
-        self.settled = True
+        self.completed = True
         if self._future is not None and not self._future.done():
             self._future.set_result(None)
 
     def wait(self) -> Awaitable[None]:
-        """Waits until the ticket is settled; can be called again after a cancellation."""
-        # settled is written on this loop only, so between this look and the await nothing can be missed. A
+        """Waits until the ticket is completed; can be called again after a cancellation."""
+        # completed is written on this loop only, so between this look and the await nothing can be missed. A
         # cancellation cancels the future, therefore each wait makes its own.
         self._future = self.loop.create_future()
-        if self.settled:
+        if self.completed:
             self._future.set_result(None)
         return self._future
 
     async def wait_through_cancellation(self) -> None:
-        """Waits until the ticket is settled, whatever cancellations arrive meanwhile.
+        """Waits until the ticket is completed, whatever cancellations arrive meanwhile.
 
         The shield holds off cancel scopes, which would deliver again at once; a bare ``Task.cancel()`` goes through a
         shield and is swallowed here: the caller is on its way to raise the first one.
         """
         with anyio.CancelScope(shield=True):
-            while not self.settled:
+            while not self.completed:
                 try:
                     await self.wait()
                 except asyncio.CancelledError:
@@ -72,13 +73,13 @@ class AsyncioWaiter:
 class TrioWaiter:
     """A task of a trio run, reached through anyio."""
 
-    __slots__ = ("_event", "_token", "cancelled", "loop", "settled")
+    __slots__ = ("_event", "_token", "cancelled", "completed", "loop")
 
     def __init__(self) -> None:
         self.cancelled = anyio.get_cancelled_exc_class()
         self._token = anyio.lowlevel.current_token()
         self.loop: Hashable = self._token.native_token
-        self.settled = False
+        self.completed = False
         self._event = anyio.Event()
 
     def schedule(self, callback: Callable[..., None], *args: Any) -> None:
@@ -91,15 +92,15 @@ class TrioWaiter:
 
     def complete(self) -> None:
         """Lets the task go on. Called on the loop."""
-        self.settled = True
+        self.completed = True
         self._event.set()
 
     async def wait(self) -> None:
-        """Waits until the ticket is settled; can be called again after a cancellation."""
+        """Waits until the ticket is completed; can be called again after a cancellation."""
         await self._event.wait()
 
     async def wait_through_cancellation(self) -> None:
-        """Waits until the ticket is settled, whatever cancellations arrive meanwhile."""
+        """Waits until the ticket is completed, whatever cancellations arrive meanwhile."""
         with anyio.CancelScope(shield=True):
             await self._event.wait()
 
@@ -108,7 +109,7 @@ TaskWaiter: TypeAlias = AsyncioWaiter | TrioWaiter
 
 
 class ThreadWaiter:
-    """A plain thread; it is settled in the worker's own thread."""
+    """A plain thread; it is woken in the worker's own thread."""
 
     __slots__ = ("_event",)
 
@@ -120,7 +121,7 @@ class ThreadWaiter:
         self._event.set()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Blocks until the ticket is settled, at most ``timeout`` seconds; says whether it is."""
+        """Blocks until the ticket is completed, at most ``timeout`` seconds; says whether it is."""
         return self._event.wait(timeout)
 
 
@@ -141,63 +142,136 @@ class Ticket(Generic[WorkT, ResultT]):
     Attributes:
         work: What is to be done.
         waiter: Who waits.
-        on_settled: Called with the ticket when it is settled, before its owner goes on: on the owner's event loop and
-            in the order of the worker's answers, whether or not the task still waits.
-        outcome: The result, once settled without an error.
-        error: Why there is no result, once settled with an error.
-        answered: Whether the worker has passed it to :func:`settle`.
+        on_complete: Called with the ticket when it is completed, before its owner goes on: on the owner's event loop and
+            in the order in which the worker completes tickets, whether or not the task still waits.
+        outcome: The result, once completed without an error.
+        error: Why there is no result, once completed with an error.
+        completed: Whether the worker has passed it to :func:`complete`.
     """
 
-    __slots__ = ("answered", "error", "on_settled", "outcome", "waiter", "work")
+    __slots__ = ("completed", "error", "on_complete", "outcome", "waiter", "work")
 
     def __init__(
         self,
         work: WorkT,
         waiter: Waiter,
-        on_settled: Callable[[Ticket[WorkT, ResultT]], None] | None = None,
+        on_complete: Callable[[Ticket[WorkT, ResultT]], None] | None = None,
     ) -> None:
         self.work = work
         self.waiter = waiter
-        self.on_settled = on_settled
+        self.on_complete = on_complete
         self.outcome: ResultT | None = None
         self.error: BaseException | None = None
-        self.answered = False
+        self.completed = False
 
     def result(self) -> ResultT:
-        """Returns the outcome of a settled ticket, or raises its error."""
+        """Returns the outcome of a completed ticket, or raises its error."""
         if self.error is not None:
             raise self.error
-        return self.outcome  # type: ignore[return-value]  # settled without an error: the worker has set it
+        return self.outcome  # type: ignore[return-value]  # completed without an error: the worker has set it
 
 
 AnyTicket: TypeAlias = Ticket[Any, Any]
 
 
-def settle(tickets: Iterable[AnyTicket]) -> None:
-    """Lets the owners of answered tickets go on; each event loop is woken once. Called by the worker."""
+def complete(tickets: Iterable[AnyTicket]) -> None:
+    """Lets the owners of tickets go on; each event loop is woken once. Called by the worker."""
     groups: dict[Hashable, tuple[TaskWaiter, list[AnyTicket]]] = {}
     for ticket in tickets:
-        ticket.answered = True
+        ticket.completed = True
         waiter = ticket.waiter
         if isinstance(waiter, ThreadWaiter):
-            _settle_here([ticket])
+            _complete_here([ticket])
         elif waiter.loop in groups:
             groups[waiter.loop][1].append(ticket)
         else:
             groups[waiter.loop] = (waiter, [ticket])
     for waiter, group in groups.values():
         try:
-            waiter.schedule(_settle_here, group)
+            waiter.schedule(_complete_here, group)
         except RuntimeError:
             # The loop is closed: its tasks are gone, and with them everybody who could be told.
             continue
 
 
-def _settle_here(tickets: list[AnyTicket]) -> None:
+def _complete_here(tickets: list[AnyTicket]) -> None:
     for ticket in tickets:
         try:
-            if ticket.on_settled is not None:
-                ticket.on_settled(ticket)
+            if ticket.on_complete is not None:
+                ticket.on_complete(ticket)
         except Exception as error:  # noqa: BLE001  # goes to who waits; the others must be told too
             ticket.error = error
         ticket.waiter.complete()
+
+
+class Admission(NamedTuple):
+    """A bound on the time that a ticket may wait until it is admitted: gets a place in the queue, or a reader.
+
+    Attributes:
+        timeout: In seconds.
+        refuse: Called when that is over. It takes the ticket back and returns the error; None: it is admitted by now.
+    """
+
+    timeout: float
+    refuse: Callable[[AnyTicket], BaseException | None]
+
+
+async def wait_in_task(
+    ticket: Ticket[Any, ResultT],
+    waiter: TaskWaiter,
+    cancel: Callable[[AnyTicket], bool],
+    admission: Admission | None = None,
+) -> ResultT:
+    """Waits as a task until a ticket is completed, and returns its result. There is no other place that does this.
+
+    Args:
+        ticket: What to wait for.
+        waiter: The ticket's; made by the running task.
+        cancel: Called when the task is cancelled, or its loop is gone. It takes the work back, or tells it to end, and
+            says whether the cancellation may go on at once; if not, it waits until the ticket is completed, so that
+            nothing is left undecided.
+        admission: Set for a ticket that is not admitted yet.
+    """
+    try:
+        if admission is not None:
+            with anyio.move_on_after(admission.timeout):
+                await waiter.wait()
+            if not waiter.completed and (error := admission.refuse(ticket)) is not None:
+                raise error
+        await waiter.wait()
+    except GeneratorExit:
+        # The loop is gone and this coroutine with it: nothing can be awaited any more.
+        cancel(ticket)
+        raise
+    except waiter.cancelled:
+        if not cancel(ticket):
+            await waiter.wait_through_cancellation()
+        raise
+    return ticket.result()
+
+
+def wait_in_thread(ticket: Ticket[Any, ResultT], waiter: ThreadWaiter, admission: Admission | None = None) -> ResultT:
+    """As :func:`wait_in_task`, for a plain thread, which it blocks."""
+    if admission is not None and not waiter.wait(admission.timeout) and (error := admission.refuse(ticket)) is not None:
+        raise error
+    waiter.wait()
+    return ticket.result()
+
+
+def run_on_thread(job: Callable[[], ResultT], ticket: Ticket[None, ResultT], name: str) -> None:
+    """Runs a job on a thread of its own, and completes the ticket with what came of it.
+
+    The loop's own pool of threads may be used up by the host's work.
+
+    Raises:
+        RuntimeError: If the interpreter is ending, and starts no thread any more.
+    """
+
+    def run() -> None:
+        try:
+            ticket.outcome = job()
+        except BaseException as error:  # noqa: BLE001  # reaches who waits
+            ticket.error = error
+        complete([ticket])
+
+    threading.Thread(target=run, name=name, daemon=True).start()

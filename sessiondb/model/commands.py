@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypeAlias
 
-from sessiondb.model.records import EventRecord, SessionKey, StateDelta
+from sessiondb.model.records import EventRecord, Outcome, Selection, SessionKey, StateDelta, Status
 
 
 class Handle:
@@ -27,6 +27,13 @@ class Handle:
         self.incarnation = incarnation
         self.revision = revision
         self.last_event_id = last_event_id
+
+    def advance(self, outcome: Outcome) -> None:
+        """Moves to where a committed append through this handle has brought the session; never back."""
+        if self.incarnation == outcome.incarnation:
+            self.revision = max(self.revision, outcome.revision)
+        else:
+            self.incarnation, self.revision = outcome.incarnation, outcome.revision
 
 
 class AppendEvent(NamedTuple):
@@ -56,15 +63,23 @@ class CreateSession(NamedTuple):
 
 
 class DeleteSession(NamedTuple):
-    """Delete a session with its log and its session-scoped state; user and app state stay.
-
-    Attributes:
-        key: Which one.
-        updated_before: Only if its last update is before this moment, in seconds since the epoch; None: whatever it is.
-    """
+    """Delete a session with its log and its session-scoped state; user and app state stay."""
 
     key: SessionKey
-    updated_before: float | None = None
+
+
+class PruneSessions(NamedTuple):
+    """Delete the sessions that were updated longest ago, each as :class:`DeleteSession` does.
+
+    Attributes:
+        selection: Which ones.
+        updated_before: Only those whose last update is before this moment, in seconds since the epoch.
+        limit: At most this many, so that other writers do not wait for long.
+    """
+
+    selection: Selection
+    updated_before: float
+    limit: int
 
 
 class Flush:
@@ -74,12 +89,18 @@ class Flush:
 
 
 class Vacuum:
-    """Checkpoint, check integrity, give space back to the file system, refresh the planner's statistics."""
+    """Check integrity, give space back to the file system, refresh the planner's statistics."""
 
     __slots__ = ()
 
 
-DataCommand: TypeAlias = AppendEvent | UpdateKeys | CreateSession | DeleteSession | Flush
+DataCommand: TypeAlias = AppendEvent | UpdateKeys | CreateSession | DeleteSession | PruneSessions | Flush
 """A command that shares a transaction with others."""
 
 WriteCommand: TypeAlias = DataCommand | Vacuum
+
+
+def advance_handle(command: DataCommand, outcome: Outcome) -> None:
+    """Lets the handle of a committed append know where its session is now; for other commands there is none."""
+    if type(command) is AppendEvent and command.handle is not None and outcome.status is Status.DONE:
+        command.handle.advance(outcome)

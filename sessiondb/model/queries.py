@@ -8,57 +8,141 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
-from sessiondb.model.records import SessionKey, SessionSnapshot, SessionSummary, StoreSize
+from sessiondb.model.records import (
+    EVERYTHING,
+    Cursor,
+    LoggedEvent,
+    Selection,
+    SessionKey,
+    SessionSnapshot,
+    SessionSummary,
+    StateRow,
+    StoreSize,
+)
 
-ResultT = TypeVar("ResultT")
+ResultT_co = TypeVar("ResultT_co", covariant=True)
 
 
-class Query(Generic[ResultT]):
-    """A question to a store, answered with a ``ResultT``."""
+class Query(Generic[ResultT_co]):
+    """A question to a store, answered with a ``ResultT_co``."""
 
     __slots__ = ()
 
 
 class LogPosition(NamedTuple):
-    """Up to where a reader knows a log: valid for one incarnation and one epoch of the session.
+    """How much of a session's log a reader knows: valid for one incarnation and one epoch of the session.
 
     The epoch advances when a row of the log is changed or deleted outside sessiondb, whose own writer never does that.
     """
 
     incarnation: int
     log_epoch: int
-    row_id: int
+    seq: int
+    """The number of the last event that is known; 0: none."""
 
 
 LOG_START = LogPosition(0, 0, 0)
 
 
-@dataclass(slots=True, eq=False)
-class GetSession(Query[SessionSnapshot | None]):
-    """Read a session's head, and of its log what comes after ``known``; None if there is no such session.
+class After(NamedTuple):
+    """The events after a position, the whole log if that is no longer valid.
 
     Attributes:
-        known: Rows up to this position are left out, if it is still valid; otherwise all rows are read.
-        newest: At most this many rows, the newest; ``known`` must be LOG_START then. None: no limit.
-        oldest: At most this many rows, the oldest after ``known``. None: no limit.
-        since: Only rows whose event's timestamp is at or after this one, in seconds since the epoch.
+        position: What is known already.
+        limit: At most this many events; which of them is not said, for whoever only wants to know that there are many.
     """
 
+    position: LogPosition = LOG_START
+    limit: int | None = None
+
+
+class Last(NamedTuple):
+    """At most so many events, the last ones of a log; with 0 none are read."""
+
+    limit: int
+
+
+class Since(NamedTuple):
+    """The events whose timestamp is at or after a moment, in seconds since the epoch."""
+
+    time: float
+
+
+Slice: TypeAlias = After | Last | Since
+"""Which part of a session's log is meant."""
+
+WHOLE_LOG = After()
+NO_EVENTS = Last(0)
+
+
+@dataclass(slots=True, eq=False)
+class GetSession(Query[SessionSnapshot | None]):
+    """Read a session's head and a part of its log; None if there is no such session."""
+
     key: SessionKey
-    known: LogPosition = LOG_START
-    newest: int | None = None
-    oldest: int | None = None
-    since: float | None = None
+    part: Slice = WHOLE_LOG
+
+
+SessionOrder: TypeAlias = Literal["oldest", "newest", "key"]
+"""The session updated longest ago first, the one updated last first, or in the order of the keys."""
 
 
 @dataclass(slots=True, eq=False)
 class ListSessions(Query[Iterator[SessionSummary]]):
-    """List sessions, oldest update first; None stands for any app, any user."""
+    """List sessions.
 
-    app_name: str | None
-    user_id: str | None
+    Attributes:
+        selection: Which ones.
+        order: In which order.
+        updated_before: Only those whose last update is before this moment, in seconds since the epoch.
+        limit: At most this many.
+        with_state: Whether to read their state.
+    """
+
+    selection: Selection = EVERYTHING
+    order: SessionOrder = "oldest"
+    updated_before: float | None = None
+    limit: int | None = None
+    with_state: bool = True
+
+
+@dataclass(slots=True, eq=False)
+class ListEvents(Query[Iterator[LoggedEvent]]):
+    """Read the log of all sessions in the order in which it was written.
+
+    Attributes:
+        selection: Of which sessions.
+        after: Only what follows this cursor.
+        last: Only the last so many; they are all read before the first is given.
+        limit: At most so many, the first ones.
+        state_key: Only events whose state delta holds this key, given with its prefix.
+    """
+
+    selection: Selection = EVERYTHING
+    after: Cursor | None = None
+    last: int | None = None
+    limit: int | None = None
+    state_key: str | None = None
+
+
+@dataclass(slots=True, eq=False)
+class GetLogEnd(Query[Cursor]):
+    """Find the end of the log of all sessions: what is written from now on comes after it."""
+
+
+@dataclass(slots=True, eq=False)
+class ListState(Query[Iterator[StateRow]]):
+    """Read the state of a scope, owner by owner and key by key.
+
+    Attributes:
+        scope: Which scope.
+        selection: Whose state; of it, only what names an owner in that scope has a meaning.
+    """
+
+    scope: Literal["SESSION", "USER", "APP"]
+    selection: Selection = EVERYTHING
 
 
 @dataclass(slots=True, eq=False)
@@ -78,4 +162,4 @@ class CountEvents(Query[int]):
 
 @dataclass(slots=True, eq=False)
 class MeasureStore(Query[StoreSize]):
-    """Count sessions, events and state keys, and measure the file."""
+    """Count sessions, events and state keys, and measure what they take."""

@@ -1,12 +1,11 @@
-"""Plain records that cross between the facade and a store.
-
-Nothing here knows of ADK or of SQL. JSON travels as text: a store keeps it, the codec makes and reads it.
-"""
+"""Plain records that cross between a service and a store. JSON travels as text: a store keeps it, ADK's room makes it."""
 
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, NewType
 
 
 class SessionKey(NamedTuple):
@@ -15,6 +14,20 @@ class SessionKey(NamedTuple):
     app_name: str
     user_id: str
     session_id: str
+
+
+class Selection(NamedTuple):
+    """Which sessions, or events of which sessions, are meant; None stands for any."""
+
+    app_name: str | None = None
+    user_id: str | None = None
+    session_id: str | None = None
+
+
+EVERYTHING = Selection()
+
+Cursor = NewType("Cursor", str)
+"""A place in the log of all sessions, from which a reader goes on. Only the store that gave it can read it."""
 
 
 class StateDelta(NamedTuple):
@@ -57,23 +70,51 @@ class EventRecord(NamedTuple):
 
 
 class EventRow(NamedTuple):
-    """One event as it comes back from the log."""
+    """One event as it comes back from the log: its place there, and the fields of :class:`EventRecord`."""
 
     row_id: int
+    """The column ``id``, by which messages name the row. It says nothing of the order."""
     seq: int
+    """Its number in its session, from 1."""
+    revision: int
+    """The session's revision right after it."""
     event_id: str
     invocation_id: str
     author: str
     time: float
+    timestamp: str
     content: str | None
     actions: str
     extra: str | None
+
+    @property
+    def size(self) -> int:
+        """Characters of JSON that the row holds."""
+        return len(self.content or "") + len(self.actions) + len(self.extra or "")
+
+
+class LoggedEvent(NamedTuple):
+    """One event in the log of all sessions."""
+
+    cursor: Cursor
+    """The place right after it."""
+    key: SessionKey
+    row: EventRow
+
+
+class StateRow(NamedTuple):
+    """One key of state; its value is JSON as it is stored."""
+
+    app_name: str
+    user_id: str | None
+    name: str
+    value: str
 
 
 class SessionHead(NamedTuple):
     """The row of a session, with the state that its reader sees, all of one snapshot.
 
-    The three states are JSON objects as text, keys without prefix.
+    The three states are JSON objects as text, keys without prefix; ``{}`` where state was not asked for.
     """
 
     incarnation: int
@@ -109,6 +150,48 @@ class StoreSize(NamedTuple):
     events: int
     state_keys: int
     file_bytes: int
+    wal_bytes: int
+    """Size of the write-ahead log beside the database file; 0 where a store has none."""
+
+
+class NewSession(NamedTuple):
+    """A session to be imported, without its events."""
+
+    key: SessionKey
+    created_at: str
+    updated_at: str
+    update_time: float
+    state: str
+    """Its own state: a JSON object of keys to values, the values as JSON text."""
+
+
+class NewEvent(NamedTuple):
+    """An event of a session to be imported."""
+
+    record: EventRecord
+    advances: bool
+    """Whether it belongs to the conversation; False for a change of state from outside."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackupReport:
+    """What a backup holds.
+
+    Attributes:
+        path: Where it is.
+        sessions: Sessions in it.
+        events: Events in it.
+        state_keys: Rows of state in it, of all scopes.
+        file_bytes: Its size.
+        seconds: How long it took to make and check it.
+    """
+
+    path: Path
+    sessions: int
+    events: int
+    state_keys: int
+    file_bytes: int
+    seconds: float
 
 
 class Status(enum.IntEnum):
@@ -128,7 +211,7 @@ class Status(enum.IntEnum):
 class Outcome(NamedTuple):
     """The answer to a write command.
 
-    The states are set for a created session only: JSON objects as text.
+    The states are set for a created session only: JSON objects as text. ``pruned`` is what a prune has deleted.
     """
 
     status: Status
@@ -137,3 +220,4 @@ class Outcome(NamedTuple):
     session_state: str = "{}"
     user_state: str = "{}"
     app_state: str = "{}"
+    pruned: tuple[SessionSummary, ...] = ()

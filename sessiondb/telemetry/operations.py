@@ -9,38 +9,37 @@ import functools
 import inspect
 import weakref
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
-from sessiondb.telemetry.figures import PROCESS, Cache, Store
+from sessiondb.telemetry.figures import PROCESS, Cache, OpenStore
 from sessiondb.telemetry.providers import PROVIDERS
 
 if TYPE_CHECKING:
-    from sessiondb.telemetry.spans import Running
+    from sessiondb.telemetry.spans import Place, Running
 
 OwnerT = TypeVar("OwnerT")
 Args = ParamSpec("Args")
 ResultT = TypeVar("ResultT")
 
-_files: weakref.WeakKeyDictionary[object, Path] = weakref.WeakKeyDictionary()
+_places: weakref.WeakKeyDictionary[object, Place] = weakref.WeakKeyDictionary()
 
 
-def service_opened(service: object, path: Path, cache: Cache | None) -> None:
-    """Has the spans of a service name its file, and counts what its cache does."""
-    _files[service] = path
+def service_opened(service: object, place: Place, cache: Cache | None) -> None:
+    """Lets the spans of a service name its store, and counts what its cache does."""
+    _places[service] = place
     if cache is not None:
         PROCESS.add_cache(cache)
 
 
-def store_opened(store: Store, path: Path) -> None:
-    """Counts an open file."""
+def store_opened(store: OpenStore) -> None:
+    """Counts an open store."""
     PROVIDERS.look()
-    PROCESS.add_store(store, path)
+    PROCESS.add_store(store)
 
 
-def store_closed(store: Store) -> None:
-    """Ends that, and keeps what it has counted."""
+def store_closed(store: OpenStore) -> None:
+    """Counts it no longer; what it did stays counted."""
     PROCESS.remove_store(store)
 
 
@@ -106,6 +105,6 @@ def _starter(method: Callable[..., Any]) -> Callable[[tuple[Any, ...], dict[str,
         session = None
         if place is not None:
             session = args[place] if place < len(args) else kwargs.get(parameters[place])
-        return Running(name, _files.get(args[0]), session)
+        return Running(name, _places[args[0]], session)
 
     return start

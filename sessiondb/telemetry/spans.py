@@ -2,34 +2,48 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, StatusCode
 
 from sessiondb.telemetry.instruments import OPERATION_DURATION, TRACER
 from sessiondb.telemetry.providers import PROVIDERS
 
-_SYSTEM = "sqlite"
+
+class Place(Protocol):
+    """What calls work on."""
+
+    @property
+    def system(self) -> str:
+        """What kind of database it is, as OpenTelemetry names it."""
+
+    @property
+    def name(self) -> str:
+        """Where it is."""
+
+    @property
+    def label(self) -> str:
+        """The same in short."""
 
 
 class Running:
     """An operation under way. It is nobody's parent, so it is not made the current span."""
 
-    __slots__ = ("_name", "_span", "_started", "result")
+    __slots__ = ("_name", "_span", "_started", "_system", "result")
 
-    def __init__(self, name: str, file: Path | None, session: object) -> None:
+    def __init__(self, name: str, place: Place, session: object) -> None:
         """Starts now.
 
         Args:
             name: The operation's.
-            file: What it works on.
+            place: What it works on.
             session: The Session or id that it is about; None if that is not known yet.
         """
         self._name = name
-        self._span = _start_span(name, file, session) if PROVIDERS.tracing else INVALID_SPAN
+        self._system = place.system
+        self._span = _start_span(name, place, session) if PROVIDERS.tracing else INVALID_SPAN
         self._started = perf_counter()
         self.result: Any = None
 
@@ -48,27 +62,23 @@ class Running:
         if self._name == "create_session" and self._span.is_recording():
             # Its id may have been generated.
             _name_session(self._span, self.result)
-        self._end({"db.system.name": _SYSTEM, "db.operation.name": self._name})
+        self._end({"db.system.name": self._system, "db.operation.name": self._name})
 
     def _fail(self, error: BaseException) -> None:
         kind = _kind_of(error)
         # The type alone: messages name sessions and paths, and those of others may quote what was to be stored.
         self._span.set_attribute("error.type", kind)
         self._span.set_status(StatusCode.ERROR, kind)
-        self._end({"db.system.name": _SYSTEM, "db.operation.name": self._name, "error.type": kind})
+        self._end({"db.system.name": self._system, "db.operation.name": self._name, "error.type": kind})
 
     def _end(self, attributes: dict[str, str]) -> None:
         self._span.end()
         OPERATION_DURATION.record(perf_counter() - self._started, attributes)
 
 
-def _start_span(name: str, file: Path | None, session: object) -> Span:
-    attributes = {"db.system.name": _SYSTEM, "db.operation.name": name}
-    if file is not None:
-        attributes["db.namespace"] = str(file)
-    span = TRACER.start_span(
-        name if file is None else f"{name} {file.name}", kind=SpanKind.CLIENT, attributes=attributes
-    )
+def _start_span(name: str, place: Place, session: object) -> Span:
+    attributes = {"db.system.name": place.system, "db.operation.name": name, "db.namespace": place.name}
+    span = TRACER.start_span(f"{name} {place.label}", kind=SpanKind.CLIENT, attributes=attributes)
     if span.is_recording():
         _name_session(span, session)
     return span

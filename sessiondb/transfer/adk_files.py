@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import enum
-import sqlite3
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sessiondb.errors import CorruptRowError, StorageError, UnsupportedDatabaseError
+from sessiondb.errors import CorruptRowError, UnsupportedDatabaseError
 from sessiondb.model.records import SessionKey
-from sessiondb.stores.sqlite.connection import translate
+from sessiondb.stores.sqlite.connection import connect, set_busy_timeout
+from sessiondb.stores.sqlite.errors import translated
 from sessiondb.stores.sqlite.new_file import create_private
 from sessiondb.stores.sqlite.opening import ClosedAtExit, closed_on_failure, transaction
-from sessiondb.stores.sqlite.quiet import QuietReader
+from sessiondb.stores.sqlite.readonly import ReadOnlyFile
 
 
 class Layout(enum.Enum):
@@ -71,32 +71,32 @@ class AdkFile(ClosedAtExit):
             StorageError: If it cannot be read.
         """
         self._path = path
-        self._reader = QuietReader(path, busy_timeout)
-        with closed_on_failure(self._reader):
+        self._file = ReadOnlyFile(path, busy_timeout)
+        with closed_on_failure(self._file):
             self.layout = self._find_layout()
 
     def close(self) -> None:
         """Closes the file. Idempotent."""
-        self._reader.close()
+        self._file.close()
 
     def snapshot(self) -> AbstractContextManager[None]:
-        """Makes all that is read within it be of one moment, see :meth:`QuietReader.snapshot`."""
-        return self._reader.snapshot()
+        """Makes all that is read within it be of one moment, see :meth:`.ReadOnlyFile.snapshot`."""
+        return self._file.snapshot()
 
     def sessions(self) -> Iterator[AdkSession]:
         """Reads all sessions."""
-        for app_name, user_id, session_id, created, updated, state in self._reader.rows(_SESSIONS):
+        for app_name, user_id, session_id, created, updated, state in self._file.rows(_SESSIONS):
             yield AdkSession(SessionKey(app_name, user_id, session_id), _seconds(created), _seconds(updated), state)
 
     def events(self, key: SessionKey) -> Iterator[AdkEvent]:
         """Reads the events of a session in the order in which they were added."""
-        for event_id, invocation_id, time, data in self._reader.rows(_EVENTS, key):
+        for event_id, invocation_id, time, data in self._file.rows(_EVENTS, key):
             yield AdkEvent(event_id, invocation_id, _seconds(time), data)
 
     def scope_states(self) -> Iterator[tuple[str, str | None, str]]:
         """Reads the state of apps and of users: app, user or None, JSON object."""
         for statement in (_APP_STATES, _USER_STATES):
-            yield from self._reader.rows(statement)
+            yield from self._file.rows(statement)
 
     def count_events(self) -> int:
         """Counts the events of all sessions."""
@@ -116,7 +116,7 @@ class AdkFile(ClosedAtExit):
         raise UnsupportedDatabaseError(f"{str(self._path)!r} is not a session database of ADK")
 
     def _rows(self, statement: str, parameters: tuple[object, ...] = ()) -> list[Any]:
-        return list(self._reader.rows(statement, parameters))
+        return list(self._file.rows(statement, parameters))
 
 
 def _seconds(time: object) -> float:
@@ -165,8 +165,9 @@ class AdkFileWriter(ClosedAtExit):
                 if present.layout is not Layout.SQLITE:
                     raise UnsupportedDatabaseError(f"{str(path)!r} is a file of {present.layout.value}")
         self._path = path
-        self._connection = sqlite3.connect(path, isolation_level=None, timeout=busy_timeout)
-        with closed_on_failure(self._connection), self._translating():
+        self._connection = connect(path, "mode=rw")
+        with closed_on_failure(self._connection), translated(path):
+            set_busy_timeout(self._connection, busy_timeout)
             self._connection.executescript(schema)
 
     def close(self) -> None:
@@ -180,7 +181,7 @@ class AdkFileWriter(ClosedAtExit):
             The ids of events that were left out, since the session has one of the same id; None if the session was
             there.
         """
-        with self._translating(), transaction(self._connection):
+        with translated(self._path), transaction(self._connection):
             times = (session.state, session.create_time, session.update_time)
             if self._connection.execute(_INSERT_SESSION, (*session.key, *times)).rowcount == 0:
                 return None
@@ -192,18 +193,8 @@ class AdkFileWriter(ClosedAtExit):
 
     def put_scope_state(self, app_name: str, user_id: str | None, state: str, time: float) -> None:
         """Sets the state of a user, or of an app if ``user_id`` is None, unless there is one."""
-        with self._translating():
+        with translated(self._path):
             if user_id is None:
                 self._connection.execute(_INSERT_APP_STATE, (app_name, state, time))
             else:
                 self._connection.execute(_INSERT_USER_STATE, (app_name, user_id, state, time))
-
-    @contextmanager
-    def _translating(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise self._translated(error) from error
-
-    def _translated(self, error: sqlite3.Error) -> StorageError:
-        return translate(error, self._path)

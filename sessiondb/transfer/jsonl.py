@@ -18,14 +18,23 @@ from google.adk.events import Event
 from pydantic import ValidationError
 
 from sessiondb.adk import scopes
-from sessiondb.adk.events import describe_problems, encode_event, timestamp_text
+from sessiondb.adk.events import describe_problems, encode_event, event_as_dict, timestamp_text
 from sessiondb.adk.fast_decode import event_validator
 from sessiondb.adk.limits import check_key, check_text
 from sessiondb.adk.state import encode_delta
+from sessiondb.engine.store import BulkImport, Reader
 from sessiondb.errors import AlreadyExistsError, CorruptRowError, InvalidInputError, TransferFormatError
-from sessiondb.model.records import EventRecord, SessionKey
-from sessiondb.stores.sqlite.browsing import EVERYTHING, Browser, Selection, StateRow
-from sessiondb.stores.sqlite.bulk_import import Loader, NewEvent, NewSession
+from sessiondb.model.queries import CountEvents, ListEvents, ListSessions, ListState
+from sessiondb.model.records import (
+    EVERYTHING,
+    EventRecord,
+    NewEvent,
+    NewSession,
+    Selection,
+    SessionKey,
+    SessionSummary,
+    StateRow,
+)
 
 FORMAT = "sessiondb"
 VERSION = 1
@@ -54,11 +63,11 @@ class Imported:
     state_kept: int = 0
 
 
-def export_lines(browser: Browser, selection: Selection = EVERYTHING, session_ids: Sequence[str] = ()) -> Iterator[str]:
+def export_lines(reader: Reader, selection: Selection = EVERYTHING, session_ids: Sequence[str] = ()) -> Iterator[str]:
     """Writes sessions as lines, within one snapshot of the database.
 
     Args:
-        browser: The database.
+        reader: The database.
         selection: Whose sessions.
         session_ids: Only sessions of these ids, and the state of their apps and users; all if empty.
 
@@ -66,33 +75,33 @@ def export_lines(browser: Browser, selection: Selection = EVERYTHING, session_id
         CorruptRowError: If a row does not hold JSON.
         DatabaseBusyError: At the end, if a program began to write meanwhile and what was read may be mixed up.
     """
-    with browser.snapshot():
+    with reader.snapshot():
         yield _line(type="header", format=FORMAT, version=VERSION, created_at=now_text())
         if session_ids:
             chosen = {
-                key
+                session.key: session
                 for session_id in session_ids
-                for key in browser.session_keys(selection._replace(session_id=session_id))
+                for session in reader.ask(_by_key(selection._replace(session_id=session_id)))
             }
             owners = sorted({key[:2] for key in chosen})
             for app_name in sorted({app_name for app_name, _ in owners}):
-                yield from _scope_lines(browser.app_state(Selection(app_name)))
+                yield from _scope_lines(reader.ask(ListState("APP", Selection(app_name))))
             for owner in owners:
-                yield from _scope_lines(browser.user_state(Selection(*owner)))
-            keys: Iterable[SessionKey] = sorted(chosen)
+                yield from _scope_lines(reader.ask(ListState("USER", Selection(*owner))))
+            sessions: Iterable[SessionSummary] = (session for _, session in sorted(chosen.items()))
         else:
-            yield from _scope_lines(browser.app_state(selection))
-            yield from _scope_lines(browser.user_state(selection))
-            keys = browser.session_keys(selection)
-        sessions = 0
-        for key in keys:
-            sessions += 1
-            yield from _session_lines(browser, key)
-        yield _line(type="end", sessions=sessions)
+            yield from _scope_lines(reader.ask(ListState("APP", selection)))
+            yield from _scope_lines(reader.ask(ListState("USER", selection)))
+            sessions = reader.ask(_by_key(selection))
+        count = 0
+        for session in sessions:
+            count += 1
+            yield from _session_lines(reader, session)
+        yield _line(type="end", sessions=count)
 
 
 def import_lines(
-    lines: Iterable[str], loader: Loader, *, skip_existing: bool = False, advance: Advance = lambda _: None
+    lines: Iterable[str], into: BulkImport, *, skip_existing: bool = False, advance: Advance = lambda _: None
 ) -> Imported:
     """Puts what the lines say into a database. A session is there completely or not at all.
 
@@ -101,7 +110,7 @@ def import_lines(
 
     Args:
         lines: The lines, as :func:`export_lines` wrote them.
-        loader: The database.
+        into: The database.
         skip_existing: Leave sessions alone that are there, instead of refusing to go on.
         advance: Told about lines that were read.
 
@@ -117,9 +126,9 @@ def import_lines(
     while (line := source.take()).kind != "end":
         match line.kind:
             case "app_state":
-                done.state_kept += _put_state(loader, line, scopes.Scope.APP)
+                done.state_kept += _put_state(into, line, scopes.Scope.APP)
             case "user_state":
-                done.state_kept += _put_state(loader, line, scopes.Scope.USER)
+                done.state_kept += _put_state(into, line, scopes.Scope.USER)
             case "session":
                 key = check_key(*map(line.text, SessionKey._fields))
                 if key.session_id != key.session_id.strip():
@@ -128,7 +137,7 @@ def import_lines(
                 count = line.number("events")
                 remaining = source.take_events(count)
                 # Asked first, since reading what is to be skipped is far cheaper than turning it into events.
-                if not loader.holds(key) and loader.put(_new_session(key, line), map(_new_event, remaining)):
+                if not into.holds(key) and into.put(_new_session(key, line), map(_new_event, remaining)):
                     done.sessions += 1
                     done.events += count
                 elif skip_existing:
@@ -148,7 +157,7 @@ def import_lines(
 
 
 def encode_state(scope: scopes.Scope, state: Mapping[str, Any]) -> str:
-    """Encodes the state of one scope, keys without prefix, for a :class:`Loader`; keys whose value is None are left out.
+    """Encodes the state of one scope, keys without prefix, for an import; keys whose value is None are left out.
 
     Raises:
         InvalidInputError: If a key or value cannot be stored in this scope.
@@ -169,23 +178,26 @@ _COLUMNS = {
 }
 
 
-def _session_lines(browser: Browser, key: SessionKey) -> Iterator[str]:
-    selection = Selection(*key)
-    (row,) = browser.sessions(selection)
+def _by_key(selection: Selection) -> ListSessions:
+    return ListSessions(selection, "key", with_state=False)
+
+
+def _session_lines(reader: Reader, session: SessionSummary) -> Iterator[str]:
+    selection = Selection(*session.key)
     yield _line(
         type="session",
-        **key._asdict(),
-        created_at=row.created_at,
-        update_time=row.update_time,
-        state=decode_values(browser.session_state(key)),
-        events=browser.count_events(key),
+        **session.key._asdict(),
+        created_at=session.created_at,
+        update_time=session.head.update_time,
+        state=decode_values(reader.ask(ListState("SESSION", selection))),
+        events=reader.ask(CountEvents(session.key)),
     )
     revision = 0
-    for event in browser.events(selection):
+    for _, key, row in reader.ask(ListEvents(selection)):
         # An update from outside the conversation has left the revision as it was.
-        outside = {"outside": True} if event.revision == revision else {}
-        revision = event.revision
-        yield _line(type="event", **outside, event=event.as_dict())
+        outside = {"outside": True} if row.revision == revision else {}
+        revision = row.revision
+        yield _line(type="event", **outside, event=event_as_dict(row, key))
 
 
 def _scope_lines(rows: Iterable[StateRow]) -> Iterator[str]:
@@ -303,11 +315,11 @@ def _check_header(header: _Line) -> None:
         )
 
 
-def _put_state(loader: Loader, line: _Line, scope: scopes.Scope) -> int:
+def _put_state(into: BulkImport, line: _Line, scope: scopes.Scope) -> int:
     app_name = check_text("app_name", line.text("app_name"))
     user_id = check_text("user_id", line.text("user_id")) if scope is scopes.Scope.USER else None
     state = encode_state(scope, line.mapping("state"))
-    return loader.put_scope_state(app_name, user_id, state, now_text())
+    return into.put_scope_state(app_name, user_id, state, now_text())
 
 
 def _new_session(key: SessionKey, line: _Line) -> NewSession:

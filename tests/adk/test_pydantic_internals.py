@@ -18,7 +18,7 @@ from sessiondb import DatabaseSessionService, errors
 from sessiondb.adk import pydantic_internals
 from sessiondb.adk.pydantic_internals import ModelAccess, choose_access, model_access
 from sessiondb.model.records import SessionKey
-from tests.filling import full_event
+from tests.full_models import full_event
 
 KEY = SessionKey("my_app", "user_123", "s")
 

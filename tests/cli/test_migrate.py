@@ -24,7 +24,7 @@ from sqlalchemy import create_engine
 
 from sessiondb import DatabaseSessionService
 from sessiondb.errors import MigrationError
-from sessiondb.transfer.adk_import import MigrationReport, migrate_adk_file, migrate_memory, migrate_to_adk_sqlite
+from sessiondb.transfer import MigrationReport, migrate_adk_file, migrate_memory, migrate_to_adk_sqlite
 from tests.adk_warnings import ADKS_SQLITE
 from tests.cli.conftest import APP, SESSION, USER, Look
 from tests.command import run_sessiondb

@@ -6,7 +6,6 @@ import asyncio
 import json
 import sqlite3
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from google.adk.events import Event, EventActions
 
 from sessiondb import DatabaseSessionService
 from sessiondb.cli import prune
-from sessiondb.stores.sqlite.browsing import Browser, SessionRow
+from sessiondb.engine.engine import PRUNED_AT_ONCE, Engine
 from tests.cli.conftest import APP, SESSION, USER, Look
 from tests.command import run_sessiondb
 
@@ -97,7 +96,7 @@ def test_prune_dry_run_touches_nothing(database: Path, fingerprint: Look) -> Non
 
 def test_prune_deletes_in_batches_beside_open_service(tmp_path: Path) -> None:
     path = tmp_path / "many.sqlite3"
-    count = prune.BATCH * 2 + 1
+    count = PRUNED_AT_ONCE * 2 + 1
 
     async def beside_a_service() -> None:
         async with DatabaseSessionService(path) as service:
@@ -113,7 +112,7 @@ def test_prune_deletes_in_batches_beside_open_service(tmp_path: Path) -> None:
 
 def test_prune_keeps_session_used_meanwhile(used: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Seen failing while sessions were deleted whatever had become of them since they were looked up."""
-    look_up = Browser.sessions
+    write = Engine.write_from_thread
     taken_up: list[str] = []
 
     async def take_up() -> None:
@@ -122,13 +121,13 @@ def test_prune_keeps_session_used_meanwhile(used: Path, monkeypatch: pytest.Monk
             assert session is not None
             await service.append_event(session, Event(invocation_id="i", author="user"))
 
-    def look_up_and_take_up(self: Browser, *args: Any, **options: Any) -> Iterator[SessionRow]:
-        yield from look_up(self, *args, **options)
+    def take_up_and_write(self: Engine, command: Any) -> Any:
         if not taken_up:
             asyncio.run(take_up())
             taken_up.append("100")
+        return write(self, command)
 
-    monkeypatch.setattr(Browser, "sessions", look_up_and_take_up)
+    monkeypatch.setattr(Engine, "write_from_thread", take_up_and_write)
     done = CliRunner().invoke(prune.command, [str(used), "--older-than", "30d", "--json"])
     assert done.exit_code == 0
     printed = [json.loads(line) for line in done.stdout.splitlines()]

@@ -19,9 +19,12 @@ import pytest
 from google.adk.events import Event, EventActions
 from google.genai import types
 
-from sessiondb import DatabaseSessionService
+from sessiondb import DatabaseSessionService, stores
+from sessiondb.adk.events import event_as_dict
+from sessiondb.engine.store import Reader
 from sessiondb.errors import CorruptRowError, DatabaseBusyError, FileLostError
-from sessiondb.stores.sqlite.browsing import Browser, Selection
+from sessiondb.model.queries import GetLogEnd, ListEvents
+from sessiondb.model.records import Selection
 from tests.cli.conftest import APP, SESSION, USER, Look
 from tests.command import PACKAGE_PARENT, run_sessiondb
 
@@ -365,53 +368,53 @@ def test_tail_into_broken_pipe_is_no_traceback(database: Path) -> None:
             process.kill()
 
 
-def test_browser_notices_writer_on_closed_file(database: Path) -> None:
+def test_reader_notices_writer_on_closed_file(database: Path) -> None:
     async def write() -> None:
         async with DatabaseSessionService(database) as service:
             await service.update_keys("zoo", USER, "lonely", {"number": 0})
 
-    def read_meanwhile(browser: Browser) -> None:
-        with browser.snapshot():
-            assert len(list(browser.events())) == 4
+    def read_meanwhile(reader: Reader) -> None:
+        with reader.snapshot():
+            assert len(list(reader.ask(ListEvents()))) == 4
             # Closing the service moves its log into the file that is being read.
             asyncio.run(write())
 
-    with Browser(database) as browser:
+    with stores.open_reader(database) as reader:
         with pytest.raises(DatabaseBusyError, match="began to write"):
-            read_meanwhile(browser)
-        assert browser.has_changed()
-        assert not browser.has_changed()
-        with browser.snapshot():
-            assert len(list(browser.events())) == 5
+            read_meanwhile(reader)
+        assert reader.changed()
+        assert not reader.changed()
+        with reader.snapshot():
+            assert len(list(reader.ask(ListEvents()))) == 5
 
 
-def test_browser_notices_removed_file(database: Path) -> None:
-    with Browser(database) as browser:
+def test_reader_notices_removed_file(database: Path) -> None:
+    with stores.open_reader(database) as reader:
         shutil.copy(database, database.with_name("copy"))
         database.unlink()
         with pytest.raises(FileLostError):
-            browser.has_changed()
+            reader.changed()
 
 
-def test_browser_snapshot_is_of_one_moment(database: Path) -> None:
+def test_reader_snapshot_is_of_one_moment(database: Path) -> None:
     async def write(service: DatabaseSessionService) -> None:
         await service.update_keys("zoo", USER, "lonely", {"number": 0})
 
     async def both() -> None:
         async with DatabaseSessionService(database) as service:
             await write(service)
-            with Browser(database) as browser:
-                with browser.snapshot():
-                    assert browser.last_row_id() == 5
+            with stores.open_reader(database) as reader:
+                with reader.snapshot():
+                    assert reader.ask(GetLogEnd()) == "5"
                     await write(service)
-                    assert browser.last_row_id() == 5
-                assert browser.has_changed()
-                assert browser.last_row_id() == 6
+                    assert reader.ask(GetLogEnd()) == "5"
+                assert reader.changed()
+                assert reader.ask(GetLogEnd()) == "6"
 
     asyncio.run(both())
 
 
-def test_a_row_edited_outside_sessiondb_is_named_in_one_line(database: Path) -> None:
+def test_show_names_corrupt_row_in_one_line(database: Path) -> None:
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("UPDATE adk_events SET content = '[1]' WHERE seq = 2")
         connection.commit()
@@ -419,8 +422,8 @@ def test_a_row_edited_outside_sessiondb_is_named_in_one_line(database: Path) -> 
     assert done.returncode == 1
     assert done.stderr.startswith("Error: row 2 of adk_events (event 2 of session 'sess_abc'")
     assert len(done.stderr.splitlines()) == 1
-    with Browser(database) as browser, pytest.raises(CorruptRowError):
-        [event.as_dict() for event in browser.events(Selection(APP))]
+    with stores.open_reader(database) as reader, pytest.raises(CorruptRowError):
+        [event_as_dict(event.row, event.key) for event in reader.ask(ListEvents(Selection(APP)))]
 
 
 @pytest.mark.parametrize("arguments", READING, ids=lambda arguments: arguments[0])

@@ -17,10 +17,9 @@ import pytest
 from google.adk.events import Event, EventActions
 from google.genai import types
 
-from sessiondb import DatabaseSessionService
+from sessiondb import DatabaseSessionService, stores
 from sessiondb.errors import SessionDBError
-from sessiondb.stores.sqlite.browsing import Browser
-from sessiondb.stores.sqlite.bulk_import import Loader
+from sessiondb.model.queries import MeasureStore
 from sessiondb.transfer.jsonl import export_lines, import_lines
 from tests.cli.conftest import APP, HOSTILE, SESSION, USER, Look
 from tests.command import PACKAGE_PARENT, run_sessiondb
@@ -215,33 +214,33 @@ def test_import_of_truncated_export_is_resumed(rich: Path, exported: Path, tmp_p
     whole = tables(rich)
     for kept in range(len(lines)):
         target = tmp_path / f"{kept}.sqlite3"
-        with Loader(target) as loader:
+        with stores.open_import(target) as into:
             with pytest.raises(ValueError, match="ends early"):
-                import_lines(lines[:kept], loader)
+                import_lines(lines[:kept], into)
             with closing(sqlite3.connect(target)) as connection:
                 found = connection.execute(TABLES["sessions"]).fetchall()
                 events = connection.execute(TABLES["events"]).fetchall()
             assert [row for row in whole["sessions"] if row in found] == found
             names = [row[:3] for row in found]
             assert events == [row for row in whole["events"] if row[:3] in names]
-            import_lines(lines, loader, skip_existing=True)
+            import_lines(lines, into, skip_existing=True)
         assert tables(target) == whole
 
 
 def test_export_and_import_stream_session_by_session(rich: Path, tmp_path: Path) -> None:
-    with Browser(rich) as browser, Loader(tmp_path / "target.sqlite3") as loader:
+    with stores.open_reader(rich) as reader, stores.open_import(tmp_path / "target.sqlite3") as into:
         previous: list[str] = []
 
         def watched() -> Iterator[str]:
-            for line in export_lines(browser):
+            for line in export_lines(reader):
                 if '"type":"session"' in line:
-                    with Browser(tmp_path / "target.sqlite3") as look:
+                    with stores.open_reader(tmp_path / "target.sqlite3") as look:
                         # Where a session ends is seen at the line after it; all before that one are in the database.
-                        assert look.measure().sessions >= len(previous) - 1
+                        assert look.ask(MeasureStore()).sessions >= len(previous) - 1
                     previous.append(line)
                 yield line
 
-        assert import_lines(watched(), loader).sessions == len(previous) == 3
+        assert import_lines(watched(), into).sessions == len(previous) == 3
 
 
 def replaced(exported: Path, number: int, **members: object) -> str:
@@ -285,9 +284,9 @@ def test_import_names_wrong_line_and_drops_its_session(
     source = tmp_path / "wrong.jsonl"
     source.write_text(replaced(exported, number, **members), encoding="utf-8")
     target = tmp_path / "target.sqlite3"
-    with Loader(target) as loader, source.open(encoding="utf-8") as opened:
+    with stores.open_import(target) as into, source.open(encoding="utf-8") as opened:
         with pytest.raises(SessionDBError) as caught:
-            import_lines(opened, loader)
+            import_lines(opened, into)
         assert problem in str(caught.value)
     assert SESSION not in [row[2] for row in tables(target)["sessions"]]
 

@@ -9,6 +9,7 @@ import os
 import threading
 import warnings
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from sessiondb import DatabaseSessionService
@@ -16,11 +17,11 @@ from tests.engine.processes import say
 from tests.engine.tools import (
     PATIENCE,
     create,
+    engine_of,
     event,
     get,
     happened,
     pending,
-    store_of,
     until,
     waits_for_lock,
     writer_stopped,
@@ -82,9 +83,9 @@ def leave_with_writes_queued(path: str) -> None:
 def leave_while_a_dropped_service_is_closed(_path: str) -> None:
     """Drop a service that was never closed, and end before the thread that closes it has begun."""
     service = DatabaseSessionService(":memory:")
-    store = store_of(service)
-    say(str(store.path.parent))
-    closing = store._closing
+    engine = engine_of(service)
+    say(str(Path(engine.store.name).parent))
+    closing = engine._closing
     closing.acquire()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from sessiondb import DatabaseSessionService
-from tests.engine.tools import store_of
+from tests.engine.tools import sqlite_writer
 
 
 class SurpriseError(BaseException):
@@ -52,10 +52,10 @@ def sqlite_error(code: int, name: str) -> sqlite3.OperationalError:
 
 
 def break_writer(service: DatabaseSessionService, statement: str, error: BaseException, passes: int = 0) -> None:
-    writer = store_of(service).engine.writer
+    writer = sqlite_writer(service)
     broken: Any = FailingConnection(writer._connection, statement, error, passes)
     writer._connection = broken
-    writer.wal.use(broken)
+    writer._wal.use(broken)
 
 
 FSYNC = sqlite_error(sqlite3.SQLITE_IOERR_FSYNC, "SQLITE_IOERR_FSYNC")

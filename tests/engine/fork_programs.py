@@ -24,11 +24,11 @@ from tests.engine.tools import (
     PATIENCE,
     USER,
     create,
+    engine_of,
     event,
     get,
     happened,
     refuses,
-    store_of,
     until,
     writer_stopped,
 )
@@ -211,7 +211,7 @@ def fork_while_a_lock_is_held(path: str) -> None:
     """Other threads hold the service's own small locks in the moment of the fork."""
     service = DatabaseSessionService(path)
     session = asyncio.run(create(service))
-    for lock in (service._reader.cache._lock, service._handles._lock):  # type: ignore[union-attr]  # there is a cache
+    for lock in (service._logs.cache._lock, service._shared.handles._lock):  # type: ignore[union-attr]  # there is a cache
         held, release = threading.Event(), threading.Event()
 
         def hold(lock: Any = lock, held: threading.Event = held, release: threading.Event = release) -> None:
@@ -259,7 +259,7 @@ def fork_while_closing(path: str) -> None:
         append = threading.Thread(target=asyncio.run, args=(service.append_event(session, event("last")),))
         append.start()
         assert gate.reached.wait(PATIENCE)
-        refusal = store_of(service).engine.queue
+        refusal = engine_of(service).threads.queue
         close = threading.Thread(target=asyncio.run, args=(service.close(),))
         close.start()
         asyncio.run(until(lambda: refuses(refusal)))
@@ -287,7 +287,7 @@ def lose_the_file_while_forking(path: str) -> None:
     # Hooks that run before a fork run in reverse order of registration: the file is closed after it has gone.
     _reap(_in_child(lambda: None))
     try:
-        store_of(service).write_from_thread(Flush())
+        engine_of(service).write_from_thread(Flush())
     except Exception as error:  # noqa: BLE001  # it is what the test is about
         say(type(error).__name__)
     asyncio.run(service.close())

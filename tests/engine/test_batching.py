@@ -108,7 +108,7 @@ async def test_batch_of_plain_appends_is_one_statement(service: DatabaseSessionS
         await service.append_event(session, event(state={"a": 1, "user:b": 2, "app:c": 3}))
         await service.append_event(session, event(state={"a": None, "user:b": None, "app:c": None}))
     # SQLite reports a statement again for each trigger that works for it.
-    assert [statement[:24] for statement in dict.fromkeys(statements)] == ["INSERT INTO plain_writes"] * 2
+    assert [statement[:24] for statement in dict.fromkeys(statements)] == ["INSERT INTO fast_appends"] * 2
 
 
 async def test_batch_takes_at_most_max_batch(database_path: Path) -> None:

@@ -87,7 +87,7 @@ async def test_lock_waits_are_counted_and_logged(
         assert service.get_stats()["lock_waits"] == 0
         with other_program(database_path, "BEGIN IMMEDIATE"):
             for bound in (PATIENCE, 0):
-                monkeypatch.setattr("sessiondb.engine.writer._LOCK_WAIT_SECONDS", bound)
+                monkeypatch.setattr("sessiondb.stores.sqlite.writer._LOCK_WAIT_SECONDS", bound)
                 with pytest.raises(DatabaseBusyError):
                     await service.append_event(session, event())
         await service.append_event(session, event())
@@ -113,7 +113,7 @@ async def test_every_write_succeeds_after_a_lock_wait(database_path: Path, servi
         with other_program(database_path, "BEGIN IMMEDIATE") as other:
             async with anyio.create_task_group() as group:
                 group.start_soon(outcomes, [call])
-                await until(lambda waits=waits: measured(service).lock_waits > waits)  # type: ignore[misc]
+                await until(lambda waits=waits: measured(service)["lock_waits"] > waits)  # type: ignore[misc]
                 other.execute("ROLLBACK")
     assert await texts(service, "s") == ["appended"]
     assert (await get(service, "new")).state == {"k": 1, "l": 2}

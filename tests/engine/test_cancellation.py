@@ -25,13 +25,13 @@ from tests.engine.tools import (
     HeldReader,
     a_while,
     create,
+    engine_of,
     event,
     get,
     happened,
     in_flight,
     measured,
     pending,
-    store_of,
     texts,
     until,
     writer_stopped,
@@ -160,7 +160,7 @@ async def test_cancel_of_append_answered_but_not_heard(service: DatabaseSessionS
             await happened(gate.reached)
             gate.open()
             # This blocks the loop until the writer has answered both.
-            store_of(service).write_from_thread(Flush())
+            engine_of(service).write_from_thread(Flush())
             assert session.events == []
             call.cancel()
     assert call.error is None
@@ -241,11 +241,11 @@ async def test_cancel_of_waiting_read_takes_it_back(database_path: Path, running
             group.start_soon(held.read)
             await happened(held.reached)
             group.start_soon(call.run)
-            await until(lambda: measured(service).pending_reads == 1)
+            await until(lambda: measured(service)["pending_reads"] == 1)
             call.cancel()
             await call.finished.wait()
             assert call.cancelled
-            assert measured(service).pending_reads == 0
+            assert measured(service)["pending_reads"] == 0
             held.release()
         assert await texts(service, "s") == ["hello"]
 

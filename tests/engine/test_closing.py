@@ -30,6 +30,7 @@ from tests.engine.tools import (
     a_while,
     alive,
     create,
+    engine_of,
     event,
     get,
     happened,
@@ -40,7 +41,6 @@ from tests.engine.tools import (
     outcomes,
     pending,
     refuses,
-    store_of,
     texts,
     threads_of,
     until,
@@ -53,7 +53,7 @@ pytestmark = pytest.mark.anyio
 async def test_close_commits_queue_and_answers_everybody(database_path: Path) -> None:
     service = DatabaseSessionService(database_path, readers=1, max_queue=32, log_cache="off")
     sessions = [await create(service, f"s{n}") for n in range(64)]
-    engine, threads = store_of(service).engine, threads_of(service)
+    engine, threads = engine_of(service).threads, threads_of(service)
     held = HeldReader(service)
     results: list[object] = []
     reads: list[object] = []
@@ -70,7 +70,7 @@ async def test_close_commits_queue_and_answers_everybody(database_path: Path) ->
             group.start_soon(held.read)
             await happened(held.reached)
             group.start_soon(read)
-            await until(lambda: measured(service).pending_reads == 2)
+            await until(lambda: measured(service)["pending_reads"] == 2)
             group.start_soon(append_all)
             await happened(gate.reached)
             # Some are with the writer, some queued, some parked beyond the bound.
@@ -152,9 +152,9 @@ async def test_call_that_races_with_close_is_refused(database_path: Path, *, blo
     """They are refused by the queue and the pool themselves: looking and entering are one step."""
     service = DatabaseSessionService(database_path)
     await create(service)
-    engine = store_of(service).engine
+    threads = engine_of(service).threads
     await service.close()
-    store_of(service)._engine = engine
+    engine_of(service)._threads = threads
     service._closed = False
     if blocking:
         for call in (service.get_stats, service.vacuum):
@@ -279,7 +279,7 @@ def test_close_cancelled_as_task_finishes_first(database_path: Path) -> None:
 async def test_close_waits_for_lock_of_other_program_and_commits(database_path: Path, tmp_path: Path) -> None:
     service = DatabaseSessionService(database_path)
     session = await create(service)
-    queue = store_of(service).engine.queue
+    queue = engine_of(service).threads.queue
     async with DatabaseSessionService(tmp_path / "another.sqlite3") as another:
         with other_program(database_path, "BEGIN IMMEDIATE") as other, writer_stopped(service, "INSERT") as gate:
             async with anyio.create_task_group() as group:
@@ -308,7 +308,7 @@ async def test_close_timeout_at_exit_answers_queued_writes(database_path: Path) 
     """What is queued is answered, and the one with the writer gets the answer that is true in the end."""
     service = DatabaseSessionService(database_path)
     session, other = await create(service), await create(service, "other")
-    engine = store_of(service).engine
+    engine = engine_of(service).threads
     results: list[object] = []
 
     async def append(one: Any) -> None:
@@ -320,7 +320,7 @@ async def test_close_timeout_at_exit_answers_queued_writes(database_path: Path) 
             await happened(gate.reached)
             group.start_soon(append, other)
             await until(lambda: pending(service) == 1)
-            store_of(service).close(patience=0)
+            engine_of(service).close(timeout=0)
             await until(lambda: len(results) == 1)
             assert isinstance(results[0], ServiceClosedError)
             assert "nothing of it is stored" in str(results[0])
@@ -335,7 +335,7 @@ async def test_close_timeout_at_exit_answers_queued_writes(database_path: Path) 
 
 async def test_close_that_fails_raises_its_error(database_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     service = DatabaseSessionService(database_path)
-    engine = store_of(service).engine
+    engine = engine_of(service).threads
     with monkeypatch.context() as broken:
 
         def fail(_patience: float | None) -> None:

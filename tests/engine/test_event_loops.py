@@ -25,13 +25,13 @@ from tests.engine.tools import (
     PATIENCE,
     USER,
     create,
+    engine_of,
     event,
     get,
     happened,
     in_flight,
     measured,
     pending,
-    store_of,
     texts,
     until,
     writer_stopped,
@@ -174,7 +174,7 @@ def test_event_loop_closed_in_the_middle_of_append(database_path: Path) -> None:
         assert not any(task.done() for task in tasks)
         loop.close()
         gate.open()
-    store_of(service).write_from_thread(Flush())
+    engine_of(service).write_from_thread(Flush())
     assert all(not task.done() for task in tasks)
     for task in tasks:
         # What the interpreter does with coroutines that nobody will resume.
@@ -220,7 +220,7 @@ async def test_coroutine_closed_while_reading_frees_its_reader(database_path: Pa
         coroutine = service.get_session(APP, USER, "s")
         coroutine.send(None)
         coroutine.close()
-        await until(lambda: measured(service).readers_in_use == 0)
+        await until(lambda: measured(service)["readers_in_use"] == 0)
         assert await texts(service, "s") == []
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from sessiondb import DatabaseSessionService
-from tests.engine.tools import APP, USER, alive, create, event, get, store_of, threads_of, until
+from tests.engine.tools import APP, USER, alive, create, engine_of, event, get, threads_of, until
 
 pytestmark = pytest.mark.anyio
 
@@ -56,7 +56,7 @@ async def test_100_services_leak_no_thread_and_no_descriptor(database_path: Path
 
 async def test_memory_database_leaves_no_file_behind() -> None:
     service = DatabaseSessionService(":memory:")
-    folder = store_of(service).path.parent
+    folder = Path(engine_of(service).store.name).parent
     assert folder.exists()
     await create(service)
     await service.close()
@@ -66,16 +66,16 @@ async def test_memory_database_leaves_no_file_behind() -> None:
 async def test_service_never_closed_gives_resource_warning(database_path: Path) -> None:
     service = DatabaseSessionService(database_path)
     await create(service)
-    store, threads = store_of(service), threads_of(service)
+    engine, threads = engine_of(service), threads_of(service)
     gone = weakref.ref(service)
     owner = [service]
     del service
     with pytest.warns(ResourceWarning, match="never closed"):
         drop(owner)
     assert gone() is None
-    await until(lambda: store._engine is None and not alive(threads))
+    await until(lambda: engine._threads is None and not alive(threads))
     async with DatabaseSessionService(database_path) as reopened:
-        assert store_of(reopened) is not store
+        assert engine_of(reopened) is not engine
         assert reopened.get_stats()["sessions"] == 1
 
 

@@ -25,11 +25,11 @@ from sessiondb.model.commands import Flush
 from tests.engine.tools import (
     WriterGate,
     create,
+    engine_of,
     event,
     happened,
     outcomes,
     pending,
-    store_of,
     texts,
     until,
     writer_stopped,
@@ -76,7 +76,7 @@ async def test_queue_full_timeout_writes_nothing(database_path: Path) -> None:
         assert "3 commands" in str(results[0])
         # However many have tried.
         assert service.get_stats()["pending_writes"] == 3
-        assert len(store_of(service).engine.queue._parked) == 0
+        assert len(engine_of(service).threads.queue._parked) == 0
         gate.open()
         await service.flush()
         assert await texts(service, "s") == expected(3)
@@ -130,7 +130,7 @@ async def test_queue_full_cancelled_append_makes_room(database_path: Path) -> No
         await until(lambda: pending(service) == 3)
         scopes[0].cancel()
         await until(lambda: pending(service) == 2)
-        assert len(store_of(service).engine.queue._queued) == 2
+        assert len(engine_of(service).threads.queue._queued) == 2
         gate.open()
         await service.flush()
         assert await texts(service, "s") == ["with the writer", "queued 1", "parked"]

@@ -23,13 +23,13 @@ from tests.engine.tools import (
     USER,
     HeldReader,
     create,
+    engine_of,
     event,
     get,
     happened,
     measured,
     other_program,
     outcomes,
-    store_of,
     texts,
     threads_of,
     until,
@@ -55,7 +55,8 @@ async def test_reader_pool_exhausted_is_reader_timeout(database_path: Path) -> N
             assert "none of the 2 readers" in str(late)
             with pytest.raises(ReaderTimeoutError):
                 await anyio.to_thread.run_sync(service.get_event_count, APP, USER, "s")
-            assert measured(service)[-2:] == (2, 0)
+            figures = measured(service)
+            assert (figures["readers_in_use"], figures["pending_reads"]) == (2, 0)
             # Writes need no reader.
             await service.append_event(session, event("meanwhile"))
             for reader in held:
@@ -72,8 +73,8 @@ async def test_reader_pool_serves_waiting_reads_in_order(database_path: Path) ->
             group.start_soon(held.read)
             await happened(held.reached)
             for number in range(6):
-                group.start_soon(store_of(service).read, COUNT, lambda _, number=number: order.append(number))
-                await until(lambda number=number: measured(service).pending_reads == number + 1)  # type: ignore[misc]
+                group.start_soon(engine_of(service).read, COUNT, lambda _, number=number: order.append(number))
+                await until(lambda number=number: measured(service)["pending_reads"] == number + 1)  # type: ignore[misc]
             held.release()
         assert order == list(range(6))
         assert len(threads_of(service)) == 2
@@ -85,7 +86,7 @@ async def test_reader_threads_start_when_needed_and_are_reused(database_path: Pa
         assert len(threads_of(service)) == 1
         for _ in range(5):
             await get(service, "s")
-            await until(lambda: measured(service).readers_in_use == 0)
+            await until(lambda: measured(service)["readers_in_use"] == 0)
         assert len(threads_of(service)) == 2
         held = [HeldReader(service) for _ in range(3)]
         async with anyio.create_task_group() as group:
@@ -106,7 +107,7 @@ async def test_failing_read_does_not_end_its_reader_thread(database_path: Path) 
 
     async with DatabaseSessionService(database_path, readers=1) as service:
         with pytest.raises(SurpriseError):
-            await store_of(service).read(COUNT, surprise)
+            await engine_of(service).read(COUNT, surprise)
         with other_program(database_path, "DROP TABLE adk_events"):
             pass
         with pytest.raises(StorageError, match="no such table"):
@@ -131,7 +132,7 @@ async def test_cached_read_needs_no_reader_thread(database_path: Path) -> None:
             recent = await service.get_session(APP, USER, "s", GetSessionConfig(num_recent_events=0))
             assert recent is not None
             assert recent.state == {"user:k": 2}
-            assert measured(service).pending_reads == 0
+            assert measured(service)["pending_reads"] == 0
             held.release()
 
 
@@ -140,7 +141,7 @@ async def test_inline_read_falls_back_to_reader_thread(database_path: Path) -> N
         session = await create(service)
         await service.append_event(session, event("0", {"user:k": 0}))
         # Somebody else reads in his own thread at this moment.
-        with store_of(service).engine.readers._inline.borrowed():
+        with engine_of(service).threads.readers._inline.borrowed():
             assert await texts(service, "s") == ["0"]
             assert await service.get_user_state(APP, USER) == {"k": 0}
         assert len(threads_of(service)) == 2
@@ -157,22 +158,26 @@ async def test_inline_reads_run_side_by_side_up_to_limit(
     database_path: Path, readers: int, beside: tuple[int] | None
 ) -> None:
     async with DatabaseSessionService(database_path, readers=readers) as service:
-        store = store_of(service)
+        store = engine_of(service)
         # The second read is made while the first is under way, as another thread's would be.
         assert store.read_inline(COUNT, lambda _: store.read_inline(COUNT, int)) == (beside,)
 
 
 @pytest.mark.parametrize("code", [sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR])
-async def test_inline_read_when_sqlite_is_busy_locked_or_fails(service: DatabaseSessionService, code: int) -> None:
-    def refuse(_count: int) -> None:
+async def test_inline_read_when_sqlite_is_busy_locked_or_fails(
+    service: DatabaseSessionService, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
         error = sqlite3.OperationalError("refused")
         error.sqlite_errorcode = code
         raise error
 
-    if code == sqlite3.SQLITE_IOERR:
-        with pytest.raises(StorageError, match="refused"):
-            store_of(service).read_inline(COUNT, refuse)
-    else:
-        # To be waited for, by a reader.
-        assert store_of(service).read_inline(COUNT, refuse) is None
-    assert store_of(service).read_inline(COUNT, int) == (0,)
+    with monkeypatch.context() as refusing:
+        refusing.setattr("sessiondb.stores.sqlite.reads.answer", refuse)
+        if code == sqlite3.SQLITE_IOERR:
+            with pytest.raises(StorageError, match="refused"):
+                engine_of(service).read_inline(COUNT, int)
+        else:
+            # To be waited for, by a reader.
+            assert engine_of(service).read_inline(COUNT, int) is None
+    assert engine_of(service).read_inline(COUNT, int) == (0,)

@@ -11,7 +11,7 @@ import pytest
 
 from sessiondb import DatabaseSessionService
 from sessiondb.errors import ConfigurationError, ServiceClosedError
-from tests.engine.tools import alive, create, event, store_of, threads_of
+from tests.engine.tools import alive, create, engine_of, event, threads_of
 
 pytestmark = pytest.mark.anyio
 
@@ -33,21 +33,21 @@ async def test_shared_file_with_other_options_is_refused(database_path: Path, se
     with pytest.raises(ConfigurationError, match=r"durability='full', readers=4"):
         DatabaseSessionService(database_path, durability="normal", readers=3)
     async with DatabaseSessionService(database_path, log_cache="off", on_stale="append") as other:
-        assert store_of(other) is store_of(service)
+        assert engine_of(other) is engine_of(service)
 
 
 async def test_threads_racing_after_fork_start_one_engine(service: DatabaseSessionService) -> None:
     """After a fork the first call starts the machinery; one that waited for it meanwhile takes what was started."""
-    store, engine = store_of(service), store_of(service).engine
+    engine, threads = engine_of(service), engine_of(service).threads
 
     class HeldByTheFirst:
         def __enter__(self) -> None:
-            store._engine = engine
+            engine._threads = threads
 
         def __exit__(self, *_: object) -> None:
-            store._lock = lock
+            engine._lock = lock
 
-    lock = store._lock
-    store._engine, store._lock = None, HeldByTheFirst()  # type: ignore[assignment]  # stands in for a wait
-    assert store.engine is engine
+    lock = engine._lock
+    engine._threads, engine._lock = None, HeldByTheFirst()  # type: ignore[assignment]  # stands in for a wait
+    assert engine.threads is threads
     await create(service)

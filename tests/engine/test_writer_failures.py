@@ -30,7 +30,7 @@ from tests.engine.tools import (
     other_program,
     outcomes,
     pending,
-    store_of,
+    sqlite_writer,
     texts,
     threads_of,
     until,
@@ -44,7 +44,7 @@ async def test_exception_in_batch_reaches_callers_only(
     service: DatabaseSessionService,
 ) -> None:
     session = await create(service)
-    break_writer(service, "INSERT INTO plain_writes", SurpriseError())
+    break_writer(service, "INSERT INTO fast_appends", SurpriseError())
     with pytest.raises(SurpriseError):
         await service.append_event(session, event())
     assert session.events == []
@@ -73,7 +73,7 @@ async def test_disk_full_or_io_error_writes_nothing_of_the_batch(
 
 async def test_rollback_that_fails_after_disk_full(service: DatabaseSessionService) -> None:
     session = await create(service)
-    connection = store_of(service).engine.writer._connection
+    connection = sqlite_writer(service)._connection
     break_writer(service, "COMMIT", sqlite_error(sqlite3.SQLITE_FULL, "SQLITE_FULL"))
     break_writer(service, "ROLLBACK", sqlite_error(sqlite3.SQLITE_IOERR, "SQLITE_IOERR"))
     with pytest.raises(WriteFailedError, match="SQLITE_FULL"):
@@ -121,7 +121,7 @@ async def test_fsync_error_stops_writer_and_everybody_is_told(database_path: Pat
                 break_writer(service, "VACUUM", FSYNC)
             elif call == "alone":
                 # The batch is refused for one of its commands; the next one's own commit fails.
-                break_writer(service, "INSERT INTO plain_writes", FSYNC, passes=2)
+                break_writer(service, "INSERT INTO fast_appends", FSYNC, passes=2)
             else:
                 break_writer(service, "INSERT", FSYNC)
             gate.open()
@@ -147,7 +147,7 @@ async def test_writer_thread_that_dies_answers_everybody(database_path: Path) ->
     session, other = await create(service), await create(service, "other")
     threads = threads_of(service)
 
-    def surprise() -> None:
+    def surprise(*, idle: bool) -> None:
         raise SurpriseError
 
     results: list[object] = []
@@ -155,7 +155,7 @@ async def test_writer_thread_that_dies_answers_everybody(database_path: Path) ->
         async with anyio.create_task_group() as group:
             group.start_soon(service.append_event, session, event("acknowledged"))
             await happened(gate.reached)
-            store_of(service).engine.writer.wal.note_write = surprise  # type: ignore[method-assign]  # fails
+            sqlite_writer(service).maintain = surprise  # type: ignore[method-assign]  # fails
 
             async def append() -> None:
                 results.extend(await outcomes([functools.partial(service.append_event, other, event())]))

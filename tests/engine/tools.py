@@ -18,11 +18,11 @@ from google.adk.sessions import Session
 from google.genai import types
 
 from sessiondb import DatabaseSessionService
-from sessiondb.engine.engine import SqliteStore
+from sessiondb.engine.engine import Engine
 from sessiondb.engine.queue import WriteQueue
 from sessiondb.model.queries import CountEvents
 from sessiondb.model.records import SessionKey
-from sessiondb.stats import StoreStats
+from sessiondb.stores.sqlite.writer import SqliteWriter
 
 APP = "app"
 USER = "user"
@@ -97,24 +97,31 @@ async def outcomes(calls: Iterable[Callable[[], Awaitable[ResultT]]]) -> list[Re
     return [results[number] for number in range(len(calls))]
 
 
-def store_of(service: DatabaseSessionService) -> SqliteStore:
+def engine_of(service: DatabaseSessionService) -> Engine:
     """What an open service shares with the others of its file."""
-    return service._opened
+    return service._shared
 
 
-def measured(service: DatabaseSessionService) -> StoreStats:
+def sqlite_writer(service: DatabaseSessionService) -> SqliteWriter:
+    """What the writer thread of an open service writes with; look at it only while the writer is at rest."""
+    writer = engine_of(service).threads.writer.writer
+    assert isinstance(writer, SqliteWriter)
+    return writer
+
+
+def measured(service: DatabaseSessionService) -> dict[str, float]:
     """Figures of the moment; unlike ``get_stats`` this touches no connection."""
-    return store_of(service).measure()
+    return engine_of(service).measure()
 
 
 def in_flight(service: DatabaseSessionService) -> dict[Any, Any]:
     """The Session objects that appends are on their way through."""
-    return service._handles._in_flight
+    return service._shared.handles._in_flight
 
 
 def is_closing(service: DatabaseSessionService) -> bool:
     """Say whether the last service of the file has been told to close."""
-    return store_of(service)._closed
+    return engine_of(service)._closed
 
 
 def refuses(queue: WriteQueue) -> bool:
@@ -124,12 +131,12 @@ def refuses(queue: WriteQueue) -> bool:
 
 def waits_for_lock(service: DatabaseSessionService) -> bool:
     """Say whether the writer waits for the lock of another program."""
-    return store_of(service).engine.writer._busy_since is not None
+    return engine_of(service).threads.writer._busy_since is not None
 
 
 def pending(service: DatabaseSessionService) -> int:
     """Writes that the writer has not begun."""
-    return measured(service).pending_writes
+    return int(measured(service)["pending_writes"])
 
 
 @contextmanager
@@ -139,9 +146,8 @@ def writer_at_rest(service: DatabaseSessionService) -> Iterator[sqlite3.Connecti
     SQLite changes a hook under the lock under which it calls hooks, and ``sqlite3`` waits for that lock without giving
     up the interpreter's own, which a running hook needs: beside a busy writer that can be a deadlock.
     """
-    writer = store_of(service).engine.writer
-    with writer._at_rest:
-        yield writer._connection
+    with engine_of(service).threads.writer._at_rest:
+        yield sqlite_writer(service)._connection
 
 
 class WriterGate:
@@ -216,7 +222,7 @@ class HeldReader:
     def __init__(self, service: DatabaseSessionService) -> None:
         self.reached = threading.Event()
         self._open = threading.Event()
-        self._store = store_of(service)
+        self._engine = engine_of(service)
 
     async def read(self) -> None:
         """The read; it ends when :meth:`release` is called."""
@@ -225,7 +231,7 @@ class HeldReader:
             self.reached.set()
             self._open.wait(PATIENCE)
 
-        await self._store.read(CountEvents(SessionKey(APP, USER, "s")), hold)
+        await self._engine.read(CountEvents(SessionKey(APP, USER, "s")), hold)
 
     def release(self) -> None:
         """Let the reader go on."""
@@ -234,8 +240,8 @@ class HeldReader:
 
 def threads_of(service: DatabaseSessionService) -> list[threading.Thread]:
     """The threads that an open service runs at this moment."""
-    engine = store_of(service).engine
-    return [engine.writer, *engine.readers._threads]
+    threads = engine_of(service).threads
+    return [threads.writer, *threads.readers._threads]
 
 
 def alive(threads: Iterable[threading.Thread]) -> list[threading.Thread]:

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from sessiondb.engine import queue as write_queue
-from sessiondb.engine import waiting, writer
+from sessiondb.engine import waiting
+from sessiondb.engine import writer as engine_writer
 from sessiondb.errors import WriteFailedError
 from sessiondb.model.records import Outcome, Status
-from sessiondb.stores.sqlite import connection
-from sessiondb.stores.sqlite import wal as maintenance
+from sessiondb.stores.sqlite import wal, writer
 
 
 class _Fetched:
@@ -36,7 +36,7 @@ class _Breaking(sqlite3.Connection):
 
     def execute(self, sql: str, *parameters: Any) -> Any:
         if not sql.lstrip().startswith("SELECT"):
-            self.settle()
+            self.complete()
         if sql == "COMMIT":
             self.commit_wrongly()
             return _Fetched([])
@@ -52,10 +52,10 @@ class _Breaking(sqlite3.Connection):
             self.execute(sql, row)
 
     def close(self) -> None:
-        self.settle()
+        self.complete()
         super().close()
 
-    def settle(self) -> None:
+    def complete(self) -> None:
         """Does what an earlier commit has left to do."""
 
     def commit_wrongly(self) -> None:
@@ -67,7 +67,7 @@ class _Late(_Breaking):
 
     _owes_commit = False
 
-    def settle(self) -> None:
+    def complete(self) -> None:
         if self._owes_commit:
             self._owes_commit = False
             sqlite3.Connection.execute(self, "COMMIT")
@@ -129,47 +129,46 @@ def synchronous(mode: str) -> None:
 def passive_checkpoints() -> None:
     """Checkpoints do not take the write lock."""
 
-    def checkpoint(self: maintenance.WalKeeper, **_: Any) -> None:
+    def checkpoint(self: wal.WalKeeper, **_: Any) -> None:
         self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
         self.checkpoints += 1
 
-    maintenance.WalKeeper.checkpoint = checkpoint  # type: ignore[method-assign]
+    wal.WalKeeper.checkpoint = checkpoint  # type: ignore[method-assign]
 
 
 def failed_sync_is_retried() -> None:
     """The writer goes on after a failed sync as if nothing was."""
-    for module in (connection, maintenance, writer):
-        if hasattr(module, "SYNC_FAILED"):
-            vars(module)["SYNC_FAILED"] = ()
+    for module in (wal, writer):
+        vars(module)["SYNC_FAILED"] = ()
 
 
 def errors_are_swallowed() -> None:
     """Whoever waits for a batch that SQLite has refused is told that it was written."""
 
-    settle = waiting.settle
+    complete = waiting.complete
 
-    def settle_well(tickets: Iterable[write_queue.WriteTicket]) -> None:
+    def complete_well(tickets: Iterable[write_queue.WriteTicket]) -> None:
         tickets = list(tickets)
         for ticket in tickets:
             if isinstance(ticket.error, WriteFailedError):
                 ticket.error = None
                 ticket.outcome = Outcome(Status.DONE, 1, 1)
-        settle(tickets)
+        complete(tickets)
 
-    writer.settle = settle_well  # type: ignore[attr-defined]
+    engine_writer.complete = complete_well  # type: ignore[attr-defined]
 
 
 def checkpoint_at(size: int, *, cut: bool = False) -> None:
-    """Checkpoints a log that has grown to ``size`` bytes, looked at after each batch. (No break: only a small size.)
+    """Checkpoints a WAL that has grown to ``size`` bytes, looked at after each batch. (No break: only a small size.)
 
     Args:
         size: Bytes.
-        cut: Whether each checkpoint gives the log's space back, as those of a large log do.
+        cut: Whether each checkpoint gives the WAL's space back, as those of a large WAL do.
     """
-    maintenance._DUE_BYTES = size
-    writer._LOOK_SECONDS = 0
+    wal._DUE_BYTES = size
+    writer._CHECK_SECONDS = 0
     if cut:
-        maintenance._MOST_BYTES = 0
+        wal._MOST_BYTES = 0
 
 
 MUTANTS = {

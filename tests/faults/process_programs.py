@@ -18,7 +18,7 @@ from google.genai import types
 
 from sessiondb import DatabaseSessionService
 from sessiondb.errors import StaleSessionError
-from tests.engine.tools import store_of, writer_at_rest
+from tests.engine.tools import sqlite_writer, writer_at_rest
 from tests.faults.mutants import MUTANTS, checkpoint_at
 from tests.faults.shim import Shim
 from tests.faults.workload import APP, converse, make_event, many_clients
@@ -213,7 +213,7 @@ def checkpoint_when_told(report: Report, *, path: str, orders: str, mutant: str)
     shim = Shim()
     shim.watch(Path(path).parent)
     service = DatabaseSessionService(path)
-    writer = store_of(service).engine.writer
+    writer = sqlite_writer(service)
     report("ready")
     with open(orders) as lines, writer_at_rest(service) as connection:  # noqa: PTH123  # a pipe
         for order in lines:
@@ -221,7 +221,7 @@ def checkpoint_when_told(report: Report, *, path: str, orders: str, mutant: str)
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
             else:
                 shim.stop_at_lock(CHECKPOINT_LOCK)
-                writer.wal.checkpoint()
+                writer._wal.checkpoint()
             report("done")
 
 

@@ -17,9 +17,8 @@ from typing import Any
 from google.adk.sessions import Session
 
 from sessiondb import DatabaseSessionService
-from sessiondb.engine import writer
 from sessiondb.errors import SessionDBError, StorageError, WriterStoppedError
-from sessiondb.stores.sqlite import wal as maintenance
+from sessiondb.stores.sqlite import wal, writer
 from tests.faults.oracle import find_problems
 from tests.faults.shim import KILL_AFTER, KILL_BEFORE, KILL_TORN, SYNC, TRUNCATE, WRITE, Shim
 from tests.faults.workload import APP, make_event
@@ -158,8 +157,8 @@ def _sort(child: Child, acknowledged: dict[str, list[str]], refused: list[str], 
 
 def work(report: Report, *, path: str, name: str, seconds: float, fault: str, seed: int) -> None:
     """Clients make random calls; target for a zygote."""
-    maintenance._DUE_BYTES = 128 * 1024
-    writer._LOOK_SECONDS = 0
+    wal._DUE_BYTES = 128 * 1024
+    writer._CHECK_SECONDS = 0
     asyncio.run(_Worker(report, Path(path), name, fault, random.Random(seed)).run(seconds))
 
 

@@ -362,11 +362,11 @@ def secret_event(event_id: str, value: Any = SECRET) -> Event:
 
 def test_hostile_secret_is_in_no_log_and_no_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The secret is in contents, state values and the password of a URL; every way to an error is taken."""
-    from sessiondb.engine import writer
     from sessiondb.stores.sqlite import wal as maintenance
+    from sessiondb.stores.sqlite import writer
 
     monkeypatch.setattr(maintenance, "_DUE_BYTES", 1)
-    monkeypatch.setattr(writer, "_LOOK_SECONDS", 0)
+    monkeypatch.setattr(writer, "_CHECK_SECONDS", 0)
     said: list[str] = []
 
     async def refused(call: Any) -> None:

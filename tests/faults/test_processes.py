@@ -17,9 +17,9 @@ import pytest
 from google.adk.sessions import Session
 
 from sessiondb import DatabaseSessionService
-from sessiondb.engine import writer
 from sessiondb.errors import DatabaseBusyError, SessionDBError
 from sessiondb.stores.sqlite import wal as maintenance
+from sessiondb.stores.sqlite import writer
 from tests.faults.figures import Figures
 from tests.faults.oracle import assert_sound, find_problems, stored_ids
 from tests.faults.process_programs import CHECKPOINT_LOCK, SHARED
@@ -382,7 +382,7 @@ def test_posix_locks_survive_other_connection_of_process(tmp_path: Path, monkeyp
     """
     path = tmp_path / "db.sqlite3"
     monkeypatch.setattr(maintenance, "_DUE_BYTES", 1)
-    monkeypatch.setattr(writer, "_LOOK_SECONDS", 0)
+    monkeypatch.setattr(writer, "_CHECK_SECONDS", 0)
     acknowledged: dict[str, list[str]] = defaultdict(list)
     done = threading.Event()
     looks: list[Any] = []

@@ -15,11 +15,13 @@ import pytest
 
 from sessiondb import DatabaseSessionService
 from sessiondb.adk.limits import MAX_EVENT_BYTES
-from sessiondb.engine import writer
+from sessiondb.engine.store import Reader
 from sessiondb.engine.waiting import ThreadWaiter, Ticket
 from sessiondb.errors import ReaderTimeoutError
+from sessiondb.model.queries import ListEvents
 from sessiondb.stores.sqlite import wal as maintenance
-from tests.engine.tools import measured, store_of
+from sessiondb.stores.sqlite import writer
+from tests.engine.tools import engine_of, measured, sqlite_writer
 from tests.faults.figures import Figures
 from tests.faults.oracle import assert_sound
 from tests.faults.sizes import FULL, sized
@@ -78,16 +80,16 @@ class StuckReaders:
         self._begun = threading.Semaphore(0)
         self._waiters = [ThreadWaiter() for _ in range(readers)]
         for waiter in self._waiters:
-            store_of(service).engine.readers.submit(Ticket(self._read, waiter))
+            engine_of(service).threads.readers.submit(Ticket(self._read, waiter))
         for _ in self._waiters:
             assert self._begun.acquire(timeout=20)
 
-    def _read(self, connection: sqlite3.Connection) -> int:
-        rows = connection.execute("SELECT id FROM adk_events")
-        rows.fetchone()
+    def _read(self, reader: Reader) -> int:
+        events = reader.ask(ListEvents())
+        next(events)
         self._begun.release()
         self._end.wait()
-        return len(rows.fetchall())
+        return len(list(events))
 
     def end(self) -> None:
         """Lets them go on, and waits for them."""
@@ -110,7 +112,7 @@ def test_long_reader_lets_wal_grow_and_is_logged(
         monkeypatch.setattr(maintenance, "_MOST_BYTES", MIB)
         monkeypatch.setattr(maintenance, "_IDLE_SECONDS", 0.02)
         monkeypatch.setattr(maintenance, "_RETRY_SECONDS", 0.02)
-        monkeypatch.setattr(writer, "_LOOK_SECONDS", 0)
+        monkeypatch.setattr(writer, "_CHECK_SECONDS", 0)
     path = tmp_path / "db.sqlite3"
     log = path.with_name("db.sqlite3-wal")
     readers = 2
@@ -132,11 +134,11 @@ def test_long_reader_lets_wal_grow_and_is_logged(
                     await service.list_sessions(app_name=APP)
             await until(lambda: (logging.WARNING, "log_held_back") in heard)
             stats = measured(service)
-            assert stats.blocked_checkpoints > 0
-            assert stats.wal_bytes > appends * size
+            assert stats["blocked_checkpoints"] > 0
+            assert stats["wal_bytes"] > appends * size
             # The writer has fallen idle, and tried in vain.
-            running = store_of(service).engine.writer
-            await until(lambda: not running.wal._idle_work and running.busy_seconds == 0)
+            running, wal = engine_of(service).threads.writer, sqlite_writer(service)._wal
+            await until(lambda: not wal._idle_work and running.busy_seconds == 0)
             end()
             await until(lambda: length(log) == 0)
             read = await service.get_session(app_name=APP, user_id="u", session_id="s")
@@ -146,8 +148,8 @@ def test_long_reader_lets_wal_grow_and_is_logged(
             assert len(acknowledged["s"]) == 3 + appends
             figures(
                 f"a log held back by a reader ({who})",
-                grown_mib=stats.wal_bytes // MIB,
-                blocked_checkpoints=stats.blocked_checkpoints,
+                grown_mib=int(stats["wal_bytes"]) // MIB,
+                blocked_checkpoints=stats["blocked_checkpoints"],
                 lost=0,
             )
 

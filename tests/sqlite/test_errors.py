@@ -6,7 +6,7 @@ import sqlite3
 from pathlib import Path
 
 from sessiondb.errors import DatabaseBusyError, DatabaseCorruptError, StorageError, UnsupportedDatabaseError
-from sessiondb.stores.sqlite.connection import translate
+from sessiondb.stores.sqlite.errors import translate
 
 
 def test_sqlite_error_codes_map_to_error_classes(database_path: Path) -> None:

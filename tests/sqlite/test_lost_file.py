@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_file_lost_replaced_and_put_back(database_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sessiondb.engine.writer._LOOK_SECONDS", 0)
+    monkeypatch.setattr("sessiondb.stores.sqlite.writer._CHECK_SECONDS", 0)
     async with DatabaseSessionService(database_path) as service:
         session = await create(service)
         away = database_path.with_suffix(".away")

@@ -5,7 +5,6 @@ Seen to fail with a checkpoint that raises when it is blocked.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from pathlib import Path
 
@@ -19,11 +18,12 @@ from sessiondb.stores.sqlite.connection import enter_wal_mode
 from tests.engine.failing_connection import FSYNC, break_writer
 from tests.engine.tools import (
     create,
+    engine_of,
     event,
     happened,
     measured,
     other_program,
-    store_of,
+    sqlite_writer,
     texts,
     until,
     writer_at_rest,
@@ -37,21 +37,21 @@ async def test_checkpoint_blocked_by_reader_of_other_program(
     database_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sessiondb.stores.sqlite.wal._DUE_BYTES", 1)
-    monkeypatch.setattr("sessiondb.engine.writer._LOOK_SECONDS", 0)
+    monkeypatch.setattr("sessiondb.stores.sqlite.writer._CHECK_SECONDS", 0)
     async with DatabaseSessionService(database_path) as service:
         session = await create(service)
-        await until(lambda: measured(service).checkpoints > 0)
+        await until(lambda: measured(service)["checkpoints"] > 0)
         assert service.get_stats()["blocked_checkpoints"] == 0
         await service.append_event(session, event("0"))
         await service.flush()
         with other_program(database_path, "BEGIN", "SELECT count(*) FROM adk_events") as other:
             for number in range(1, 4):
                 await service.append_event(session, event(f"{number}"))
-                await until(lambda number=number: measured(service).blocked_checkpoints >= number)  # type: ignore[misc]
+                await until(lambda number=number: measured(service)["blocked_checkpoints"] >= number)  # type: ignore[misc]
             assert other.execute("SELECT count(*) FROM adk_events").fetchone() == (1,)
             done = service.get_stats()["checkpoints"]
         await service.append_event(session, event("4"))
-        await until(lambda: measured(service).checkpoints > done)
+        await until(lambda: measured(service)["checkpoints"] > done)
         assert await texts(service, "s") == [f"{number}" for number in range(5)]
         assert service.get_stats()["failed_batches"] == 0
 
@@ -61,15 +61,15 @@ async def test_idle_writer_checkpoints_wal_once(database_path: Path, monkeypatch
     async with DatabaseSessionService(database_path) as service:
         for turn in range(1, 3):
             await create(service, f"s{turn}")
-            await until(lambda turn=turn: measured(service).checkpoints == turn)  # type: ignore[misc]
-            assert store_of(service).engine.writer.wal.patience is None
+            await until(lambda turn=turn: measured(service)["checkpoints"] == turn)  # type: ignore[misc]
+            assert sqlite_writer(service)._wal.idle_timeout is None
 
 
 async def test_checkpoint_refused_by_sqlite_fails_no_append(
     database_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sessiondb.stores.sqlite.wal._DUE_BYTES", 1)
-    monkeypatch.setattr("sessiondb.engine.writer._LOOK_SECONDS", 0)
+    monkeypatch.setattr("sessiondb.stores.sqlite.writer._CHECK_SECONDS", 0)
     async with DatabaseSessionService(database_path) as service:
         session = await create(service)
 
@@ -79,7 +79,7 @@ async def test_checkpoint_refused_by_sqlite_fails_no_append(
         with writer_at_rest(service) as connection:
             connection.set_authorizer(refuse)
         await service.append_event(session, event())
-        await until(lambda: measured(service).failed_checkpoints >= 1)
+        await until(lambda: measured(service)["failed_checkpoints"] >= 1)
         with writer_at_rest(service) as connection:
             connection.set_authorizer(None)
         assert await texts(service, "s") == ["hello"]
@@ -89,20 +89,19 @@ async def test_checkpoint_refused_by_sqlite_fails_no_append(
 async def test_wal_size_of_missing_file_is_0(service: DatabaseSessionService) -> None:
     await create(service)
     assert service.get_stats()["wal_bytes"] > 0
-    keeper = store_of(service).engine.writer.wal
-    known, keeper._wal = keeper._wal, keeper._wal.with_name("nothing")
+    keeper = sqlite_writer(service)._wal
+    known, keeper._path = keeper._path, keeper._path.with_name("nothing")
     assert service.get_stats()["wal_bytes"] == 0
-    keeper._wal = known
-    assert os.fspath(known).endswith("-wal")
+    keeper._path = known
 
 
 async def test_checkpoint_fsync_error_stops_the_writer(database_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With ``durability="normal"`` the checkpoint is the first to sync: what it finds out stops the writer."""
     monkeypatch.setattr("sessiondb.stores.sqlite.wal._DUE_BYTES", 1)
-    monkeypatch.setattr("sessiondb.engine.writer._LOOK_SECONDS", 0)
+    monkeypatch.setattr("sessiondb.stores.sqlite.writer._CHECK_SECONDS", 0)
     service = DatabaseSessionService(database_path, durability="normal")
     session = await create(service)
-    thread = store_of(service).engine.writer
+    thread = engine_of(service).threads.writer
     with writer_stopped(service, "INSERT") as gate:
         async with anyio.create_task_group() as group:
             group.start_soon(service.append_event, session, event())

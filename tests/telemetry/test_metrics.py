@@ -14,7 +14,7 @@ import pytest
 
 from sessiondb import DatabaseSessionService
 from sessiondb.errors import DatabaseBusyError, WriterStoppedError
-from tests.engine.tools import a_while, measured, other_program, pending, store_of, until, writer_at_rest
+from tests.engine.tools import a_while, engine_of, measured, other_program, pending, until, writer_at_rest
 from tests.telemetry.exporting import Exported, providers
 from tests.telemetry.workload import APP, OPERATIONS, SECRET, USER, WRITES, event, every_call
 
@@ -33,7 +33,7 @@ async def test_metrics_count_operations_batches_and_commits(
     # They come one after the other, so that none shares a transaction.
     assert (batches.count, batches.sum) == (WRITES, WRITES)
     assert commits.count == WRITES
-    assert commits.sum == pytest.approx(measured(service).commit_seconds)
+    assert commits.sum == pytest.approx(measured(service)["commit_seconds"])
     after = exported.values("sessiondb.cache.lookups")
     assert (after["hit",] - lookups["hit",], after["miss",] - lookups["miss",]) == (2, 0)
     after = exported.values("sessiondb.checkpoints")
@@ -100,7 +100,7 @@ async def test_metrics_of_stopped_writer(
         raise SystemExit
 
     with writer_at_rest(service):
-        monkeypatch.setattr(store_of(service).engine.writer, "_serve", fail)
+        monkeypatch.setattr(engine_of(service).threads.writer, "_execute", fail)
     with pytest.raises(WriterStoppedError):
         await service.create_session(APP, USER, "s")
     await until(lambda: not service.health().writer_alive)

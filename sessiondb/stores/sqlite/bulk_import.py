@@ -5,42 +5,26 @@ A service appends events one by one as they happen; what comes from another file
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple
 
-from sessiondb.errors import StorageError
-from sessiondb.model.records import EventRecord, SessionKey
+from typing_extensions import override
+
+from sessiondb.model import columns
+from sessiondb.model.records import NewEvent, NewSession, SessionKey
 from sessiondb.stores.sqlite import schema
-from sessiondb.stores.sqlite.connection import open_writer, prepare_file, translate
+from sessiondb.stores.sqlite.connection import open_writer
+from sessiondb.stores.sqlite.errors import translated
+from sessiondb.stores.sqlite.new_file import prepare_file
 from sessiondb.stores.sqlite.opening import ClosedAtExit, closed_on_failure, transaction
+from sessiondb.stores.sqlite.sql import names
 from sessiondb.stores.sqlite.wal import WalKeeper
 from sessiondb.stores.sqlite.writes import event_hash
 
 _READ_AHEAD = 2000
 """Events at hand before the transaction begins: a slow source holds up other writers for long sessions only."""
-
-
-class NewSession(NamedTuple):
-    """A session to be put into a file, without its events."""
-
-    key: SessionKey
-    created_at: str
-    updated_at: str
-    update_time: float
-    state: str
-    """Its own state: a JSON object of keys to values, the values as JSON text."""
-
-
-class NewEvent(NamedTuple):
-    """An event of a session's log."""
-
-    record: EventRecord
-    advances: bool
-    """Whether it belongs to the conversation; False for a change of state from outside."""
 
 
 _SESSION_IS_THERE = "SELECT 1 FROM adk_sessions WHERE app_name = ? AND user_id = ? AND session_id = ?"
@@ -49,11 +33,8 @@ _INSERT_SESSION = (
     "INSERT INTO adk_sessions (app_name, user_id, session_id, created_at, updated_at, update_time, incarnation)"
     " VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
-_INSERT_EVENT = (
-    "INSERT INTO adk_events (app_name, user_id, session_id, seq, revision, incarnation, event_hash, event_id,"
-    " invocation_id, author, event_time, timestamp, content, actions, extra)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
+_EVENT = (*columns.SESSION_KEY, "seq", "revision", "incarnation", "event_hash", *columns.EVENT_RECORD)
+_INSERT_EVENT = f"INSERT INTO adk_events ({names(_EVENT)}) VALUES ({names('?' * len(_EVENT))})"
 _SET_END = "UPDATE adk_sessions SET last_seq = ?, revision = ? WHERE app_name = ? AND user_id = ? AND session_id = ?"
 _INSERT_STATE = (
     "INSERT INTO adk_state SELECT :app_name, :user_id, :session_id, :scope, key, value, :updated_at"
@@ -66,8 +47,8 @@ _KEPT_STATE = (
 )
 
 
-class Loader(ClosedAtExit):
-    """A database opened for putting sessions into it, beside whoever else uses it; a context manager."""
+class SqliteImport(ClosedAtExit):
+    """See :class:`sessiondb.engine.store.BulkImport`; a context manager."""
 
     def __init__(self, path: Path, busy_timeout: float = 30.0) -> None:
         """Opens the file, creating it and its folders where they are missing.
@@ -80,28 +61,21 @@ class Loader(ClosedAtExit):
         self._path = path
         self._connection = open_writer(path, "full", busy_timeout)
         with closed_on_failure(self._connection):
-            with self._translating():
+            with translated(path):
                 schema.prepare(self._connection, path)
             self._wal = WalKeeper(self._connection, path, "full")
 
+    @override
     def close(self) -> None:
-        """Closes the file. Idempotent."""
         self._connection.close()
 
     def holds(self, key: SessionKey) -> bool:
         """Whether a session is there."""
-        with self._translating():
+        with translated(self._path):
             return self._connection.execute(_SESSION_IS_THERE, key).fetchone() is not None
 
     def put(self, session: NewSession, events: Iterator[NewEvent]) -> bool:
-        """Puts a session with all its events and its own state into the file, or nothing of it.
-
-        Returns:
-            False if a session of this key is there; it stays as it is.
-
-        Raises:
-            StorageError: If SQLite refuses.
-        """
+        """See :meth:`sessiondb.engine.store.BulkImport.put`."""
         at_hand = list(islice(events, _READ_AHEAD))
         with self._transaction():
             if self._connection.execute(_SESSION_IS_THERE, session.key).fetchone() is not None:
@@ -122,17 +96,7 @@ class Loader(ClosedAtExit):
         return True
 
     def put_scope_state(self, app_name: str, user_id: str | None, state: str, updated_at: str) -> int:
-        """Adds to the state of a user, or of an app if ``user_id`` is None. Keys that are there stay as they are.
-
-        Args:
-            app_name: The app.
-            user_id: The user, or None.
-            state: A JSON object of keys without prefix to values, the values as JSON text.
-            updated_at: When, as UTC ISO 8601.
-
-        Returns:
-            How many keys have kept another value than the given one.
-        """
+        """See :meth:`sessiondb.engine.store.BulkImport.put_scope_state`."""
         parameters = {
             "app_name": app_name,
             "user_id": user_id,
@@ -148,18 +112,8 @@ class Loader(ClosedAtExit):
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with self._translating(), transaction(self._connection):
+        with translated(self._path), transaction(self._connection):
             yield
-
-    @contextmanager
-    def _translating(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise self._translated(error) from error
-
-    def _translated(self, error: sqlite3.Error) -> StorageError:
-        return translate(error, self._path)
 
 
 class _Rows:
@@ -182,12 +136,5 @@ class _Rows:
                 self.revision,
                 self._incarnation,
                 event_hash(record.event_id),
-                record.event_id,
-                record.invocation_id,
-                record.author,
-                record.time,
-                record.timestamp,
-                record.content,
-                record.actions,
-                record.extra,
+                *record,
             )

@@ -1,4 +1,4 @@
-"""Files that are made aside and appear at their path complete, or not at all."""
+"""Database files that are created: private, at their path at once, or made aside and put there complete."""
 
 from __future__ import annotations
 
@@ -7,13 +7,57 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sessiondb.errors import ConfigurationError, StorageError
-from sessiondb.stores.sqlite.connection import sync_folder
 
 _SIDECARS = ("-wal", "-shm", "-journal")
+
+
+def prepare_file(path: Path) -> None:
+    """Makes sure that a private, regular file is at ``path``; missing folders are created, private too.
+
+    An existing file is looked at, never opened: closing any descriptor of a database file gives up all POSIX locks
+    that this process holds on it.
+
+    Raises:
+        ConfigurationError: If the path is a symlink, a folder or a special file.
+        StorageError: If the file or a folder cannot be created.
+    """
+    try:
+        for folder in reversed([parent for parent in path.parents if not parent.exists()]):
+            # mkdir(parents=True) gives only the last folder the mode; each one made here is to be private.
+            with suppress(FileExistsError):
+                folder.mkdir(mode=0o700)
+                sync_folder(folder.parent)
+        with suppress(FileExistsError):
+            # SQLite gives -wal and -shm the mode of the database file.
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+            sync_folder(path.parent)
+        mode = path.lstat().st_mode
+    except OSError as error:
+        raise StorageError(f"cannot create {str(path)!r}: {error.strerror or error}") from error
+    if stat.S_ISLNK(mode):
+        raise ConfigurationError(
+            f"{str(path)!r} is a symbolic link, which could lead writes to a file of somebody else's choice; give the"
+            " path of the file itself, or say that links are followed (follow_symlinks=True)"
+        )
+    if not stat.S_ISREG(mode):
+        raise ConfigurationError(f"{str(path)!r} is not a regular file")
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes a folder's entries survive a power cut: syncing a file does not sync its name.
+
+    Raises:
+        OSError: If the folder cannot be opened or synced.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def check_target(target: Path, *, overwrite: bool) -> None:

@@ -2,178 +2,216 @@
 
 from __future__ import annotations
 
+import operator
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from typing import Any, TypeVar
 
 from sessiondb.errors import CorruptRowError
-from sessiondb.model.queries import CountEvents, GetSession, GetUserState, ListSessions, MeasureStore, Query
+from sessiondb.model import columns
+from sessiondb.model.queries import (
+    LOG_START,
+    After,
+    CountEvents,
+    GetLogEnd,
+    GetSession,
+    GetUserState,
+    Last,
+    ListEvents,
+    ListSessions,
+    ListState,
+    MeasureStore,
+    Query,
+    Since,
+)
 from sessiondb.model.records import (
+    Cursor,
     EventRow,
+    LoggedEvent,
+    Selection,
     SessionHead,
     SessionKey,
     SessionSnapshot,
     SessionSummary,
+    StateRow,
     StoreSize,
 )
-from sessiondb.stores.sqlite.fragments import OBJECT, object_of
+from sessiondb.stores.sqlite.sql import OBJECT, equal, names, object_of
+from sessiondb.stores.sqlite.wal import wal_bytes
 
 ResultT = TypeVar("ResultT")
 
+_NO_LIMIT = 2**63 - 1
 
-_SESSION_KEY = "app_name = :app_name AND user_id = :user_id AND session_id = :session_id"
+_KEY = names(columns.SESSION_KEY)
+_EVENT_ROW = names(columns.EVENT_ROW)
+_THIS_SESSION = equal(columns.SESSION_KEY, "")
+
+# All parts of such a statement see one snapshot. The rows of the log are as wide as the head.
 _HEAD = f"""
     WITH head AS MATERIALIZED (
-        SELECT incarnation, revision, last_seq, log_epoch, update_time FROM adk_sessions WHERE {_SESSION_KEY}
+        SELECT incarnation, revision, last_seq, log_epoch, update_time FROM adk_sessions WHERE {_THIS_SESSION}
     )
     SELECT incarnation, revision, last_seq, log_epoch, update_time,
-           {object_of(f"{_SESSION_KEY} AND scope = 'SESSION'")},
+           {object_of(f"{_THIS_SESSION} AND scope = 'SESSION'")},
            {object_of("app_name = :app_name AND user_id = :user_id AND scope = 'USER'")},
            {object_of("app_name = :app_name AND scope = 'APP'")},
-           NULL
+           {", ".join(["NULL"] * (len(columns.EVENT_ROW) - 8))}
       FROM head
 """
-_ROWS = f"""
-    SELECT id, seq, event_id, invocation_id, author, event_time, content, actions, extra FROM adk_events
-     WHERE {_SESSION_KEY}
-"""
-# Both parts are one statement, so they see one snapshot.
-_KNOWN = "iif(incarnation = :incarnation AND log_epoch = :log_epoch, :row_id, 0)"
+_ROWS = f"SELECT {_EVENT_ROW} FROM adk_events WHERE {_THIS_SESSION}"
 _GET_HEAD = _HEAD
-_GET_TAIL = f"{_HEAD} UNION ALL SELECT * FROM ({_ROWS} AND id > (SELECT {_KNOWN} FROM head) ORDER BY id LIMIT :oldest)"
-_GET_NEWEST = f"{_HEAD} UNION ALL SELECT * FROM ({_ROWS} ORDER BY id DESC LIMIT :newest)"
+_GET_ALL = f"{_HEAD} UNION ALL SELECT * FROM ({_ROWS} ORDER BY id)"
+# The index knows the order of the log, not its numbers: what is new are the last rows, as many as the numbers are apart.
+# A row deleted by hand leaves fewer, so the numbers are compared as well.
+_IS_VALID = "incarnation = :incarnation AND log_epoch = :log_epoch"
+_GET_AFTER = f"""
+    {_HEAD} UNION ALL SELECT * FROM (
+        {_ROWS} ORDER BY id DESC
+         LIMIT coalesce((SELECT min(:limit, iif({_IS_VALID}, max(last_seq - :seq, 0), {_NO_LIMIT})) FROM head), 0)
+    ) WHERE seq > (SELECT iif({_IS_VALID}, :seq, 0) FROM head)
+"""
+_GET_LAST = f"{_HEAD} UNION ALL SELECT * FROM ({_ROWS} ORDER BY id DESC LIMIT :last)"
 _GET_SINCE = f"{_HEAD} UNION ALL SELECT * FROM ({_ROWS} AND event_time >= :since ORDER BY id)"
 
+_seq_of = operator.attrgetter("seq")
 
-def read(connection: sqlite3.Connection, query: Query[ResultT]) -> ResultT:
-    """Answers a query from one snapshot.
+
+def answer(connection: sqlite3.Connection, query: Query[ResultT]) -> ResultT:
+    """Answers a query from one snapshot. What an iterator in the answer is made of is read as it goes.
 
     Raises:
-        CorruptRowError: If a text is not UTF-8.
         sqlite3.Error: If SQLite refuses.
     """
-    try:
-        answer: ResultT = _READS[type(query)](connection, query)
-    except sqlite3.OperationalError as error:
-        # The message quotes the text.
-        if "decode to UTF-8" in str(error):
-            raise _not_utf8(connection, query) from None
-        raise
-    return answer
-
-
-def _not_utf8(connection: sqlite3.Connection, query: Query[Any]) -> CorruptRowError:
-    """Looks for the text that could not be read, and returns the error that names its row."""
-    key: dict[str, str] = {}
-    if isinstance(query, GetSession):
-        key = query.key._asdict()
-    elif isinstance(query, ListSessions | GetUserState) and query.app_name is not None:
-        key = {"app_name": query.app_name}
-    log = " AND ".join(f"{column} = :{column}" for column in key) or "true"
-    others = "app_name = :app_name" if key else "true"
-    connection.text_factory = bytes
-    try:
-        for table, where in (("adk_events", log), ("adk_sessions", others), ("adk_state", others)):
-            rows = connection.execute(f"SELECT rowid, * FROM {table} WHERE {where} ORDER BY rowid", key)
-            for row_id, *values in rows:
-                for (column, *_), value in zip(rows.description[1:], values, strict=True):
-                    if isinstance(value, bytes) and not _is_utf8(value):
-                        return CorruptRowError(
-                            f"{column} of row {row_id} of {table} is not UTF-8{_of_session(query)}; it was changed by"
-                            " hand"
-                        )
-    finally:
-        connection.text_factory = str
-    return CorruptRowError(f"a text is not UTF-8{_of_session(query)}; it was edited outside sessiondb")
-
-
-def _is_utf8(value: bytes) -> bool:
-    try:
-        value.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _of_session(query: Query[Any]) -> str:
-    if not isinstance(query, GetSession):
-        return ""
-    app_name, user_id, session_id = query.key
-    return f", which session {session_id!r}, user {user_id!r}, app {app_name!r} reads"
+    found: ResultT = _ANSWERS[type(query)](connection, query)
+    return found
 
 
 def _get_session(connection: sqlite3.Connection, query: GetSession) -> SessionSnapshot | None:
     app_name, user_id, session_id = query.key
     parameters: dict[str, Any] = {"app_name": app_name, "user_id": user_id, "session_id": session_id}
-    if query.newest == 0:
-        statement = _GET_HEAD
-    elif query.newest is not None:
-        statement = _GET_NEWEST
-        parameters["newest"] = query.newest
-    elif query.since is not None:
-        statement = _GET_SINCE
-        parameters["since"] = query.since
+    part = query.part
+    if type(part) is After:
+        if part.position is LOG_START and part.limit is None:
+            statement = _GET_ALL
+        else:
+            statement = _GET_AFTER
+            parameters["incarnation"], parameters["log_epoch"], parameters["seq"] = part.position
+            parameters["limit"] = _NO_LIMIT if part.limit is None else part.limit
+    elif type(part) is Last:
+        statement = _GET_LAST if part.limit else _GET_HEAD
+        parameters["last"] = part.limit
     else:
-        statement = _GET_TAIL
-        parameters["incarnation"], parameters["log_epoch"], parameters["row_id"] = query.known
-        parameters["oldest"] = -1 if query.oldest is None else query.oldest
+        assert type(part) is Since  # noqa: S101  # the third of three
+        statement = _GET_SINCE
+        parameters["since"] = part.time
     found = connection.execute(statement, parameters).fetchall()
     if not found:
         return None
     # SQLite runs the parts of a UNION ALL in the order they are written in: the head comes first.
     rows = [EventRow._make(row) for row in found[1:]]
-    rows.sort(key=_row_id)
+    rows.sort(key=_seq_of)
     return SessionSnapshot(SessionHead._make(found[0][:8]), rows)
 
 
-def _row_id(row: EventRow) -> int:
-    return row.row_id
+_SUMMARY = ("created_at", "updated_at", "incarnation", "revision", "last_seq", "log_epoch", "update_time")
+_SESSIONS = f"SELECT {_KEY}, {names(_SUMMARY)}"
+_ORDERS = {
+    "oldest": "update_time, user_id, session_id, app_name",
+    "newest": "update_time DESC, app_name, user_id, session_id",
+    "key": _KEY,
+}
 
 
 def _list_sessions(connection: sqlite3.Connection, query: ListSessions) -> Iterator[SessionSummary]:
-    parameters = {"app_name": query.app_name, "user_id": query.user_id}
-    wanted = " AND ".join(f"{column} = :{column}" for column, value in parameters.items() if value is not None)
-    where = f"WHERE {wanted}" if wanted else ""
-    also = f"AND {wanted}" if wanted else ""
-    app_only = "AND app_name = :app_name" if query.app_name is not None else ""
+    also = "" if query.updated_before is None else "update_time < :updated_before"
+    where = _where(query.selection, also)
+    rest = f"{where} ORDER BY {_ORDERS[query.order]} LIMIT :limit"
+    parameters = {
+        **query.selection._asdict(),
+        "updated_before": query.updated_before,
+        "limit": _NO_LIMIT if query.limit is None else query.limit,
+    }
+    if not query.with_state:
+        return _summaries(_rows(connection, f"{_SESSIONS}, '{{}}' FROM adk_sessions {rest}", parameters), {}, {})
     own_state = object_of(
         "app_name = s.app_name AND user_id = s.user_id AND session_id = s.session_id AND scope = 'SESSION'"
     )
+    of_user = _where(query.selection._replace(session_id=None), "scope = 'USER'")
+    of_app = _where(Selection(query.selection.app_name), "scope = 'APP'")
     # Three statements, one snapshot. None is left half read if one fails: the error's traceback would keep it, and it the
     # snapshot.
-    connection.execute("BEGIN")
-    try:
-        sessions = connection.execute(
-            "SELECT app_name, user_id, session_id, created_at, updated_at, incarnation, revision, last_seq, log_epoch,"
-            f" update_time, {own_state} FROM adk_sessions AS s {where} ORDER BY update_time, user_id, session_id, app_name",
-            parameters,
-        ).fetchall()
+    with _snapshot(connection):
+        sessions = connection.execute(f"{_SESSIONS}, {own_state} FROM adk_sessions AS s {rest}", parameters).fetchall()
         users = {
             (app_name, user_id): state
             for app_name, user_id, state in connection.execute(
-                f"SELECT app_name, user_id, {OBJECT} FROM adk_state WHERE scope = 'USER' {also}"
-                " GROUP BY app_name, user_id",
-                parameters,
+                f"SELECT app_name, user_id, {OBJECT} FROM adk_state {of_user} GROUP BY app_name, user_id", parameters
             ).fetchall()
         }
         apps = dict(
             connection.execute(
-                f"SELECT app_name, {OBJECT} FROM adk_state WHERE scope = 'APP' {app_only} GROUP BY app_name",
-                parameters,
+                f"SELECT app_name, {OBJECT} FROM adk_state {of_app} GROUP BY app_name", parameters
             ).fetchall()
         )
-    finally:
-        connection.execute("COMMIT")
     # One at a time, so that the garbage collector is not given all of them to look at, again and again.
-    return (
-        SessionSummary(
-            SessionKey(app_name, user_id, session_id),
-            created_at,
-            updated_at,
-            SessionHead._make((*head, users.get((app_name, user_id), "{}"), apps.get(app_name, "{}"))),
+    return _summaries(iter(sessions), users, apps)
+
+
+def _summaries(
+    rows: Iterator[Any], users: dict[tuple[str, str], str], apps: dict[str, str]
+) -> Generator[SessionSummary, None, None]:
+    for app_name, user_id, session_id, created_at, updated_at, *head in rows:
+        states = (users.get((app_name, user_id), "{}"), apps.get(app_name, "{}"))
+        yield SessionSummary(
+            SessionKey(app_name, user_id, session_id), created_at, updated_at, SessionHead._make((*head, *states))
         )
-        for app_name, user_id, session_id, created_at, updated_at, *head in sessions
+
+
+_HOLDS_KEY = (
+    "json_valid(actions) AND EXISTS (SELECT 1 FROM json_each(actions, '$.state_delta') AS changed"
+    " WHERE changed.key = :state_key)"
+)
+
+
+def _list_events(connection: sqlite3.Connection, query: ListEvents) -> Generator[LoggedEvent, None, None]:
+    after = "" if query.after is None else "id > :after"
+    where = _where(query.selection, after, "" if query.state_key is None else _HOLDS_KEY)
+    limits = [count for count in (query.last, query.limit) if count is not None]
+    parameters = {
+        **query.selection._asdict(),
+        "after": None if query.after is None else int(query.after),
+        "state_key": query.state_key,
+        "limit": min(limits, default=_NO_LIMIT),
+    }
+    order = "id" if query.last is None else "id DESC"
+    rows = _rows(
+        connection, f"SELECT {_KEY}, {_EVENT_ROW} FROM adk_events {where} ORDER BY {order} LIMIT :limit", parameters
     )
+    for app_name, user_id, session_id, *columns_of_row in rows if query.last is None else reversed(list(rows)):
+        row = EventRow._make(columns_of_row)
+        yield LoggedEvent(Cursor(str(row.row_id)), SessionKey(app_name, user_id, session_id), row)
+
+
+def _get_log_end(connection: sqlite3.Connection, _query: GetLogEnd) -> Cursor:
+    (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM adk_events").fetchone()
+    return Cursor(str(last))
+
+
+def _list_state(connection: sqlite3.Connection, query: ListState) -> Generator[StateRow, None, None]:
+    selection = query.selection
+    if query.scope != "SESSION":
+        selection = selection._replace(session_id=None)
+    if query.scope == "APP":
+        selection = Selection(selection.app_name)
+    where = _where(selection, "scope = :scope")
+    rows = _rows(
+        connection,
+        f"SELECT app_name, user_id, state_key, state_value FROM adk_state {where} ORDER BY {_KEY}, state_key",
+        {**selection._asdict(), "scope": query.scope},
+    )
+    yield from map(StateRow._make, rows)
 
 
 def _get_user_state(connection: sqlite3.Connection, query: GetUserState) -> str:
@@ -194,18 +232,88 @@ def _count_events(connection: sqlite3.Connection, query: CountEvents) -> int:
 
 
 def _measure(connection: sqlite3.Connection, _query: MeasureStore) -> StoreSize:
-    return StoreSize._make(
-        connection.execute(
-            "SELECT (SELECT count(*) FROM adk_sessions), (SELECT count(*) FROM adk_events),"
-            " (SELECT count(*) FROM adk_state), (SELECT page_count * page_size FROM pragma_page_count, pragma_page_size)"
-        ).fetchone()
-    )
+    sessions, events, state_keys, file_bytes, file = connection.execute(
+        "SELECT (SELECT count(*) FROM adk_sessions), (SELECT count(*) FROM adk_events),"
+        " (SELECT count(*) FROM adk_state), (SELECT page_count * page_size FROM pragma_page_count, pragma_page_size),"
+        " (SELECT file FROM pragma_database_list WHERE name = 'main')"
+    ).fetchone()
+    return StoreSize(sessions, events, state_keys, file_bytes, wal_bytes(file))
 
 
-_READS: dict[type[Any], Callable[[sqlite3.Connection, Any], Any]] = {
+_ANSWERS: dict[type[Any], Callable[[sqlite3.Connection, Any], Any]] = {
     GetSession: _get_session,
     ListSessions: _list_sessions,
+    ListEvents: _list_events,
+    GetLogEnd: _get_log_end,
+    ListState: _list_state,
     GetUserState: _get_user_state,
     CountEvents: _count_events,
     MeasureStore: _measure,
 }
+
+
+def _where(selection: Selection, *also: str) -> str:
+    conditions = [f"{column} = :{column}" for column, value in selection._asdict().items() if value is not None]
+    conditions += filter(None, also)
+    return f"WHERE {' AND '.join(conditions)}" if conditions else ""
+
+
+def _rows(connection: sqlite3.Connection, statement: str, parameters: dict[str, Any]) -> Iterator[Any]:
+    """Runs a statement, and yields what it finds as it is found; it is ended when whoever asks goes away."""
+    with closing(connection.execute(statement, parameters)) as rows:
+        yield from rows
+
+
+@contextmanager
+def _snapshot(connection: sqlite3.Connection) -> Iterator[None]:
+    """Makes all that is read within it be of one moment, unless that is so already."""
+    if connection.in_transaction:
+        yield
+        return
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        connection.execute("COMMIT")
+
+
+def not_utf8(connection: sqlite3.Connection, query: Query[Any]) -> CorruptRowError:
+    """Looks for the text that could not be read, and returns the error that names its row."""
+    key: dict[str, str] = {}
+    if isinstance(query, GetSession):
+        key = query.key._asdict()
+    elif isinstance(query, GetUserState):
+        key = {"app_name": query.app_name}
+    elif isinstance(query, ListSessions) and query.selection.app_name is not None:
+        key = {"app_name": query.selection.app_name}
+    log = " AND ".join(f"{column} = :{column}" for column in key) or "true"
+    others = "app_name = :app_name" if key else "true"
+    connection.text_factory = bytes
+    try:
+        for table, where in (("adk_events", log), ("adk_sessions", others), ("adk_state", others)):
+            rows = connection.execute(f"SELECT rowid, * FROM {table} WHERE {where} ORDER BY rowid", key)
+            for row_id, *values in rows:
+                for (column, *_), value in zip(rows.description[1:], values, strict=True):
+                    if isinstance(value, bytes) and not _is_utf8(value):
+                        return CorruptRowError(
+                            f"{column} of row {row_id} of {table} is not UTF-8{_of_session(query)}; it was edited"
+                            " outside sessiondb"
+                        )
+    finally:
+        connection.text_factory = str
+    return CorruptRowError(f"a text is not UTF-8{_of_session(query)}; it was edited outside sessiondb")
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _of_session(query: Query[Any]) -> str:
+    if not isinstance(query, GetSession):
+        return ""
+    app_name, user_id, session_id = query.key
+    return f", which session {session_id!r}, user {user_id!r}, app {app_name!r} reads"

@@ -1,4 +1,4 @@
-"""The one place that creates and checks the tables; :mod:`sessiondb.stores.sqlite.upgrade` brings older ones up to date.
+"""The tables: creating them, and finding out what a file has; :mod:`.upgrade` brings older ones up to date.
 
 ``adk_sessions``, ``adk_events`` and ``adk_state`` are public: people query them with SQL. ``sessiondb_meta`` is not.
 """
@@ -12,11 +12,9 @@ from typing import NamedTuple
 
 from sessiondb.errors import UnsupportedDatabaseError
 from sessiondb.stores.sqlite.connection import enter_wal_mode
+from sessiondb.stores.sqlite.header import APPLICATION_ID, look
 from sessiondb.stores.sqlite.opening import transaction
 from sessiondb.stores.sqlite.upgrade import Step, upgrade
-
-APPLICATION_ID = 0x53455344
-"""``SESD`` in ASCII, in the header of every file of ours."""
 
 SCHEMA_VERSION = 1
 
@@ -147,6 +145,29 @@ def reload(connection: sqlite3.Connection) -> None:
     connection.execute("SELECT 1 FROM adk_sessions LIMIT 0")
 
 
+def check_version(connection: sqlite3.Connection, path: Path) -> None:
+    """Looks whether a file can be read as it is.
+
+    Raises:
+        UnsupportedDatabaseError: If it is not ours, or of another version.
+        sqlite3.Error: As SQLite raises it.
+    """
+    found = look(connection)
+    if not found.is_ours:
+        raise UnsupportedDatabaseError(f"{str(path)!r} is not a database of sessiondb")
+    if found.version > SCHEMA_VERSION:
+        raise UnsupportedDatabaseError(
+            f"{str(path)!r} has schema version {found.version}; this version of sessiondb knows {SCHEMA_VERSION}:"
+            " install a newer sessiondb"
+        )
+    if found.version < SCHEMA_VERSION:
+        raise UnsupportedDatabaseError(
+            f"{str(path)!r} has schema version {found.version}, an earlier one than {SCHEMA_VERSION}, which this version"
+            " of sessiondb reads: it is brought up to date, and a copy kept, by the next service that opens it, or by"
+            " `sessiondb vacuum`"
+        )
+
+
 def _create_tables(connection: sqlite3.Connection, path: Path, schema: Schema) -> None:
     with transaction(connection):
         # Another process may have been first.
@@ -159,19 +180,15 @@ def _create_tables(connection: sqlite3.Connection, path: Path, schema: Schema) -
 
 def _version(connection: sqlite3.Connection, path: Path, schema: Schema) -> int | None:
     """Returns the version of a file of ours; None if it is empty."""
-    # One statement, so one moment: another process may be creating the tables.
-    application, version, objects = connection.execute(
-        "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema)"
-        " FROM pragma_application_id, pragma_user_version"
-    ).fetchone()
-    if application == APPLICATION_ID:
-        if version > schema.version:
+    found = look(connection)
+    if found.is_ours:
+        if found.version > schema.version:
             raise UnsupportedDatabaseError(
-                f"{str(path)!r} has schema version {version}; this version of sessiondb knows {schema.version}. It was"
-                " not changed: install a newer sessiondb"
+                f"{str(path)!r} has schema version {found.version}; this version of sessiondb knows {schema.version}."
+                " It was not changed: install a newer sessiondb"
             )
-        return int(version)
-    if application or version or objects:
+        return found.version
+    if not found.is_empty:
         raise UnsupportedDatabaseError(
             f"{str(path)!r} is a database of another program; it was not changed. Give sessiondb a file of its own"
         )

@@ -23,7 +23,8 @@ from typing import TypeAlias
 from sessiondb.errors import SessionDBError, UnsupportedDatabaseError, UpgradeError
 from sessiondb.logger import logger
 from sessiondb.stores.sqlite.backup import back_up_beside_writer
-from sessiondb.stores.sqlite.connection import SYNC_FAILED
+from sessiondb.stores.sqlite.errors import SYNC_FAILED
+from sessiondb.stores.sqlite.header import look
 
 Step: TypeAlias = Callable[[sqlite3.Connection], None]
 """Takes the tables from one version to the next."""
@@ -49,7 +50,7 @@ def upgrade(connection: sqlite3.Connection, path: Path, version: int, steps: Map
         # From here on nobody else writes: what is copied is what is changed.
         connection.execute("BEGIN IMMEDIATE")
         try:
-            (found,) = connection.execute("PRAGMA user_version").fetchone()
+            found = look(connection).version
             if found < version:
                 _climb(connection, path, range(found, version), steps)
         finally:

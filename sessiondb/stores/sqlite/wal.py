@@ -1,7 +1,8 @@
-"""What the writer does beside commands: checkpoints, vacuum, integrity."""
+"""What the writer does between batches: checkpoints of the WAL, vacuum, integrity."""
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from sessiondb.errors import DatabaseCorruptError
 from sessiondb.logger import logger
 from sessiondb.options import Durability
-from sessiondb.stores.sqlite.connection import SYNC_FAILED
+from sessiondb.stores.sqlite.errors import SYNC_FAILED
 
 _DUE_BYTES = 4 * 1024 * 1024
 _MOST_BYTES = 64 * 1024 * 1024
@@ -21,17 +22,17 @@ _MOST_PROBLEMS = 20
 
 
 class WalKeeper:
-    """Checkpoints the write-ahead log between batches: when it has grown, and once when the writer falls idle.
+    """Checkpoints the write-ahead log (WAL) between batches: when it has grown, and once when the writer falls idle.
 
-    A checkpointed log is written anew from its start (RESTART) and keeps its length: overwriting a file syncs in about
-    half the time of making it longer. So the log is due when the file *grows*, which says that it is full. Only a log
-    that some reader has made very long is cut (TRUNCATE). Both modes hold the write lock: with PASSIVE checkpoints
-    SQLite before 3.51.3 can skip frames of a log that another connection resets meanwhile ("WAL-reset" defect). Slow
-    readers are not waited for: a checkpoint that cannot finish is tried again when the log has grown by as much again,
+    A checkpointed WAL is written anew from its start (RESTART) and keeps its size: overwriting a file syncs in about
+    half the time of making it longer. So a checkpoint is due when the file *grows*, which says that it is full. Only a
+    WAL that some reader has made very large is cut (TRUNCATE). Both modes hold the write lock: with PASSIVE checkpoints
+    SQLite before 3.51.3 can skip frames of a WAL that another connection resets meanwhile ("WAL-reset" defect). Slow
+    readers are not waited for: a checkpoint that cannot finish is tried again when the WAL has grown by as much again,
     and now and then while no write comes.
 
     Attributes:
-        checkpoints: Checkpoints that moved the whole log into the database file, so that it starts anew.
+        checkpoints: Checkpoints that moved the whole WAL into the database file, so that it starts anew.
         blocked: Checkpoints that a reader, or another program, kept from finishing.
         failed: Checkpoints that SQLite refused.
     """
@@ -41,7 +42,6 @@ class WalKeeper:
         self.blocked = 0
         self.failed = 0
         self._connection = connection
-        self._wal = path.with_name(path.name + "-wal")
         self._path = path
         self._durability = durability
         self._due_bytes = _DUE_BYTES
@@ -50,14 +50,11 @@ class WalKeeper:
 
     @property
     def size(self) -> int:
-        """Bytes of the log file."""
-        try:
-            return self._wal.stat().st_size
-        except OSError:
-            return 0
+        """Bytes of the WAL's file."""
+        return wal_bytes(self._path)
 
     @property
-    def patience(self) -> float | None:
+    def idle_timeout(self) -> float | None:
         """How long the writer waits for commands before it comes back to checkpoint, in seconds; None: for ever."""
         if self._idle_work:
             return _IDLE_SECONDS
@@ -72,25 +69,25 @@ class WalKeeper:
         self._idle_work = True
 
     def checkpoint_if_grown(self, size: int) -> None:
-        """Checkpoints a log that has become longer than it was, to ``size`` bytes. Called between batches, after the answers."""
+        """Checkpoints a WAL that has grown to ``size`` bytes. Called between batches, after the answers."""
         if size > self._due_bytes:
             self.checkpoint()
 
     def checkpoint_when_idle(self) -> None:
-        """Checkpoints whatever there is. Called when no command came for as long as :attr:`patience`."""
+        """Checkpoints whatever there is. Called when no command came for as long as :attr:`idle_timeout`."""
         self._idle_work = False
         self.checkpoint()
 
     def checkpoint(self, *, cut: bool = False) -> None:
-        """Moves the log into the database file, as far as readers allow, and lets it start anew.
+        """Moves the WAL into the database file, as far as readers allow, and lets it start anew.
 
         What keeps it from doing so is counted, and no write fails by it.
 
         Args:
-            cut: Whether to give the log's space back, however little it is.
+            cut: Whether to give the WAL's space back, however little it is.
 
         Raises:
-            sqlite3.Error: If the log could not be synced and holds answered writes that have never been: with
+            sqlite3.Error: If the WAL could not be synced and holds answered writes that have never been: with
                 ``durability="normal"``. The kernel may have dropped them, and a second sync would not notice.
         """
         started = time.perf_counter()
@@ -121,6 +118,14 @@ class WalKeeper:
         self.checkpoints += 1
         self._due_bytes = max(self.size, _DUE_BYTES)
         logger.debug("checkpoint", path=str(self._path), seconds=time.perf_counter() - started)
+
+
+def wal_bytes(database: str | Path) -> int:
+    """Returns the size of the WAL beside a database file; 0 if there is none."""
+    try:
+        return os.stat(f"{database}-wal").st_size  # noqa: PTH116  # half the time of Path.stat
+    except OSError:
+        return 0
 
 
 def vacuum(connection: sqlite3.Connection, path: Path) -> None:

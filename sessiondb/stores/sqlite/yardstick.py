@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from pathlib import Path
 
 from sessiondb.options import Durability
+from sessiondb.stores.sqlite.connection import connect
 
 _TABLES = """
 CREATE TABLE sessions (app TEXT, user TEXT, id TEXT, updated REAL, revision INTEGER, PRIMARY KEY (app, user, id));
@@ -41,7 +41,7 @@ class Yardstick:
         """
         self._appended = 0
         self._sessions = sessions
-        self._connection = sqlite3.connect(path, isolation_level=None)
+        self._connection = connect(path, "mode=rwc")
         execute = self._connection.execute
         execute("PRAGMA journal_mode=WAL")
         execute(f"PRAGMA synchronous={durability}")

@@ -18,11 +18,11 @@ from sessiondb import DatabaseSessionService
 from sessiondb.adk import events as codec
 from sessiondb.errors import DatabaseBusyError, DatabaseCorruptError, ServiceClosedError, WriteFailedError
 from sessiondb.stores.sqlite import backup as backups
-from sessiondb.stores.sqlite import schema
+from sessiondb.stores.sqlite import header, schema
+from sessiondb.stores.sqlite.readonly import ATTEMPTS
 from sessiondb.stores.sqlite.repair.check import check
-from sessiondb.stores.sqlite.untouched import ATTEMPTS
 from tests.command import run_sessiondb
-from tests.engine.tools import store_of
+from tests.engine.tools import engine_of
 from tests.sqlite.repair.conftest import Original
 from tests.sqlite.repair.copying import Gate, names_in, write
 from tests.sqlite.repair.files import APP, PAGE, TABLES, event_of, overwrite, rows_of, user_of
@@ -47,7 +47,7 @@ async def test_backup_is_one_complete_sound_file(
     assert rows_of(target) == original.rows
     with closing(sqlite3.connect(f"file:{target}?mode=ro", uri=True)) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
-        assert connection.execute("PRAGMA application_id").fetchone() == (schema.APPLICATION_ID,)
+        assert connection.execute("PRAGMA application_id").fetchone() == (header.APPLICATION_ID,)
         assert connection.execute("PRAGMA user_version").fetchone() == (schema.SCHEMA_VERSION,)
     assert check(target, codec.decode_event).is_sound
     assert names_in(target.parent) == [target.name]
@@ -186,13 +186,13 @@ async def test_close_stops_a_backup_under_way(
 
 def _open_when_asked_to_let_go(service: DatabaseSessionService, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets a backup go on once somebody waits for it to give up the file."""
-    copies = store_of(service).engine.backups
+    jobs = engine_of(service).threads.jobs
 
     def is_idle() -> bool:
         gate.open()
-        return not copies._copying
+        return not jobs._running
 
-    monkeypatch.setattr(copies, "_is_idle", is_idle)
+    monkeypatch.setattr(jobs, "_is_idle", is_idle)
 
 
 async def test_backup_starts_over_after_a_fork(
@@ -202,11 +202,11 @@ async def test_backup_starts_over_after_a_fork(
     task = asyncio.ensure_future(service.backup(target, progress=gate))
     await gate.begun()
     _open_when_asked_to_let_go(service, gate, monkeypatch)
-    store = store_of(service)
+    engine = engine_of(service)
     # What a fork does, before and after, in the parent.
-    await anyio.to_thread.run_sync(store.engine.suspend)
+    await anyio.to_thread.run_sync(engine.threads.suspend)
     assert names_in(target.parent) == []
-    await anyio.to_thread.run_sync(store.engine.resume)
+    await anyio.to_thread.run_sync(engine.threads.resume)
     await task
     assert gate.steps[0] == gate.steps[1]
     assert rows_of(target) == original.rows

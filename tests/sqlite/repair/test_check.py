@@ -124,7 +124,7 @@ def test_check_finds_duplicate_state_key(original: Original, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("event", [302, 306])
-def test_what_was_deleted_outside_sessiondb_is_a_note(original: Original, tmp_path: Path, event: int) -> None:
+def test_check_notes_events_deleted_outside_sessiondb(original: Original, tmp_path: Path, event: int) -> None:
     path = tmp_path / "adk.sqlite3"
     path.write_bytes(original.data)
     with closing(sqlite3.connect(path)) as connection:

@@ -1,4 +1,4 @@
-"""SQL of others beside an open service: what becomes of rows that are changed by hand, and of queries."""
+"""SQL of others beside an open service: what becomes of rows that are edited outside sessiondb, and of queries."""
 
 from __future__ import annotations
 

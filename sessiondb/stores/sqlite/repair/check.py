@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import TypeAlias
 
 from sessiondb.errors import CorruptRowError
+from sessiondb.model import columns
 from sessiondb.model.records import EventRow, SessionKey
 from sessiondb.stores.sqlite import schema
 from sessiondb.stores.sqlite.connection import open_writer
+from sessiondb.stores.sqlite.header import look
 from sessiondb.stores.sqlite.new_file import create_private
-from sessiondb.stores.sqlite.untouched import ATTEMPTS, changed_each_time, opened_untouched
+from sessiondb.stores.sqlite.readonly import ReadOnlyFile, read_whole
+from sessiondb.stores.sqlite.sql import names
 from sessiondb.stores.sqlite.writes import event_hash
 
 DecodeEvent: TypeAlias = Callable[[EventRow, SessionKey], object]
@@ -76,13 +79,13 @@ def check(path: Path, decode: DecodeEvent, *, most: int = 20) -> CheckReport:
     Raises:
         StorageError: If the file cannot be read, or is changed all the time.
     """
-    for _ in range(ATTEMPTS):
-        with opened_untouched(path) as (connection, is_unchanged):
-            connection.text_factory = _text
-            report = _Inspection(connection, path, decode, most).run()
-            if is_unchanged():
-                return report
-    raise changed_each_time(path)
+
+    def inspect(file: ReadOnlyFile) -> CheckReport | None:
+        file.connection.text_factory = _text
+        report = _Inspection(file.connection, path, decode, most).run()
+        return report if file.is_unchanged() else None
+
+    return read_whole(path, inspect)
 
 
 class _NotUtf8(str):
@@ -132,9 +135,8 @@ _NOTES = "notes"
 _SESSIONS = """
 SELECT app_name, user_id, session_id, incarnation, revision, last_seq, log_epoch FROM adk_sessions NOT INDEXED
 """
-_EVENTS = """
-SELECT app_name, user_id, session_id, incarnation, revision, event_hash,
-       id, seq, event_id, invocation_id, author, event_time, content, actions, extra
+_EVENTS = f"""
+SELECT {names(columns.SESSION_KEY)}, incarnation, event_hash, {names(columns.EVENT_ROW)}
   FROM adk_events NOT INDEXED ORDER BY id
 """
 _STATE = """
@@ -188,12 +190,11 @@ class _Inspection:
         self._connection.execute("BEGIN")
 
     def _check_file(self) -> None:
-        (application,) = self._connection.execute("PRAGMA application_id").fetchone()
-        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-        if application != schema.APPLICATION_ID:
-            self._found.add("file", f"its application id is {application}, not that of sessiondb")
-        if version != schema.SCHEMA_VERSION:
-            self._found.add("file", f"it has schema version {version}; {schema.SCHEMA_VERSION} is known here")
+        found = look(self._connection)
+        if not found.is_ours:
+            self._found.add("file", f"its application id is {found.application_id}, not that of sessiondb")
+        if found.version != schema.SCHEMA_VERSION:
+            self._found.add("file", f"it has schema version {found.version}; {schema.SCHEMA_VERSION} is known here")
 
     def _check_schema(self) -> None:
         found = _objects(self._connection)
@@ -243,35 +244,21 @@ class _Inspection:
                 self._found.add("sessions", f"{_name(key)} has an incarnation that will be given again")
 
     def _check_events(self) -> None:
-        for (
-            *key_parts,
-            incarnation,
-            revision,
-            hashed,
-            row_id,
-            seq,
-            event_id,
-            invocation_id,
-            author,
-            time,
-            content,
-            actions,
-            extra,
-        ) in self._connection.execute(_EVENTS):
+        for app_name, user_id, session_id, incarnation, hashed, *columns_of_row in self._connection.execute(_EVENTS):
             self._events += 1
-            key = SessionKey._make(key_parts)
-            row = EventRow(row_id, seq, event_id, invocation_id, author, time, content, actions, extra)
-            where = f"row {row_id} of adk_events ({_name(key)})"
-            texts = (*key, event_id, invocation_id, author, actions)
+            key = SessionKey(app_name, user_id, session_id)
+            row = EventRow._make(columns_of_row)
+            where = f"row {row.row_id} of adk_events ({_name(key)})"
+            texts = (*key, row.event_id, row.invocation_id, row.author, row.timestamp, row.actions)
             if (
                 not all(type(text) is str for text in texts)
-                or not all(text is None or type(text) is str for text in (content, extra))
-                or not all(type(number) is int for number in (incarnation, revision, hashed, seq))
-                or type(time) is not float
+                or not all(text is None or type(text) is str for text in (row.content, row.extra))
+                or not all(type(number) is int for number in (incarnation, row.revision, hashed, row.seq))
+                or type(row.time) is not float
             ):
                 self._found.add("events", f"{where}: a value is of another type than its column, or text is not UTF-8")
                 continue
-            if hashed != event_hash(event_id):
+            if hashed != event_hash(row.event_id):
                 self._found.add("events", f"{where}: the hash does not belong to the event's id")
             try:
                 self._decode(row, key)
@@ -279,10 +266,10 @@ class _Inspection:
                 self._found.add("events", str(error))
             session = self._sessions.get(key)
             if session is not None:
-                self._follow(session, key, row, incarnation, revision)
+                self._follow(session, key, row, incarnation)
         self._log_is_read = True
 
-    def _follow(self, session: _Session, key: SessionKey, row: EventRow, incarnation: int, revision: int) -> None:
+    def _follow(self, session: _Session, key: SessionKey, row: EventRow, incarnation: int) -> None:
         """Compares an event with the one before it in its session."""
         where = f"row {row.row_id} of adk_events ({_name(key)})"
         if incarnation != session.incarnation:
@@ -293,11 +280,11 @@ class _Inspection:
         check_name = _NOTES if session.log_epoch and row.seq > session.next_seq else "sequence"
         if row.seq != session.next_seq:
             self._found.add(check_name, f"{where} has seq {row.seq} where {session.next_seq} was expected")
-        step = revision - session.last_revision
+        step = row.revision - session.last_revision
         if step < 0 or (step > 1 and check_name != _NOTES):
-            self._found.add("sequence", f"{where} has revision {revision} after {session.last_revision}")
+            self._found.add("sequence", f"{where} has revision {row.revision} after {session.last_revision}")
         session.next_seq = row.seq + 1
-        session.last_revision = revision
+        session.last_revision = row.revision
 
     def _check_sequences(self) -> None:
         if not self._log_is_read:

@@ -7,8 +7,10 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sessiondb.model import columns
 from sessiondb.model.records import SessionKey
 from sessiondb.stores.sqlite.repair.salvage import EVENTS, SESSIONS, STATE, Found, ParseKey, Range
+from sessiondb.stores.sqlite.sql import names
 
 _STORED_SCOPES = ("SESSION", "USER", "APP")
 
@@ -125,18 +127,14 @@ INSERT INTO main.adk_sessions
 SELECT app_name, user_id, session_id, created_at, updated_at, update_time, incarnation, 0, events FROM found.results
 """
 # Numbers follow each other again. An event that had advanced the revision still does, by one.
-_FILL_EVENTS = """
-INSERT INTO main.adk_events
-    (id, app_name, user_id, session_id, invocation_id, author, timestamp, content, actions, extra, event_id, event_time,
-     event_hash, seq, revision, incarnation)
-SELECT id, app_name, user_id, session_id, invocation_id, author, timestamp, content, actions, extra, event_id,
-       event_time, event_hash, row_number() OVER log, sum(advances) OVER log, incarnation
+_KEPT = [column for column in columns.EVENTS if column not in ("seq", "revision", "incarnation")]
+_FILL_EVENTS = f"""
+INSERT INTO main.adk_events ({names(_KEPT)}, seq, revision, incarnation)
+SELECT {names(_KEPT)}, row_number() OVER log, sum(advances) OVER log, incarnation
   FROM (
-    SELECT e.*, r.incarnation AS incarnation,
+    SELECT {names(_KEPT, "e")}, r.incarnation,
            e.revision > lag(e.revision, 1, 0) OVER (PARTITION BY app_name, user_id, session_id ORDER BY e.id) AS advances
-      FROM (SELECT id, app_name, user_id, session_id, invocation_id, author, timestamp, content, actions, extra, seq,
-                   revision, event_id, event_time, event_hash FROM found.events) AS e
-      JOIN found.results AS r USING (app_name, user_id, session_id)
+      FROM found.events AS e JOIN found.results AS r USING (app_name, user_id, session_id)
   )
 WINDOW log AS (PARTITION BY app_name, user_id, session_id ORDER BY id)
 ORDER BY id

@@ -17,7 +17,9 @@ from pathlib import Path
 
 from sessiondb.errors import DatabaseBusyError, DatabaseCorruptError, StorageError
 from sessiondb.stores.sqlite import schema
-from sessiondb.stores.sqlite.connection import is_open_here, open_writer, translate
+from sessiondb.stores.sqlite.connection import open_writer
+from sessiondb.stores.sqlite.errors import translate
+from sessiondb.stores.sqlite.file_identity import is_open_here
 from sessiondb.stores.sqlite.new_file import check_target, create_private, private_folder, publish
 from sessiondb.stores.sqlite.repair.check import check
 from sessiondb.stores.sqlite.repair.pages import PageFile

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from sessiondb.errors import CorruptRowError
+from sessiondb.model import columns
 from sessiondb.model.records import EventRow, SessionKey
+from sessiondb.stores.sqlite.connection import open_scratch
 from sessiondb.stores.sqlite.new_file import create_private
 from sessiondb.stores.sqlite.repair.check import DecodeEvent
 from sessiondb.stores.sqlite.repair.pages import Row, Value
+from sessiondb.stores.sqlite.sql import names
 from sessiondb.stores.sqlite.writes import event_hash
 
 ParseKey: TypeAlias = Callable[[str], tuple[str, str]]
@@ -53,28 +56,17 @@ class Tally:
     rejected_ids: tuple[Range, ...]
 
 
-_STAGING = """
-CREATE TABLE sessions (
-    app_name, user_id, session_id, created_at, updated_at, update_time, incarnation, revision, last_seq,
-    PRIMARY KEY (app_name, user_id, session_id)
-);
-CREATE TABLE events (
-    id INTEGER PRIMARY KEY, app_name, user_id, session_id, invocation_id, author, timestamp, content, actions, extra,
-    seq, revision, event_id, event_time, incarnation, event_hash
-);
-CREATE INDEX events_log ON events (app_name, user_id, session_id, incarnation);
-CREATE TABLE state (
-    app_name, user_id, session_id, scope, state_key, state_value, updated_at,
-    PRIMARY KEY (scope, app_name, user_id, session_id, state_key)
-);
-CREATE TABLE replayed (
-    app_name, user_id, session_id, scope, state_key, state_value, updated_at,
-    PRIMARY KEY (scope, app_name, user_id, session_id, state_key)
-);
-CREATE TABLE incarnations (app_name, user_id, session_id, incarnation, PRIMARY KEY (app_name, user_id, session_id));
+_KEY = names(columns.SESSION_KEY)
+_STAGING = f"""
+CREATE TABLE sessions ({names(columns.SESSIONS[:-1])}, PRIMARY KEY ({_KEY}));
+CREATE TABLE events (id INTEGER PRIMARY KEY, {names(columns.EVENTS[1:])});
+CREATE INDEX events_log ON events ({_KEY}, incarnation);
+CREATE TABLE state ({names(columns.STATE)}, PRIMARY KEY (scope, {_KEY}, state_key));
+CREATE TABLE replayed ({names(columns.STATE)}, PRIMARY KEY (scope, {_KEY}, state_key));
+CREATE TABLE incarnations ({_KEY}, incarnation, PRIMARY KEY ({_KEY}));
 CREATE TABLE results (
-    app_name, user_id, session_id, created_at, updated_at, update_time, old_incarnation, incarnation, events, last_seq,
-    recreated, PRIMARY KEY (app_name, user_id, session_id)
+    {_KEY}, created_at, updated_at, update_time, old_incarnation, incarnation, events, last_seq,
+    recreated, PRIMARY KEY ({_KEY})
 );
 """
 # A page of the log that is damaged makes an older version of that page be read: of two versions of one row, the newer
@@ -86,7 +78,7 @@ INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
         incarnation = excluded.incarnation, revision = excluded.revision, last_seq = excluded.last_seq
     WHERE (excluded.incarnation, excluded.last_seq) > (incarnation, last_seq)
 """
-_FOUND_EVENT = "INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_FOUND_EVENT = f"INSERT OR IGNORE INTO events VALUES ({names('?' * len(columns.EVENTS))})"
 _FOUND_STATE = """
 INSERT INTO state VALUES (?, coalesce(?, ''), coalesce(?, ''), ?, ?, ?, ?)
     ON CONFLICT DO UPDATE SET state_value = excluded.state_value, updated_at = excluded.updated_at
@@ -97,9 +89,7 @@ INSERT INTO state VALUES (?, coalesce(?, ''), coalesce(?, ''), ?, ?, ?, ?)
 def open_staging(path: Path) -> sqlite3.Connection:
     """Creates the database aside."""
     create_private(path)
-    connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("PRAGMA journal_mode=OFF")
-    connection.execute("PRAGMA synchronous=OFF")
+    connection = open_scratch(path)
     connection.executescript(_STAGING)
     return connection
 
@@ -116,19 +106,22 @@ class Found:
 
     def collect(self, rows: Iterable[Row]) -> None:
         """Keeps those that are whole and of one of the tables."""
-        takers = {10: self._take_session, 16: self._take_event, 7: self._take_state}
-        names = {10: SESSIONS, 16: EVENTS, 7: STATE}
+        takers = {
+            len(columns.SESSIONS): (SESSIONS, self._take_session),
+            len(columns.EVENTS): (EVENTS, self._take_event),
+            len(columns.STATE): (STATE, self._take_state),
+        }
         self.staging.execute("BEGIN")
         for row in rows:
             # Tables are told apart by how many columns they have: the page that knows their names may be lost.
-            taker = takers.get(row.columns)
-            if taker is None:
+            if row.columns not in takers:
                 self.passed_over += row.columns not in _OTHER_TABLES
                 continue
-            if len(row.values) == row.columns and taker(row):
+            table, take = takers[row.columns]
+            if len(row.values) == row.columns and take(row):
                 self.any = True
             else:
-                self.reject(names[row.columns], row.row_id)
+                self.reject(table, row.row_id)
         self.staging.execute("COMMIT")
 
     def reject(self, table: str, row_id: int) -> None:
@@ -150,25 +143,22 @@ class Found:
 
     def _take_event(self, row: Row) -> bool:
         # The id is the row id, and is kept as such only.
-        _, app_name, user_id, session_id, invocation_id, author, timestamp, content, actions, extra, *rest = row.values
-        seq, revision, event_id, event_time, incarnation, hashed = rest
-        texts = (app_name, user_id, session_id, invocation_id, author, timestamp, actions, event_id)
+        values: dict[str, Any] = {**dict(zip(columns.EVENTS, row.values, strict=True)), "id": row.row_id}
+        key = SessionKey(*(values[column] for column in columns.SESSION_KEY))
+        texts = (*key, *(values[column] for column in ("invocation_id", "author", "timestamp", "actions", "event_id")))
         if not (
-            _are_texts([*texts, *(text for text in (content, extra) if text is not None)])
-            and _are_counts((seq, revision, incarnation))
-            and _is_time(event_time)
-            and hashed == event_hash(str(event_id))
+            _are_texts([*texts, *(text for text in (values["content"], values["extra"]) if text is not None)])
+            and _are_counts((values["seq"], values["revision"], values["incarnation"]))
+            and _is_time(values["event_time"])
+            and values["event_hash"] == event_hash(values["event_id"])
         ):
             return False
-        stored: Any = (row.row_id, seq, event_id, invocation_id, author, _float(event_time), content, actions, extra)
+        values["event_time"] = _float(values["event_time"])
         try:
-            self.log_format.decode(EventRow._make(stored), SessionKey(str(app_name), str(user_id), str(session_id)))
+            self.log_format.decode(EventRow._make(values[column] for column in columns.EVENT_ROW), key)
         except CorruptRowError:
             return False
-        values = list(row.values)
-        values[0] = row.row_id
-        values[13] = _float(event_time)
-        self.staging.execute(_FOUND_EVENT, values)
+        self.staging.execute(_FOUND_EVENT, tuple(values.values()))
         return True
 
     def _take_state(self, row: Row) -> bool:

@@ -1,0 +1,217 @@
+"""What the engine asks of a store. A store knows nothing of queues, event loops, caches or ADK."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Protocol, Self, TypeVar, runtime_checkable
+
+from sessiondb.errors import StorageError
+from sessiondb.model.commands import DataCommand
+from sessiondb.model.queries import Query
+from sessiondb.model.records import BackupReport, NewEvent, NewSession, Outcome, SessionKey
+
+ResultT = TypeVar("ResultT")
+
+
+class Store(Protocol):
+    """A place that keeps sessions, and opens connections to them. Making one opens none."""
+
+    @property
+    def system(self) -> str:
+        """What kind of database it is, as OpenTelemetry names it."""
+
+    @property
+    def name(self) -> str:
+        """Where it is: for messages, log events and spans. It holds no password."""
+
+    @property
+    def label(self) -> str:
+        """The same in short, for the names of threads and spans."""
+
+    @property
+    def identity(self) -> Hashable:
+        """Equal for two stores of a process that keep the same sessions."""
+
+    def writer(self) -> Writer:
+        """Opens the connection that writes, creating and upgrading the tables.
+
+        Raises:
+            StorageError: If that cannot be done.
+        """
+
+    def reader(self, timeout: float) -> Reader:
+        """Opens a connection that only reads; for one thread at a time.
+
+        Args:
+            timeout: How long it waits for a lock, in seconds.
+
+        Raises:
+            StorageError: If that cannot be done.
+        """
+
+    def file_bytes(self) -> int:
+        """Bytes that it takes, as far as that can be told without a connection; else 0."""
+
+    def close(self) -> None:
+        """Removes what was only there for this store. Called when no connection is open any more."""
+
+
+class Writer(Protocol):
+    """The one connection of a process that writes to a store. Called on the writer thread only, but for ``figures``."""
+
+    def commit(self, commands: Sequence[DataCommand]) -> Sequence[Outcome | StorageError]:
+        """Executes commands in their order, as one transaction, and returns what became of each once it is durable.
+
+        A command that cannot be executed fails alone: its place holds its error. A handle is advanced where a later
+        command of the same call depends on it.
+
+        Raises:
+            StorageError: If all of it failed, and nothing was written.
+            WriterStoppedError: If nothing can be written any more; whether this call wrote anything is unknown.
+        """
+
+    def vacuum(self) -> None:
+        """Does maintenance that needs a transaction of its own.
+
+        Raises:
+            StorageError: If it failed.
+        """
+
+    def idle_after(self) -> float | None:
+        """For how many seconds without a command the writer thread waits until it calls ``maintain``; None: for ever."""
+
+    def maintain(self, *, idle: bool) -> None:
+        """Does what can wait until callers have their answers.
+
+        Args:
+            idle: Whether no command has come for as long as ``idle_after`` said; else a batch has just been answered.
+
+        Raises:
+            WriterStoppedError: If nothing can be written any more.
+        """
+
+    def figures(self) -> dict[str, float]:
+        """Returns sums and sizes by their names in :class:`~sessiondb.stats.ServiceStats`. Called by any thread."""
+
+    def suspend(self) -> None:
+        """Closes its connection while the process forks."""
+
+    def resume(self) -> None:
+        """Opens it again.
+
+        Raises:
+            StorageError: If that cannot be done.
+        """
+
+    def close(self) -> None:
+        """Closes its connection. It does not raise."""
+
+
+class Reader(Protocol):
+    """A connection that only reads. For one thread at a time."""
+
+    def ask(self, query: Query[ResultT]) -> ResultT:
+        """Answers a query from one moment. An iterator in an answer reads as it goes, and must be used up or dropped first.
+
+        Raises:
+            CorruptRowError: If a text that is read is not UTF-8.
+            StorageError: If the store refuses, now or while the answer is iterated over.
+        """
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Makes all that is asked within it be of one moment.
+
+        Raises:
+            DatabaseBusyError: At the end, if a program began to write meanwhile and what was read may be mixed up.
+        """
+
+    def changed(self) -> bool:
+        """Says whether something may have been written since this was last called, or since the opening.
+
+        Raises:
+            StorageError: If the sessions are not there any more.
+        """
+
+    def close(self) -> None:
+        """Closes the connection. Idempotent."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None, /
+    ) -> None: ...
+
+
+class BulkImport(Protocol):
+    """A store opened for putting whole sessions into it, beside whoever else uses it."""
+
+    def holds(self, key: SessionKey) -> bool:
+        """Whether a session is there."""
+
+    def put(self, session: NewSession, events: Iterator[NewEvent]) -> bool:
+        """Puts a session with all its events and its own state into the store, or nothing of it.
+
+        Returns:
+            False if a session of this key is there; it stays as it is.
+
+        Raises:
+            StorageError: If the store refuses.
+        """
+
+    def put_scope_state(self, app_name: str, user_id: str | None, state: str, updated_at: str) -> int:
+        """Adds to the state of a user, or of an app if ``user_id`` is None. Keys that are there stay as they are.
+
+        Args:
+            app_name: The app.
+            user_id: The user, or None.
+            state: A JSON object of keys without prefix to values, the values as JSON text.
+            updated_at: When, as UTC ISO 8601.
+
+        Returns:
+            How many keys have kept another value than the given one.
+        """
+
+    def close(self) -> None:
+        """Closes the store. Idempotent."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None, /
+    ) -> None: ...
+
+
+Progress = Callable[[int, int], None]
+"""Is told how many pages are copied, and how many there are in all."""
+
+
+@runtime_checkable
+class SupportsBackup(Protocol):
+    """A store that can copy itself to a file."""
+
+    def backup(
+        self,
+        target: str | os.PathLike[str],
+        *,
+        overwrite: bool,
+        progress: Progress | None,
+        goes_on: Callable[[], bool],
+    ) -> BackupReport | None:
+        """Makes a copy, on a connection of its own; blocks.
+
+        Args:
+            target: Where to put it.
+            overwrite: Whether a file that is there may be replaced.
+            progress: Called after each step.
+            goes_on: Asked after each step whether to go on.
+
+        Returns:
+            What the copy holds; None if ``goes_on`` said no, and nothing was left behind.
+
+        Raises:
+            ConfigurationError: If ``target`` cannot be used.
+            StorageError: If the copy cannot be made, or is damaged as the database is.
+        """

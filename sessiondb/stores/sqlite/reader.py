@@ -1,0 +1,141 @@
+"""Connections that only read, and answer the queries of the model."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from types import GeneratorType
+from typing import Any, TypeVar, cast
+
+from typing_extensions import override
+
+from sessiondb.errors import StorageError
+from sessiondb.model.queries import Query
+from sessiondb.stores.sqlite import reads, schema
+from sessiondb.stores.sqlite.connection import open_reader
+from sessiondb.stores.sqlite.errors import is_not_utf8, translate, translated
+from sessiondb.stores.sqlite.opening import ClosedAtExit, closed_on_failure
+from sessiondb.stores.sqlite.readonly import ReadOnlyFile
+
+ResultT = TypeVar("ResultT")
+
+
+class SqliteReader(ClosedAtExit):
+    """A reader beside a writer of the same process; see :class:`sessiondb.engine.store.Reader`."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self._path = path
+        self._connection = connection
+        self._version: int | None = None
+
+    @classmethod
+    def open(cls, path: Path, timeout: float) -> SqliteReader:
+        """Opens a connection.
+
+        Raises:
+            StorageError: If SQLite refuses.
+        """
+        connection = open_reader(path, timeout)
+        with closed_on_failure(connection):
+            return cls(path, connection)
+
+    @override
+    def close(self) -> None:
+        self._connection.close()
+
+    def ask(self, query: Query[ResultT]) -> ResultT:
+        """See :meth:`sessiondb.engine.store.Reader.ask`."""
+        try:
+            answer = reads.answer(self._connection, query)
+        except sqlite3.Error as error:
+            raise self._failure(error, query) from (None if is_not_utf8(error) else error)
+        if isinstance(answer, GeneratorType):
+            return cast("ResultT", self._streamed(answer, query))
+        return answer
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """See :meth:`sessiondb.engine.store.Reader.snapshot`."""
+        return self._snapshot()
+
+    def changed(self) -> bool:
+        """See :meth:`sessiondb.engine.store.Reader.changed`."""
+        known, self._version = self._version, self._data_version()
+        return known != self._version
+
+    def _streamed(self, answer: Iterator[Any], query: Query[Any]) -> Iterator[Any]:
+        try:
+            yield from answer
+        except sqlite3.Error as error:
+            raise self._failure(error, query) from (None if is_not_utf8(error) else error)
+
+    def _failure(self, error: sqlite3.Error, query: Query[Any]) -> StorageError:
+        if is_not_utf8(error):
+            return reads.not_utf8(self._connection, query)
+        return translate(error, self._path, reading=True)
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[None]:
+        self._run("BEGIN")
+        try:
+            yield
+        finally:
+            self._run("COMMIT")
+
+    def _run(self, statement: str) -> None:
+        with translated(self._path, reading=True):
+            self._connection.execute(statement)
+
+    def _data_version(self) -> int:
+        with translated(self._path, reading=True):
+            ((version,),) = self._connection.execute("PRAGMA data_version").fetchall()
+        return int(version)
+
+
+class OutsideReader(SqliteReader):
+    """A reader of a file that other processes may use: nothing of it, and nothing beside it, is changed or created."""
+
+    def __init__(self, path: Path, timeout: float) -> None:
+        """Opens the file.
+
+        Args:
+            path: The file, which exists.
+            timeout: How long to wait for a lock, in seconds.
+
+        Raises:
+            UnsupportedDatabaseError: If it is not a database of sessiondb, or of another version.
+            StorageError: If it cannot be read.
+        """
+        self._file = ReadOnlyFile(path, timeout)
+        with closed_on_failure(self._file):
+            super().__init__(path, self._file.connection)
+            self._version = self._data_version()
+            self._check_schema()
+
+    @override
+    def close(self) -> None:
+        self._file.close()
+
+    @override
+    def snapshot(self) -> AbstractContextManager[None]:
+        return self._file.snapshot()
+
+    @override
+    def changed(self) -> bool:
+        if self._file.is_current():
+            # A file at rest, or a copy of one: no version is counted there.
+            return self._file.is_shared and super().changed()
+        self._file.reopen()
+        self._connection = self._file.connection
+        self._version = self._data_version()
+        self._check_schema()
+        return True
+
+    @override
+    def _failure(self, error: sqlite3.Error, query: Query[Any]) -> StorageError:
+        return self._file.failure(error) or super()._failure(error, query)
+
+    def _check_schema(self) -> None:
+        with self._file.translated():
+            schema.check_version(self._connection, self._path)

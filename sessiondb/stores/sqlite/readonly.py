@@ -1,0 +1,228 @@
+"""Opens a file from outside so that nothing of it, and nothing beside it, is changed or created."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+from typing_extensions import override
+
+from sessiondb.errors import DatabaseBusyError, FileLostError, StorageError
+from sessiondb.stores.sqlite.connection import open_untouched
+from sessiondb.stores.sqlite.errors import is_not_utf8, primary_code, translate
+from sessiondb.stores.sqlite.new_file import create_private, sidecars_of
+from sessiondb.stores.sqlite.opening import ClosedAtExit
+
+_UNREADABLE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY)
+
+ResultT = TypeVar("ResultT")
+
+_State: TypeAlias = tuple[int, ...]
+"""Of a file: device, inode, size, time of the last change; nothing if there is none."""
+
+ATTEMPTS = 3
+"""How often to read a file anew that another program began to change meanwhile."""
+
+
+class ReadOnlyFile(ClosedAtExit):
+    """A file opened for reading, whoever else uses it. Not for several threads at once.
+
+    There are three cases, by what stands beside the file:
+
+    - ``-wal`` and ``-shm``: it is in use, or its last program was killed. It is read with SQLite's locks. The shared memory
+      is not written to either: where it cannot be used as it is, SQLite makes an index of the WAL of its own.
+    - ``-wal`` alone, or a rollback journal: nobody has it open, and reading it takes what would write to it: it is read in
+      a copy.
+    - Neither: all there is stands in the file. An ordinary connection would create ``-wal`` and ``-shm``, and could not
+      remove them; so it is read as one that nobody changes, and a program that begins to write meanwhile is noticed.
+
+    Attributes:
+        connection: The connection.
+        is_shared: Whether the connection sees what other programs write.
+    """
+
+    def __init__(self, path: Path, busy_timeout: float) -> None:
+        """Opens the file.
+
+        Raises:
+            StorageError: If it cannot be opened.
+        """
+        self._path = path
+        self._busy_timeout = busy_timeout
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._open()
+
+    @override
+    def close(self) -> None:
+        self.connection.close()
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Makes all that is read within it be of one moment.
+
+        Raises:
+            DatabaseBusyError: At the end, if a program began to write meanwhile and what was read may be mixed up.
+        """
+        self._run("BEGIN")
+        try:
+            yield
+        finally:
+            self._run("COMMIT")
+        if not self.is_unchanged():
+            raise self._began_to_write()
+
+    def rows(self, statement: str, parameters: Sequence[Any] = ()) -> Iterator[Any]:
+        """Runs a statement, and yields what it finds as it is found.
+
+        Raises:
+            StorageError: If SQLite refuses.
+        """
+        with self.translated(), closing(self.connection.execute(statement, parameters)) as rows:
+            yield from rows
+
+    def reopen(self) -> None:
+        """Opens what is at the path now.
+
+        Raises:
+            StorageError: If it cannot be opened.
+        """
+        self.close()
+        self._open()
+
+    def is_unchanged(self) -> bool:
+        """Whether all that was read is of one moment, as far as the file was read as one that nobody changes.
+
+        Raises:
+            FileLostError: If the file was removed.
+        """
+        return self.is_shared or self._look() == self._known
+
+    def is_current(self) -> bool:
+        """Whether the connection still belongs to what is at the path.
+
+        Raises:
+            FileLostError: If the file was removed.
+        """
+        return self._look()[0][:2] == self._known[0][:2] if self.is_shared else self._look() == self._known
+
+    def failure(self, error: sqlite3.Error) -> StorageError | None:
+        """Returns the error of sessiondb for one of SQLite that has to do with how the file was opened; else None."""
+        with suppress(FileLostError):
+            if not self.is_unchanged():
+                return self._began_to_write()
+        if primary_code(error) in _UNREADABLE:
+            return StorageError(f"{str(self._path)!r} cannot be read: {error}")
+        return None
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """Raises sessiondb's errors in place of SQLite's."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            failure = self.failure(error) or translate(error, self._path, reading=True)
+            raise failure from (None if is_not_utf8(error) else error)
+
+    def _open(self) -> None:
+        wal, shm, journal = sidecars_of(self._path)
+        for attempt in range(1, ATTEMPTS + 1):
+            # Taken first: a change between this and the opening then counts as one, where it would else be missed.
+            self._known = self._look()
+            self._folder = None
+            self.is_shared = wal.exists() and shm.exists()
+            if self.is_shared:
+                self.connection = open_untouched(self._path, "mode=ro&readonly_shm=1", self._busy_timeout)
+                if self._is_attached() or attempt == ATTEMPTS:
+                    return
+                # The last program has closed the file meanwhile, and taken both away.
+                self.connection.close()
+            elif wal.exists() or journal.exists():
+                self.connection = self._open_copy()
+                return
+            else:
+                self.connection = open_untouched(self._path, "mode=ro&immutable=1", self._busy_timeout)
+                return
+
+    def _is_attached(self) -> bool:
+        """Has SQLite open the WAL, which it else does with the first read; says whether it was still there."""
+        try:
+            self.connection.execute("PRAGMA data_version").fetchone()
+        except sqlite3.Error as error:
+            # Any other error is for whoever reads.
+            return primary_code(error) != sqlite3.SQLITE_CANTOPEN
+        return True
+
+    def _open_copy(self) -> sqlite3.Connection:
+        self._folder = tempfile.TemporaryDirectory(prefix="sessiondb-")
+        with _removed_on_failure(self._folder):
+            copy = Path(self._folder.name) / "copy.sqlite3"
+            create_private(copy)
+            for file, its_copy in zip([self._path, *sidecars_of(self._path)], [copy, *sidecars_of(copy)], strict=True):
+                with suppress(FileNotFoundError):
+                    shutil.copyfile(file, its_copy)
+            return open_untouched(copy, "mode=rw", self._busy_timeout)
+
+    def _run(self, statement: str) -> None:
+        with self.translated():
+            self.connection.execute(statement)
+
+    def _began_to_write(self) -> DatabaseBusyError:
+        return DatabaseBusyError(
+            f"a program began to write to {str(self._path)!r} while it was read; run the command again"
+        )
+
+    def _look(self) -> tuple[_State, ...]:
+        """Returns what tells whether the file, and those beside it, are as they were."""
+        try:
+            own = _state_of(self._path.stat())
+        except FileNotFoundError:
+            raise FileLostError(f"{str(self._path)!r} was removed") from None
+        except OSError as error:
+            raise StorageError(f"cannot look at {str(self._path)!r}: {error.strerror or error}") from error
+        beside: list[_State] = []
+        for file in sidecars_of(self._path):
+            try:
+                beside.append(_state_of(file.stat()))
+            except OSError:
+                beside.append(())
+        return own, *beside
+
+
+@contextmanager
+def _removed_on_failure(folder: tempfile.TemporaryDirectory[str]) -> Iterator[None]:
+    with ExitStack() as stack:
+        stack.callback(folder.cleanup)
+        yield
+        stack.pop_all()
+
+
+def _state_of(status: os.stat_result) -> _State:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def read_whole(path: Path, read: Callable[[ReadOnlyFile], ResultT | None], busy_timeout: float = 5.0) -> ResultT:
+    """Reads a file, up to three times, until it did not change meanwhile.
+
+    Args:
+        path: The file.
+        read: Reads it; returns None if :meth:`ReadOnlyFile.is_unchanged` said in the end that it did change.
+        busy_timeout: How long to wait for a lock, in seconds.
+
+    Raises:
+        StorageError: If the file cannot be opened.
+        DatabaseBusyError: If it was changed each time.
+    """
+    for _ in range(ATTEMPTS):
+        with ReadOnlyFile(path, busy_timeout) as file:
+            result = read(file)
+        if result is not None:
+            return result
+    raise DatabaseBusyError(f"{str(path)!r} was opened and changed by another program at each of {ATTEMPTS} attempts")

@@ -1,0 +1,86 @@
+"""One SQLite file as a store: see :class:`sessiondb.engine.store.Store`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from sessiondb.model.records import BackupReport
+from sessiondb.options import StoreOptions
+from sessiondb.stores.sqlite.backup import check_backup_target, copy_database
+from sessiondb.stores.sqlite.connection import open_reader
+from sessiondb.stores.sqlite.new_file import prepare_file
+from sessiondb.stores.sqlite.reader import SqliteReader
+from sessiondb.stores.sqlite.writer import SqliteWriter
+
+
+class SqliteStore:
+    """A file that exists."""
+
+    system = "sqlite"
+
+    def __init__(self, path: Path | None, options: StoreOptions) -> None:
+        """Creates the file where it is missing; opens no connection.
+
+        Args:
+            path: The file; None for a database in memory.
+            options: How to keep it.
+
+        Raises:
+            ConfigurationError: If the path is a symlink, a folder or a special file.
+            StorageError: If the file or a folder cannot be created.
+        """
+        self._folder: Path | None = None
+        self._folder_owner = os.getpid()
+        if path is None:
+            # A file in the system's memory file system where there is one: WAL, and so readers beside the writer, need
+            # a file.
+            memory = Path("/dev/shm")  # noqa: S108  # a private folder is made in it
+            writable = memory if os.access(memory, os.W_OK) else None
+            self._folder = Path(tempfile.mkdtemp(prefix="sessiondb-", dir=writable))
+            path = self._folder / "memory.sqlite3"
+        prepare_file(path)
+        status = path.stat()
+        self.path = path
+        self.name = str(path)
+        self.label = path.name
+        self.identity = (status.st_dev, status.st_ino)
+        self._options = options
+
+    def writer(self) -> SqliteWriter:
+        """See :meth:`sessiondb.engine.store.Store.writer`."""
+        return SqliteWriter(self.path, self._options)
+
+    def reader(self, timeout: float) -> SqliteReader:
+        """See :meth:`sessiondb.engine.store.Store.reader`."""
+        return SqliteReader.open(self.path, timeout)
+
+    def file_bytes(self) -> int:
+        """Bytes of the file, without its WAL; 0 if it is not there."""
+        try:
+            return self.path.stat().st_size
+        except OSError:
+            return 0
+
+    def backup(
+        self,
+        target: str | os.PathLike[str],
+        *,
+        overwrite: bool,
+        progress: Callable[[int, int], None] | None,
+        goes_on: Callable[[], bool],
+    ) -> BackupReport | None:
+        """See :meth:`sessiondb.engine.store.SupportsBackup.backup`."""
+        path = Path(target)
+        check_backup_target(path, self.path, overwrite=overwrite)
+        with closing(open_reader(self.path, self._options.busy_timeout)) as source:
+            return copy_database(source, self.path, path, overwrite=overwrite, progress=progress, goes_on=goes_on)
+
+    def close(self) -> None:
+        """Removes a database in memory; a forked child leaves that to its parent."""
+        if self._folder is not None and os.getpid() == self._folder_owner:
+            shutil.rmtree(self._folder, ignore_errors=True)

@@ -1,0 +1,207 @@
+"""SQL of the write path: the views that a batch is inserted into, and the triggers that do the work of each row.
+
+A batch of appends is *one* statement however many events it holds: an INSERT into a view whose trigger does the work
+of each row. ``sqlite3`` gives up the GIL at every statement and has to get it back, which takes up to a switch
+interval (5 ms) beside a busy Python thread; what a statement does inside takes no GIL at all.
+
+There are two such views for the log. The fast path expects that each row finds its session as its handle knows it, and
+that no event of its id is there; a row that is not as expected takes the whole statement back. Then the batch takes the
+general path, which decides row by row, and notes a result for each.
+"""
+
+from __future__ import annotations
+
+from sessiondb.model import columns
+from sessiondb.model.records import StateDelta, Status
+from sessiondb.stores.sqlite.sql import equal, names, object_of
+
+_DELTA = StateDelta._fields
+EVENT = (*columns.SESSION_KEY, "event_hash", *columns.EVENT_RECORD, *_DELTA)
+"""What a row of a batch holds of an event."""
+
+FAST_APPENDS = ("advance", "incarnation", "revision", *EVENT)
+GENERAL_APPENDS = (
+    "n",
+    "previous",
+    "checked",
+    "advance",
+    "is_new",
+    "incarnation",
+    "revision",
+    "last_event_id",
+    "last_event_hash",
+    *EVENT,
+)
+CREATES = ("n", *columns.SESSION_KEY, "event_time", "timestamp", *_DELTA)
+
+SAME_ID = 100
+"""A status for the write path only: an event of this id is there, and whether it is equal takes more than SQL to say."""
+
+UNEXPECTED = "a row is not as expected"
+"""What the fast path ends with."""
+
+RESULTS = (
+    "SELECT json_group_array(json_array(status, incarnation, revision, session_state, user_state, app_state))"
+    " FROM (SELECT * FROM results ORDER BY n)"
+)
+"""What the general path came to, in the order of the rows."""
+
+_THIS_SESSION = equal(columns.SESSION_KEY, "NEW")
+_OF_SESSION = "s.app_name = NEW.app_name AND s.user_id = NEW.user_id AND s.session_id = NEW.session_id"
+_GIVEN = (*columns.SESSION_KEY, *columns.EVENT_RECORD, "event_hash")
+_EVENT_ROW = names((*_GIVEN, "seq", "revision", "incarnation"))
+_NEW_EVENT_ROW = names(_GIVEN, "NEW")
+
+# Ends the work on a row whose result is not DONE; the rows after it go on.
+_NEXT_UNLESS_DONE = f"SELECT RAISE(IGNORE) FROM results WHERE n = NEW.n AND status <> {Status.DONE};"
+
+_APPLY_DELTA = f"""
+    INSERT INTO adk_state
+        SELECT NEW.app_name, NEW.user_id, NEW.session_id, 'SESSION', key, value, NEW.timestamp
+          FROM json_each(NEW.session_set) WHERE NEW.session_set IS NOT NULL
+        ON CONFLICT (app_name, user_id, session_id, scope, state_key)
+        DO UPDATE SET state_value = excluded.state_value, updated_at = excluded.updated_at;
+    INSERT INTO adk_state
+        SELECT NEW.app_name, NEW.user_id, NULL, 'USER', key, value, NEW.timestamp
+          FROM json_each(NEW.user_set) WHERE NEW.user_set IS NOT NULL
+        ON CONFLICT (app_name, user_id, state_key) WHERE scope = 'USER'
+        DO UPDATE SET state_value = excluded.state_value, updated_at = excluded.updated_at;
+    INSERT INTO adk_state
+        SELECT NEW.app_name, NULL, NULL, 'APP', key, value, NEW.timestamp
+          FROM json_each(NEW.app_set) WHERE NEW.app_set IS NOT NULL
+        ON CONFLICT (app_name, state_key) WHERE scope = 'APP'
+        DO UPDATE SET state_value = excluded.state_value, updated_at = excluded.updated_at;
+    DELETE FROM adk_state
+     WHERE NEW.session_removed IS NOT NULL AND {_THIS_SESSION} AND scope = 'SESSION'
+       AND state_key IN (SELECT value FROM json_each(NEW.session_removed));
+    DELETE FROM adk_state
+     WHERE NEW.user_removed IS NOT NULL AND app_name = NEW.app_name AND user_id = NEW.user_id AND scope = 'USER'
+       AND state_key IN (SELECT value FROM json_each(NEW.user_removed));
+    DELETE FROM adk_state
+     WHERE NEW.app_removed IS NOT NULL AND app_name = NEW.app_name AND scope = 'APP'
+       AND state_key IN (SELECT value FROM json_each(NEW.app_removed));
+"""
+
+
+def _nulls(names_of_columns: tuple[str, ...]) -> str:
+    return ", ".join(f"NULL AS {name}" for name in names_of_columns)
+
+
+OBJECTS = (
+    """
+    CREATE TEMP TABLE results (
+        n           INTEGER PRIMARY KEY,
+        status      INTEGER NOT NULL,
+        incarnation INTEGER,
+        revision    INTEGER,
+        session_row INTEGER,
+        seq         INTEGER,
+        session_state TEXT,
+        user_state  TEXT,
+        app_state   TEXT
+    )
+    """,
+    f"CREATE TEMP VIEW fast_appends AS SELECT {_nulls(FAST_APPENDS)}",
+    f"CREATE TEMP VIEW general_appends AS SELECT {_nulls(GENERAL_APPENDS)}",
+    f"CREATE TEMP VIEW new_sessions AS SELECT {_nulls(CREATES)}",
+    # The fast path: every row is as expected, and what the answers will be is known beforehand.
+    f"""
+    CREATE TEMP TRIGGER fast_append INSTEAD OF INSERT ON fast_appends WHEN NEW.app_name IS NOT NULL BEGIN
+        SELECT RAISE(ABORT, '{UNEXPECTED}') WHERE NOT EXISTS (
+            SELECT 1 FROM adk_sessions AS s
+             WHERE {_OF_SESSION}
+               AND (NEW.revision IS NULL OR (s.revision = NEW.revision AND s.incarnation = NEW.incarnation))
+               AND NOT EXISTS (
+                   SELECT 1 FROM adk_events AS e
+                    WHERE e.incarnation = s.incarnation AND e.event_hash = NEW.event_hash
+                      AND e.event_id = NEW.event_id
+               )
+        );
+        UPDATE adk_sessions
+           SET revision = revision + NEW.advance, last_seq = last_seq + 1, updated_at = NEW.timestamp,
+               update_time = NEW.event_time
+         WHERE {_THIS_SESSION};
+        INSERT INTO adk_events ({_EVENT_ROW})
+            SELECT {_NEW_EVENT_ROW}, s.last_seq, s.revision, s.incarnation
+              FROM adk_sessions AS s
+             WHERE {_OF_SESSION};
+        {_APPLY_DELTA}
+    END
+    """,
+    # The general path. `previous` is the row, in the same batch, of the append before this one through the same
+    # handle: it knows the revision that the handle has by now. Without it the handle's own revision holds; a handle
+    # that has none names the last event it knows instead. The revision in a result is what its handle expects from here on.
+    f"""
+    CREATE TEMP TRIGGER general_append INSTEAD OF INSERT ON general_appends WHEN NEW.n IS NOT NULL BEGIN
+        DELETE FROM results WHERE NEW.n = 0;
+        INSERT INTO results (n, status, incarnation, revision, session_row, seq)
+            SELECT NEW.n, status, iif(status = {Status.DONE}, incarnation, expected_incarnation),
+                   iif(status = {Status.DONE}, revision + NEW.advance, expected), session_row, last_seq + 1
+              FROM (
+                SELECT s.rowid AS session_row, s.incarnation, s.revision, s.last_seq, expected, expected_incarnation,
+                       CASE
+                         WHEN s.incarnation IS NULL THEN {Status.MISSING}
+                         WHEN EXISTS (
+                            SELECT 1 FROM adk_events AS e
+                             WHERE e.incarnation = s.incarnation AND e.event_hash = NEW.event_hash
+                               AND e.event_id = NEW.event_id AND e.event_time = NEW.event_time
+                               AND e.invocation_id = NEW.invocation_id AND e.author = NEW.author
+                               AND e.content IS NEW.content AND e.actions = NEW.actions AND e.extra IS NEW.extra
+                         ) THEN {Status.DUPLICATE}
+                         WHEN NOT NEW.is_new AND EXISTS (
+                            SELECT 1 FROM adk_events AS e
+                             WHERE e.incarnation = s.incarnation AND e.event_hash = NEW.event_hash
+                               AND e.event_id = NEW.event_id
+                         ) THEN {SAME_ID}
+                         WHEN NOT NEW.checked THEN {Status.DONE}
+                         WHEN expected IS NOT NULL THEN
+                            iif(s.revision = expected AND s.incarnation IS expected_incarnation,
+                                {Status.DONE}, {Status.STALE})
+                         WHEN NEW.last_event_id = '' THEN iif(s.revision = 0, {Status.DONE}, {Status.STALE})
+                         WHEN EXISTS (
+                            SELECT 1 FROM adk_events AS e
+                             WHERE e.incarnation = s.incarnation AND e.event_hash = NEW.last_event_hash
+                               AND e.event_id = NEW.last_event_id AND e.revision = s.revision
+                         ) THEN {Status.DONE}
+                         ELSE {Status.STALE}
+                       END AS status
+                  FROM (
+                    SELECT CASE WHEN NEW.previous IS NULL THEN NEW.revision
+                                ELSE (SELECT revision FROM results WHERE n = NEW.previous) END AS expected,
+                           CASE WHEN NEW.previous IS NULL THEN NEW.incarnation
+                                ELSE (SELECT incarnation FROM results WHERE n = NEW.previous) END AS expected_incarnation
+                  ) LEFT JOIN adk_sessions AS s
+                    ON {_OF_SESSION}
+              );
+        {_NEXT_UNLESS_DONE}
+        INSERT INTO adk_events ({_EVENT_ROW})
+            SELECT {_NEW_EVENT_ROW}, seq, revision, incarnation FROM results WHERE n = NEW.n;
+        UPDATE adk_sessions
+           SET revision = revision + NEW.advance, last_seq = last_seq + 1, updated_at = NEW.timestamp,
+               update_time = NEW.event_time
+         WHERE rowid = (SELECT session_row FROM results WHERE n = NEW.n);
+        {_APPLY_DELTA}
+    END
+    """,
+    f"""
+    CREATE TEMP TRIGGER create_session INSTEAD OF INSERT ON new_sessions WHEN NEW.n IS NOT NULL BEGIN
+        DELETE FROM results WHERE NEW.n = 0;
+        INSERT INTO results (n, status, incarnation, revision)
+            SELECT NEW.n, iif(EXISTS (SELECT 1 FROM adk_sessions WHERE {_THIS_SESSION}), {Status.EXISTS}, {Status.DONE}),
+                   value + 1, 0
+              FROM sessiondb_meta WHERE name = 'incarnations';
+        {_NEXT_UNLESS_DONE}
+        UPDATE sessiondb_meta SET value = value + 1 WHERE name = 'incarnations';
+        INSERT INTO adk_sessions (app_name, user_id, session_id, created_at, updated_at, update_time, incarnation)
+            SELECT NEW.app_name, NEW.user_id, NEW.session_id, NEW.timestamp, NEW.timestamp, NEW.event_time, incarnation
+              FROM results WHERE n = NEW.n;
+        {_APPLY_DELTA}
+        UPDATE results SET
+            session_state = {object_of(f"{_THIS_SESSION} AND scope = 'SESSION'")},
+            user_state = {object_of("app_name = NEW.app_name AND user_id = NEW.user_id AND scope = 'USER'")},
+            app_state = {object_of("app_name = NEW.app_name AND scope = 'APP'")}
+         WHERE n = NEW.n;
+    END
+    """,
+)
+"""What a writing connection needs beside the tables, in its own temporary schema."""

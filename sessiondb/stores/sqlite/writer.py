@@ -1,0 +1,268 @@
+"""The connection that writes: what a batch meets in one file, and what is done between batches."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from sessiondb.errors import FileLostError, StorageError, WriterStoppedError
+from sessiondb.logger import logger
+from sessiondb.model.commands import DataCommand, advance_handle
+from sessiondb.model.records import Outcome
+from sessiondb.options import StoreOptions
+from sessiondb.stores.sqlite import schema, writes
+from sessiondb.stores.sqlite.connection import open_writer, set_busy_timeout
+from sessiondb.stores.sqlite.errors import SYNC_FAILED, primary_code, translate, translated
+from sessiondb.stores.sqlite.file_identity import FileIdentity
+from sessiondb.stores.sqlite.opening import closed_on_failure
+from sessiondb.stores.sqlite.wal import WalKeeper, vacuum
+
+_CHECK_SECONDS = 0.1
+"""How often it is checked, under load, whether the file is still in its place and how large the WAL is."""
+
+_SLOW_CHECK_SECONDS = 0.002
+"""A check takes microseconds, but gives up the GIL: beside a Python thread that computes it takes milliseconds."""
+
+_SLOW_CHECKS = 3
+"""After so many slow checks in a row there is none after each commit, only one every ``_CHECK_SECONDS``."""
+
+_LOCK_WAIT_SECONDS = 0.1
+"""A longer wait for the write lock is worth a line in the host's log."""
+
+
+class SqliteWriter:
+    """See :class:`sessiondb.engine.store.Writer`."""
+
+    def __init__(self, path: Path, options: StoreOptions) -> None:
+        """Opens the file, creating and upgrading its tables.
+
+        Raises:
+            StorageError: If the file cannot be opened, is damaged, or is not ours.
+        """
+        self._path = path
+        self._options = options
+        self._connection = self._connect()
+        self._wal = WalKeeper(self._connection, path, options.durability)
+        self._files = FileIdentity(path)
+        self._checked_at = time.monotonic()
+        self._slow_checks = 0
+        self._wal_bytes_to_look_at: int | None = None
+        self._stopped: WriterStoppedError | None = None
+        self._failed_batches = 0
+        self._lock_waits = 0
+        self._lock_wait_seconds = 0.0
+
+    def commit(self, commands: Sequence[DataCommand]) -> Sequence[Outcome | StorageError]:
+        """See :meth:`sessiondb.engine.store.Writer.commit`.
+
+        Raises:
+            FileLostError: If the file was removed or replaced; what was under way may be in the file that was taken away.
+        """
+        try:
+            self._check_files_now_and_then()
+            results = self._execute(commands)
+            # After the commit, before the answers: what is acknowledged is in a file that can be found at its path.
+            if self._slow_checks < _SLOW_CHECKS:
+                self._check_files()
+        except FileLostError:
+            self._note_lost_file()
+            raise
+        except sqlite3.Error as error:
+            self._roll_back()
+            raise self._failure(error, len(commands)) from error
+        except BaseException:  # an interrupt, too: it goes on to whoever asked
+            self._roll_back()
+            raise
+        self._wal.note_write()
+        return results
+
+    def vacuum(self) -> None:
+        """See :meth:`sessiondb.engine.store.Writer.vacuum`.
+
+        Raises:
+            DatabaseCorruptError: If the file is damaged; it is not rebuilt then.
+        """
+        try:
+            self._check_files_now_and_then()
+            self._wal.checkpoint()
+            with self._waiting_for_locks():
+                vacuum(self._connection, self._path)
+            self._wal.checkpoint(cut=True)
+        except FileLostError:
+            self._note_lost_file()
+            raise
+        except sqlite3.Error as error:
+            raise self._failure(error, 1) from error
+
+    def idle_after(self) -> float | None:
+        """See :meth:`sessiondb.engine.store.Writer.idle_after`."""
+        return self._wal.idle_timeout
+
+    def maintain(self, *, idle: bool) -> None:
+        """Checkpoints the WAL if it has grown, or if there is nothing else to do."""
+        size, self._wal_bytes_to_look_at = self._wal_bytes_to_look_at, None
+        try:
+            if idle:
+                self._wal.checkpoint_when_idle()
+            elif size is not None:
+                self._wal.checkpoint_if_grown(size)
+        except sqlite3.Error as error:
+            raise self._failure(error, 0) from error
+
+    def figures(self) -> dict[str, float]:
+        """See :meth:`sessiondb.engine.store.Writer.figures`."""
+        return {
+            "failed_batches": self._failed_batches,
+            "lock_waits": self._lock_waits,
+            "lock_wait_seconds": self._lock_wait_seconds,
+            "checkpoints": self._wal.checkpoints,
+            "blocked_checkpoints": self._wal.blocked,
+            "failed_checkpoints": self._wal.failed,
+            "wal_bytes": self._wal.size,
+        }
+
+    def suspend(self) -> None:
+        """See :meth:`sessiondb.engine.store.Writer.suspend`."""
+        self.close()
+
+    def resume(self) -> None:
+        """See :meth:`sessiondb.engine.store.Writer.resume`."""
+        self._connection = self._connect()
+        self._wal.use(self._connection)
+        self._files = FileIdentity(self._path)
+
+    def close(self) -> None:
+        """Closes the connection. SQLite checkpoints the WAL if nobody else has the file open."""
+        try:
+            self._connection.close()
+        except sqlite3.Error as error:
+            logger.warning("close_failed", path=str(self._path), error=str(error))
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = open_writer(self._path, self._options.durability, self._options.busy_timeout)
+        with closed_on_failure(connection), translated(self._path):
+            schema.prepare(connection, self._path)
+            writes.install(connection)
+            # From here on SQLite waits for locks only where the wait is taken note of.
+            set_busy_timeout(connection, 0)
+        return connection
+
+    def _check_files_now_and_then(self) -> None:
+        """Checks the files before a batch, so that little is written into a file that was taken away."""
+        now = time.monotonic()
+        if now - self._checked_at >= _CHECK_SECONDS:
+            self._wal_bytes_to_look_at = self._check_files()
+            self._checked_at = now
+
+    def _check_files(self) -> int:
+        """Returns the size of the WAL in bytes; raises FileLostError."""
+        started = time.monotonic()
+        wal_bytes = self._files.check()
+        # Now and then one is fast, whatever runs beside: it takes several to believe that.
+        if time.monotonic() - started >= _SLOW_CHECK_SECONDS:
+            self._slow_checks = min(self._slow_checks + 1, _SLOW_CHECKS)
+        else:
+            self._slow_checks = max(self._slow_checks - 1, 0)
+        return wal_bytes
+
+    def _note_lost_file(self) -> None:
+        logger.error("file_lost", path=str(self._path))
+        # The next batch checks before it writes, so that no more is written than was under way.
+        self._checked_at = -math.inf
+
+    def _execute(self, commands: Sequence[DataCommand]) -> Sequence[Outcome | StorageError]:
+        try:
+            return self._execute_together(commands)
+        except sqlite3.Error as error:
+            if not _is_of_one_command(error):
+                raise
+        # One command is to blame: the others must not pay for it. Or a table was away and is back, which SQLite does not
+        # notice by itself where a trigger refers to it.
+        self._roll_back()
+        with self._waiting_for_locks():
+            schema.reload(self._connection)
+        return [self._execute_alone(command) for command in commands]
+
+    def _execute_alone(self, command: DataCommand) -> Outcome | StorageError:
+        if self._stopped is not None:
+            return WriterStoppedError(*self._stopped.args)
+        try:
+            (outcome,) = self._execute_together([command])
+        except sqlite3.Error as error:
+            self._roll_back()
+            return self._failure(error, 1)
+        # The next command through the same handle expects what this one has left behind.
+        advance_handle(command, outcome)
+        return outcome
+
+    def _execute_together(self, commands: Sequence[DataCommand]) -> list[Outcome]:
+        try:
+            return writes.execute(self._connection, commands)
+        except sqlite3.OperationalError as error:
+            if primary_code(error) != sqlite3.SQLITE_BUSY or self._connection.in_transaction:
+                raise
+        self._begin_when_lock_is_free()
+        return writes.execute(self._connection, commands, begun=True)
+
+    def _begin_when_lock_is_free(self) -> None:
+        """Begins a transaction that holds the write lock, and takes note of how long that took."""
+        self._lock_waits += 1
+        started = time.perf_counter()
+        try:
+            with self._waiting_for_locks():
+                self._connection.execute("BEGIN IMMEDIATE")
+        finally:
+            seconds = time.perf_counter() - started
+            self._lock_wait_seconds += seconds
+            if seconds >= _LOCK_WAIT_SECONDS:
+                logger.info("lock_wait", path=str(self._path), seconds=seconds)
+
+    @contextmanager
+    def _waiting_for_locks(self) -> Iterator[None]:
+        """Has SQLite wait for the locks of others. Elsewhere it does not, so that a wait is noticed."""
+        set_busy_timeout(self._connection, self._options.busy_timeout)
+        try:
+            yield
+        finally:
+            set_busy_timeout(self._connection, 0)
+
+    def _roll_back(self) -> None:
+        # After an I/O error SQLite has often rolled back by itself.
+        if self._connection.in_transaction:
+            try:
+                self._connection.execute("ROLLBACK")
+            except sqlite3.Error as error:
+                logger.warning("rollback_failed", path=str(self._path), error=str(error))
+
+    def _failure(self, error: sqlite3.Error, commands: int) -> StorageError:
+        """Returns the error for the callers, and notes it; a failed sync is the writer's last."""
+        failure = translate(error, self._path)
+        if getattr(error, "sqlite_errorcode", 0) in SYNC_FAILED:
+            # Pages that could not be synced may be gone from the page cache all the same: a second fsync would
+            # succeed without them. Only a new look at the file tells what is there.
+            failure = self._stopped = WriterStoppedError(
+                f"the disk could not be synced, so the writer has stopped: {failure}"
+            )
+        self._failed_batches += 1
+        logger.warning(
+            "batch_refused",
+            path=str(self._path),
+            commands=commands,
+            error=getattr(error, "sqlite_errorname", type(error).__name__),
+            stopped=self._stopped is not None,
+        )
+        return failure
+
+
+def _is_of_one_command(error: sqlite3.Error) -> bool:
+    """Whether an error may come from what one command holds, not from the file or the machine."""
+    return (
+        isinstance(
+            error, sqlite3.IntegrityError | sqlite3.DataError | sqlite3.ProgrammingError | sqlite3.InterfaceError
+        )
+        or primary_code(error) == sqlite3.SQLITE_ERROR
+    )
