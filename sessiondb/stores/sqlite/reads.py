@@ -48,32 +48,38 @@ _KEY = names(columns.SESSION_KEY)
 _EVENT_ROW = names(columns.EVENT_ROW)
 _THIS_SESSION = equal(columns.SESSION_KEY, "")
 
-# All parts of such a statement see one snapshot. The rows of the log are as wide as the head.
-_HEAD = f"""
+_HEAD_COLUMNS = "incarnation, revision, last_seq, log_epoch, update_time"
+
+
+def _head(known: str = "0") -> str:
+    """Returns SQL for the head of a session; ``known`` is the number of the last event that a reader knows."""
+    return f"""
     WITH head AS MATERIALIZED (
-        SELECT incarnation, revision, last_seq, log_epoch, update_time FROM adk_sessions WHERE {_THIS_SESSION}
+        SELECT {_HEAD_COLUMNS}, {known} AS known FROM adk_sessions WHERE {_THIS_SESSION}
     )
-    SELECT incarnation, revision, last_seq, log_epoch, update_time,
+    SELECT {_HEAD_COLUMNS},
            {object_of(f"{_THIS_SESSION} AND scope = 'SESSION'")},
            {object_of("app_name = :app_name AND user_id = :user_id AND scope = 'USER'")},
            {object_of("app_name = :app_name AND scope = 'APP'")},
            {", ".join(["NULL"] * (len(columns.EVENT_ROW) - 8))}
       FROM head
-"""
+    """
+
+
+# All parts of such a statement see one snapshot. The rows of the log are as wide as the head.
 _ROWS = f"SELECT {_EVENT_ROW} FROM adk_events WHERE {_THIS_SESSION}"
-_GET_HEAD = _HEAD
-_GET_ALL = f"{_HEAD} UNION ALL SELECT * FROM ({_ROWS} ORDER BY id)"
+_GET_HEAD = _head()
+_GET_ALL = f"{_head()} UNION ALL SELECT * FROM ({_ROWS} ORDER BY id)"
 # The index knows the order of the log, not its numbers: what is new are the last rows, as many as the numbers are apart.
-# A row deleted by hand leaves fewer, so the numbers are compared as well.
-_IS_VALID = "incarnation = :incarnation AND log_epoch = :log_epoch"
+# A row deleted outside sessiondb leaves fewer, so the numbers are compared as well.
 _GET_AFTER = f"""
-    {_HEAD} UNION ALL SELECT * FROM (
+    {_head("iif(incarnation = :incarnation AND log_epoch = :log_epoch, :seq, 0)")} UNION ALL SELECT * FROM (
         {_ROWS} ORDER BY id DESC
-         LIMIT coalesce((SELECT min(:limit, iif({_IS_VALID}, max(last_seq - :seq, 0), {_NO_LIMIT})) FROM head), 0)
-    ) WHERE seq > (SELECT iif({_IS_VALID}, :seq, 0) FROM head)
+         LIMIT coalesce((SELECT min(:limit, iif(known, max(last_seq - known, 0), {_NO_LIMIT})) FROM head), 0)
+    ) WHERE seq > (SELECT known FROM head)
 """
-_GET_LAST = f"{_HEAD} UNION ALL SELECT * FROM ({_ROWS} ORDER BY id DESC LIMIT :last)"
-_GET_SINCE = f"{_HEAD} UNION ALL SELECT * FROM ({_ROWS} AND event_time >= :since ORDER BY id)"
+_GET_LAST = f"{_head()} UNION ALL SELECT * FROM ({_ROWS} ORDER BY id DESC LIMIT :last)"
+_GET_SINCE = f"{_head()} UNION ALL SELECT * FROM ({_ROWS} AND event_time >= :since ORDER BY id)"
 
 _seq_of = operator.attrgetter("seq")
 
