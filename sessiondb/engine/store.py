@@ -1,12 +1,11 @@
-"""What the engine asks of a store. A store knows nothing of queues, event loops, caches or ADK."""
+"""What the engine and the commands ask of a store. A store knows nothing of queues, event loops, caches or ADK."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from types import TracebackType
-from typing import Protocol, Self, TypeVar, runtime_checkable
+from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from sessiondb.errors import StorageError
 from sessiondb.model.commands import DataCommand
@@ -19,21 +18,14 @@ ResultT = TypeVar("ResultT")
 class Store(Protocol):
     """A place that keeps sessions, and opens connections to them. Making one opens none."""
 
-    @property
-    def system(self) -> str:
-        """What kind of database it is, as OpenTelemetry names it."""
-
-    @property
-    def name(self) -> str:
-        """Where it is: for messages, log events and spans. It holds no password."""
-
-    @property
-    def label(self) -> str:
-        """The same in short, for the names of threads and spans."""
-
-    @property
-    def identity(self) -> Hashable:
-        """Equal for two stores of a process that keep the same sessions."""
+    system: str
+    """What kind of database it is, as OpenTelemetry names it."""
+    name: str
+    """Where it is: for messages, log events and spans. It holds no password."""
+    label: str
+    """The same in short, for the names of threads and spans."""
+    identity: Hashable
+    """Equal for two stores of a process that keep the same sessions."""
 
     def writer(self) -> Writer:
         """Opens the connection that writes, creating and upgrading the tables.
@@ -110,7 +102,7 @@ class Writer(Protocol):
         """Closes its connection. It does not raise."""
 
 
-class Reader(Protocol):
+class Reader(AbstractContextManager["Reader"], Protocol):
     """A connection that only reads. For one thread at a time."""
 
     def ask(self, query: Query[ResultT]) -> ResultT:
@@ -138,14 +130,8 @@ class Reader(Protocol):
     def close(self) -> None:
         """Closes the connection. Idempotent."""
 
-    def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None, /
-    ) -> None: ...
-
-
-class BulkImport(Protocol):
+class BulkImport(AbstractContextManager["BulkImport"], Protocol):
     """A store opened for putting whole sessions into it, beside whoever else uses it."""
 
     def holds(self, key: SessionKey) -> bool:
@@ -177,14 +163,8 @@ class BulkImport(Protocol):
     def close(self) -> None:
         """Closes the store. Idempotent."""
 
-    def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None, /
-    ) -> None: ...
-
-
-Progress = Callable[[int, int], None]
+Progress: TypeAlias = Callable[[int, int], None]
 """Is told how many pages are copied, and how many there are in all."""
 
 

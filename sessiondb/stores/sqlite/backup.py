@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+from sessiondb.engine.store import Progress
 from sessiondb.errors import ConfigurationError, DatabaseCorruptError
 from sessiondb.model.records import BackupReport
 from sessiondb.stores.sqlite.connection import open_reader, open_scratch
@@ -45,7 +46,7 @@ def check_backup_target(target: Path, path: Path, *, overwrite: bool) -> None:
     check_target(target, overwrite=overwrite)
 
 
-def back_up(path: Path, target: Path, *, overwrite: bool, progress: Callable[[int, int], None] | None) -> BackupReport:
+def back_up(path: Path, target: Path, *, overwrite: bool, progress: Progress | None) -> BackupReport:
     """Makes a backup from outside: the file is only read, whether or not services use it.
 
     Raises:
@@ -88,7 +89,7 @@ def copy_database(
     target: Path,
     *,
     overwrite: bool,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     goes_on: Callable[[], bool] = _always,
     is_whole: Callable[[], bool] = _always,
 ) -> BackupReport | None:

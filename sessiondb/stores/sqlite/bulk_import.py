@@ -12,6 +12,7 @@ from pathlib import Path
 
 from typing_extensions import override
 
+from sessiondb.engine.store import BulkImport
 from sessiondb.model import columns
 from sessiondb.model.records import NewEvent, NewSession, SessionKey
 from sessiondb.stores.sqlite import schema
@@ -47,8 +48,8 @@ _KEPT_STATE = (
 )
 
 
-class SqliteImport(ClosedAtExit):
-    """See :class:`sessiondb.engine.store.BulkImport`; a context manager."""
+class SqliteImport(ClosedAtExit, BulkImport):
+    """A file opened for putting sessions into it."""
 
     def __init__(self, path: Path, busy_timeout: float = 30.0) -> None:
         """Opens the file, creating it and its folders where they are missing.
@@ -69,13 +70,13 @@ class SqliteImport(ClosedAtExit):
     def close(self) -> None:
         self._connection.close()
 
+    @override
     def holds(self, key: SessionKey) -> bool:
-        """Whether a session is there."""
         with translated(self._path):
             return self._connection.execute(_SESSION_IS_THERE, key).fetchone() is not None
 
+    @override
     def put(self, session: NewSession, events: Iterator[NewEvent]) -> bool:
-        """See :meth:`sessiondb.engine.store.BulkImport.put`."""
         at_hand = list(islice(events, _READ_AHEAD))
         with self._transaction():
             if self._connection.execute(_SESSION_IS_THERE, session.key).fetchone() is not None:
@@ -95,8 +96,8 @@ class SqliteImport(ClosedAtExit):
         self._wal.checkpoint_if_grown(self._wal.size)
         return True
 
+    @override
     def put_scope_state(self, app_name: str, user_id: str | None, state: str, updated_at: str) -> int:
-        """See :meth:`sessiondb.engine.store.BulkImport.put_scope_state`."""
         parameters = {
             "app_name": app_name,
             "user_id": user_id,

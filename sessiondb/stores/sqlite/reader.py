@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 
 from typing_extensions import override
 
+from sessiondb.engine.store import Reader
 from sessiondb.errors import StorageError
 from sessiondb.model.queries import Query
 from sessiondb.stores.sqlite import reads, schema
@@ -22,8 +23,8 @@ from sessiondb.stores.sqlite.readonly import ReadOnlyFile
 ResultT = TypeVar("ResultT")
 
 
-class SqliteReader(ClosedAtExit):
-    """A reader beside a writer of the same process; see :class:`sessiondb.engine.store.Reader`."""
+class SqliteReader(ClosedAtExit, Reader):
+    """A reader beside a writer of the same process."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self._path = path
@@ -45,8 +46,8 @@ class SqliteReader(ClosedAtExit):
     def close(self) -> None:
         self._connection.close()
 
+    @override
     def ask(self, query: Query[ResultT]) -> ResultT:
-        """See :meth:`sessiondb.engine.store.Reader.ask`."""
         try:
             answer = reads.answer(self._connection, query)
         except sqlite3.Error as error:
@@ -55,12 +56,12 @@ class SqliteReader(ClosedAtExit):
             return cast("ResultT", self._streamed(answer, query))
         return answer
 
+    @override
     def snapshot(self) -> AbstractContextManager[None]:
-        """See :meth:`sessiondb.engine.store.Reader.snapshot`."""
         return self._snapshot()
 
+    @override
     def changed(self) -> bool:
-        """See :meth:`sessiondb.engine.store.Reader.changed`."""
         known, self._version = self._version, self._data_version()
         return known != self._version
 

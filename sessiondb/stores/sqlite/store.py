@@ -1,4 +1,4 @@
-"""One SQLite file as a store: see :class:`sessiondb.engine.store.Store`."""
+"""One SQLite file as a store."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+from typing_extensions import override
+
+from sessiondb.engine.store import Progress, Store, SupportsBackup
 from sessiondb.model.records import BackupReport
 from sessiondb.options import StoreOptions
 from sessiondb.stores.sqlite.backup import check_backup_target, copy_database
@@ -18,7 +21,7 @@ from sessiondb.stores.sqlite.reader import SqliteReader
 from sessiondb.stores.sqlite.writer import SqliteWriter
 
 
-class SqliteStore:
+class SqliteStore(Store, SupportsBackup):
     """A file that exists."""
 
     system = "sqlite"
@@ -51,36 +54,37 @@ class SqliteStore:
         self.identity = (status.st_dev, status.st_ino)
         self._options = options
 
+    @override
     def writer(self) -> SqliteWriter:
-        """See :meth:`sessiondb.engine.store.Store.writer`."""
         return SqliteWriter(self.path, self._options)
 
+    @override
     def reader(self, timeout: float) -> SqliteReader:
-        """See :meth:`sessiondb.engine.store.Store.reader`."""
         return SqliteReader.open(self.path, timeout)
 
+    @override
     def file_bytes(self) -> int:
-        """Bytes of the file, without its WAL; 0 if it is not there."""
         try:
             return self.path.stat().st_size
         except OSError:
             return 0
 
+    @override
     def backup(
         self,
         target: str | os.PathLike[str],
         *,
         overwrite: bool,
-        progress: Callable[[int, int], None] | None,
+        progress: Progress | None,
         goes_on: Callable[[], bool],
     ) -> BackupReport | None:
-        """See :meth:`sessiondb.engine.store.SupportsBackup.backup`."""
         path = Path(target)
         check_backup_target(path, self.path, overwrite=overwrite)
         with closing(open_reader(self.path, self._options.busy_timeout)) as source:
             return copy_database(source, self.path, path, overwrite=overwrite, progress=progress, goes_on=goes_on)
 
+    @override
     def close(self) -> None:
-        """Removes a database in memory; a forked child leaves that to its parent."""
+        # A forked child leaves a database in memory to its parent.
         if self._folder is not None and os.getpid() == self._folder_owner:
             shutil.rmtree(self._folder, ignore_errors=True)

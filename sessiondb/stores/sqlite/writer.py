@@ -9,6 +9,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from typing_extensions import override
+
+from sessiondb.engine.store import Writer
 from sessiondb.errors import FileLostError, StorageError, WriterStoppedError
 from sessiondb.logger import logger
 from sessiondb.model.commands import DataCommand, advance_handle
@@ -34,8 +37,8 @@ _LOCK_WAIT_SECONDS = 0.1
 """A longer wait for the write lock is worth a line in the host's log."""
 
 
-class SqliteWriter:
-    """See :class:`sessiondb.engine.store.Writer`."""
+class SqliteWriter(Writer):
+    """The connection of a process that writes to one file."""
 
     def __init__(self, path: Path, options: StoreOptions) -> None:
         """Opens the file, creating and upgrading its tables.
@@ -56,12 +59,8 @@ class SqliteWriter:
         self._lock_waits = 0
         self._lock_wait_seconds = 0.0
 
+    @override
     def commit(self, commands: Sequence[DataCommand]) -> Sequence[Outcome | StorageError]:
-        """See :meth:`sessiondb.engine.store.Writer.commit`.
-
-        Raises:
-            FileLostError: If the file was removed or replaced; what was under way may be in the file that was taken away.
-        """
         try:
             self._check_files_now_and_then()
             results = self._execute(commands)
@@ -80,12 +79,8 @@ class SqliteWriter:
         self._wal.note_write()
         return results
 
+    @override
     def vacuum(self) -> None:
-        """See :meth:`sessiondb.engine.store.Writer.vacuum`.
-
-        Raises:
-            DatabaseCorruptError: If the file is damaged; it is not rebuilt then.
-        """
         try:
             self._check_files_now_and_then()
             self._wal.checkpoint()
@@ -98,12 +93,12 @@ class SqliteWriter:
         except sqlite3.Error as error:
             raise self._failure(error, 1) from error
 
+    @override
     def idle_after(self) -> float | None:
-        """See :meth:`sessiondb.engine.store.Writer.idle_after`."""
         return self._wal.idle_timeout
 
+    @override
     def maintain(self, *, idle: bool) -> None:
-        """Checkpoints the WAL if it has grown, or if there is nothing else to do."""
         size, self._wal_bytes_to_look_at = self._wal_bytes_to_look_at, None
         try:
             if idle:
@@ -113,8 +108,8 @@ class SqliteWriter:
         except sqlite3.Error as error:
             raise self._failure(error, 0) from error
 
+    @override
     def figures(self) -> dict[str, float]:
-        """See :meth:`sessiondb.engine.store.Writer.figures`."""
         return {
             "failed_batches": self._failed_batches,
             "lock_waits": self._lock_waits,
@@ -125,19 +120,20 @@ class SqliteWriter:
             "wal_bytes": self._wal.size,
         }
 
+    @override
     def suspend(self) -> None:
-        """See :meth:`sessiondb.engine.store.Writer.suspend`."""
         self.close()
 
+    @override
     def resume(self) -> None:
-        """See :meth:`sessiondb.engine.store.Writer.resume`."""
         self._connection = self._connect()
         self._wal.use(self._connection)
         self._files = FileIdentity(self._path)
 
+    @override
     def close(self) -> None:
-        """Closes the connection. SQLite checkpoints the WAL if nobody else has the file open."""
         try:
+            # SQLite checkpoints the WAL if nobody else has the file open.
             self._connection.close()
         except sqlite3.Error as error:
             logger.warning("close_failed", path=str(self._path), error=str(error))
