@@ -35,11 +35,11 @@ class StaleSessionError(SessionDBError, adk_errors.StaleSessionError):
 
 
 class StorageError(SessionDBError):
-    """The store could not carry out a call. Subclasses say why."""
+    """The store could not do what a call asks. Subclasses say why."""
 
 
 class ServiceClosedError(StorageError):
-    """The service is closed, or was closed before this call was carried out."""
+    """The service is closed, or was closed before this call was executed."""
 
 
 class QueueFullError(StorageError, TimeoutError):

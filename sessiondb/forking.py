@@ -18,7 +18,7 @@ _known: weakref.WeakSet[Renewable] = weakref.WeakSet()
 
 
 def renew_after_fork(owner: Renewable) -> None:
-    """Has ``owner`` renewed in each child that this process forks, for as long as it lives."""
+    """Renews ``owner`` in each child that this process forks, for as long as it lives."""
     _known.add(owner)
 
 

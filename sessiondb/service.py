@@ -61,7 +61,7 @@ class DatabaseSessionService(BaseSessionService):
     through a Session that another handle has overtaken is refused (see ``on_stale``).
 
     Every call but ``close`` raises :class:`~sessiondb.errors.ServiceClosedError` once the service is closed, and some
-    other :class:`~sessiondb.errors.SessionDBError` when it cannot be carried out.
+    other :class:`~sessiondb.errors.SessionDBError` when it cannot be executed.
     """
 
     def __init__(

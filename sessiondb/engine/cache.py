@@ -23,7 +23,7 @@ _LOG_BYTES = 1_000
 
 
 class CachedLog(NamedTuple):
-    """The newest events of a log, decoded, without a gap.
+    """The last events of a log, decoded, without a gap.
 
     Attributes:
         position: The last event that is contained.

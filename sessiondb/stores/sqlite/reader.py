@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from types import GeneratorType
 from typing import Any, TypeVar, cast
@@ -57,8 +57,13 @@ class SqliteReader(ClosedAtExit, Reader):
         return answer
 
     @override
-    def snapshot(self) -> AbstractContextManager[None]:
-        return self._snapshot()
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        self._run("BEGIN")
+        try:
+            yield
+        finally:
+            self._run("COMMIT")
 
     @override
     def changed(self) -> bool:
@@ -75,14 +80,6 @@ class SqliteReader(ClosedAtExit, Reader):
         if is_not_utf8(error):
             return reads.not_utf8(self._connection, query)
         return translate(error, self._path, reading=True)
-
-    @contextmanager
-    def _snapshot(self) -> Iterator[None]:
-        self._run("BEGIN")
-        try:
-            yield
-        finally:
-            self._run("COMMIT")
 
     def _run(self, statement: str) -> None:
         with translated(self._path, reading=True):
@@ -119,8 +116,10 @@ class OutsideReader(SqliteReader):
         self._file.close()
 
     @override
-    def snapshot(self) -> AbstractContextManager[None]:
-        return self._file.snapshot()
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        with self._file.snapshot():
+            yield
 
     @override
     def changed(self) -> bool:

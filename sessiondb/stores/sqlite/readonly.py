@@ -162,13 +162,16 @@ class ReadOnlyFile(ClosedAtExit):
 
     def _open_copy(self) -> sqlite3.Connection:
         self._folder = tempfile.TemporaryDirectory(prefix="sessiondb-")
-        with _removed_on_failure(self._folder):
+        with ExitStack() as undo:
+            undo.callback(self._folder.cleanup)
             copy = Path(self._folder.name) / "copy.sqlite3"
             create_private(copy)
             for file, its_copy in zip([self._path, *sidecars_of(self._path)], [copy, *sidecars_of(copy)], strict=True):
                 with suppress(FileNotFoundError):
                     shutil.copyfile(file, its_copy)
-            return open_untouched(copy, "mode=rw", self._busy_timeout)
+            connection = open_untouched(copy, "mode=rw", self._busy_timeout)
+            undo.pop_all()
+        return connection
 
     def _run(self, statement: str) -> None:
         with self.translated():
@@ -194,14 +197,6 @@ class ReadOnlyFile(ClosedAtExit):
             except OSError:
                 beside.append(())
         return own, *beside
-
-
-@contextmanager
-def _removed_on_failure(folder: tempfile.TemporaryDirectory[str]) -> Iterator[None]:
-    with ExitStack() as stack:
-        stack.callback(folder.cleanup)
-        yield
-        stack.pop_all()
 
 
 def _state_of(status: os.stat_result) -> _State:
