@@ -7,27 +7,6 @@ from typing import TypedDict
 
 
 @dataclass(slots=True)
-class WriterStats:
-    """Sums kept by the writer thread since the store was opened, named as in :class:`ServiceStats`."""
-
-    writes: int = 0
-    batches: int = 0
-    largest_batch: int = 0
-    commit_seconds: float = 0.0
-    last_commit_seconds: float = 0.0
-    longest_commit_seconds: float = 0.0
-
-    def record_batch(self, commands: int, seconds: float) -> None:
-        """Adds a batch that was committed."""
-        self.batches += 1
-        self.writes += commands
-        self.largest_batch = max(self.largest_batch, commands)
-        self.commit_seconds += seconds
-        self.last_commit_seconds = seconds
-        self.longest_commit_seconds = max(self.longest_commit_seconds, seconds)
-
-
-@dataclass(slots=True)
 class CacheStats:
     """Sums kept by a cache of decoded logs, under its lock."""
 

@@ -154,7 +154,7 @@ class WriteQueue:
         for ticket in self._queued:
             batch.append(ticket)
             if type(ticket.work) is AppendEvent:
-                size += ticket.work.event.size
+                size += ticket.work.size
             if len(batch) >= limit or size >= _BATCH_BYTES:
                 break
         if len(batch) == len(self._queued):

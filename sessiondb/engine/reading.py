@@ -159,7 +159,8 @@ class LogReader:
             return known
         decode = self._decode
         decoded = [decode(row, key) for row in rows]
-        size = estimate_bytes(len(rows), sum(row.size for row in rows))
+        characters = sum(len(row.content or "") + len(row.actions) + len(row.extra or "") for row in rows)
+        size = estimate_bytes(len(rows), characters)
         position = LogPosition(head.incarnation, head.log_epoch, rows[-1].seq if rows else 0)
         if known is None:
             return CachedLog(position, decoded, complete, size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import cast
 
 from sessiondb import telemetry
@@ -14,10 +15,30 @@ from sessiondb.engine.waiting import complete
 from sessiondb.errors import ServiceClosedError, StorageError, WriterStoppedError
 from sessiondb.logger import logger
 from sessiondb.model.commands import DataCommand, Vacuum, advance_handle
-from sessiondb.stats import WriterStats
 
 _SLOW_SECONDS = 1.0
 """A transaction that takes longer is worth a line in the host's log."""
+
+
+@dataclass(slots=True)
+class WriterStats:
+    """Sums kept by the writer thread since the store was opened, named as in :class:`~sessiondb.stats.ServiceStats`."""
+
+    writes: int = 0
+    batches: int = 0
+    largest_batch: int = 0
+    commit_seconds: float = 0.0
+    last_commit_seconds: float = 0.0
+    longest_commit_seconds: float = 0.0
+
+    def record_batch(self, commands: int, seconds: float) -> None:
+        """Adds a batch that was committed."""
+        self.batches += 1
+        self.writes += commands
+        self.largest_batch = max(self.largest_batch, commands)
+        self.commit_seconds += seconds
+        self.last_commit_seconds = seconds
+        self.longest_commit_seconds = max(self.longest_commit_seconds, seconds)
 
 
 class WriterThread(threading.Thread):

@@ -44,6 +44,12 @@ class AppendEvent(NamedTuple):
     delta: StateDelta
     handle: Handle | None
 
+    @property
+    def size(self) -> int:
+        """Characters of JSON that the event holds."""
+        event = self.event
+        return len(event.content or "") + len(event.actions) + len(event.extra or "")
+
 
 class UpdateKeys(NamedTuple):
     """Change state from outside any conversation: recorded in the log, the revision stays."""

@@ -63,11 +63,6 @@ class EventRecord(NamedTuple):
     extra: str | None
     """All fields of the event that have no column of their own, a JSON object; None if all are unset."""
 
-    @property
-    def size(self) -> int:
-        """Characters of JSON that the record holds."""
-        return len(self.content or "") + len(self.actions) + len(self.extra or "")
-
 
 class EventRow(NamedTuple):
     """One event as it comes back from the log: its place there, and the fields of :class:`EventRecord`."""
@@ -86,11 +81,6 @@ class EventRow(NamedTuple):
     content: str | None
     actions: str
     extra: str | None
-
-    @property
-    def size(self) -> int:
-        """Characters of JSON that the row holds."""
-        return len(self.content or "") + len(self.actions) + len(self.extra or "")
 
 
 class LoggedEvent(NamedTuple):
