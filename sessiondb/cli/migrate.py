@@ -49,9 +49,9 @@ def command(*, source: Path, target: Path, kind: str, as_json: bool) -> None:
 
     # What ADK has to say about old schemas is in the report.
     logging.getLogger("google_adk").addHandler(logging.NullHandler())
-    carry = migrate_adk_file if kind == "sessiondb" else migrate_to_adk_sqlite
+    migrate = migrate_adk_file if kind == "sessiondb" else migrate_to_adk_sqlite
     with progress("sessions carried and compared") as advance:
-        report = carry(source, target, advance=advance)
+        report = migrate(source, target, advance=advance)
     counts = asdict(report)
     if as_json:
         print_json(counts)

@@ -49,8 +49,11 @@ def print_json_line(value: Any) -> None:
 
 def print_pairs(pairs: Mapping[str, Any]) -> None:
     """Prints names and values as a table."""
-    for line in _pair_lines(pairs):
-        click.echo(line)
+    shown = {name: f"{value:,.3f}" if isinstance(value, float) else f"{value:,}" for name, value in pairs.items()}
+    name_width = max(map(len, shown))
+    value_width = max(map(len, shown.values()))
+    for name, value in shown.items():
+        click.echo(f"{name:<{name_width}}  {value:>{value_width}}")
 
 
 def print_rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -72,10 +75,3 @@ def note(text: str) -> None:
     """Tells a person something that is not data: on standard error, if that is a terminal."""
     if sys.stderr.isatty():
         click.echo(safe_line(text), err=True)
-
-
-def _pair_lines(pairs: Mapping[str, Any]) -> list[str]:
-    shown = {name: f"{value:,.3f}" if isinstance(value, float) else f"{value:,}" for name, value in pairs.items()}
-    name_width = max(map(len, shown))
-    value_width = max(map(len, shown.values()))
-    return [f"{name:<{name_width}}  {value:>{value_width}}" for name, value in shown.items()]

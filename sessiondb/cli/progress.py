@@ -8,12 +8,8 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def progress(description: str, total: int | None = None) -> Iterator[Callable[[int], object]]:
+def progress(description: str) -> Iterator[Callable[[int], object]]:
     """Shows a bar on standard error if that is a terminal, and nothing if not.
-
-    Args:
-        description: What is going on.
-        total: How much there is to do; None if that is not known.
 
     Yields:
         A function that is told how much was done since it was last called.
@@ -26,5 +22,5 @@ def progress(description: str, total: int | None = None) -> Iterator[Callable[[i
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(description, total=total)
+        task = bar.add_task(description, total=None)
         yield lambda done: bar.advance(task, done)

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -68,13 +69,13 @@ class CheckReport:
         return not self.findings
 
 
-def check(path: Path, decode: DecodeEvent, *, most: int = 20) -> CheckReport:
+def check(path: Path, decode: DecodeEvent, *, limit: int = 20) -> CheckReport:
     """Checks a file. Nothing is changed or created, and services that use the file meanwhile are not disturbed.
 
     Args:
         path: The file.
         decode: Reads a row of the log as an event.
-        most: How many problems of each kind are listed; all are counted, but for those of SQLite's own checks.
+        limit: How many problems of each kind are listed; all are counted, but for those of SQLite's own checks.
 
     Raises:
         StorageError: If the file cannot be read, or is changed all the time.
@@ -82,7 +83,7 @@ def check(path: Path, decode: DecodeEvent, *, most: int = 20) -> CheckReport:
 
     def inspect(file: ReadOnlyFile) -> CheckReport | None:
         file.connection.text_factory = _text
-        report = _Inspection(file.connection, path, decode, most).run()
+        report = _Inspection(file.connection, path, decode, limit).run()
         return report if file.is_unchanged() else None
 
     return read_whole(path, inspect)
@@ -103,65 +104,62 @@ def _text(data: bytes) -> str:
 
 @dataclass(slots=True)
 class _Findings:
-    most: int
+    limit: int
     counts: dict[str, int] = field(default_factory=dict)
     problems: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, check_name: str, problem: str) -> None:
         self.counts[check_name] = self.counts.get(check_name, 0) + 1
         listed = self.problems.setdefault(check_name, [])
-        if len(listed) < self.most:
+        if len(listed) < self.limit:
             listed.append(problem)
 
     def of(self, check_name: str) -> Finding:
         return Finding(check_name, self.counts.get(check_name, 0), tuple(self.problems.get(check_name, ())))
 
 
+@dataclass(slots=True)
 class _Session:
     """A session's own row, and what its log comes to."""
 
-    __slots__ = ("incarnation", "last_revision", "last_seq", "log_epoch", "next_seq", "revision")
-
-    def __init__(self, incarnation: int, revision: int, last_seq: int, log_epoch: int) -> None:
-        self.incarnation = incarnation
-        self.revision = revision
-        self.last_seq = last_seq
-        self.log_epoch = log_epoch
-        self.next_seq = 1
-        self.last_revision = 0
+    incarnation: int
+    revision: int
+    last_seq: int
+    log_epoch: int
+    next_seq: int = 1
+    last_revision: int = 0
 
 
 _NOTES = "notes"
-_SESSIONS = """
-SELECT app_name, user_id, session_id, incarnation, revision, last_seq, log_epoch FROM adk_sessions NOT INDEXED
-"""
+_KEY = names(columns.SESSION_KEY)
+_SESSIONS = f"SELECT {_KEY}, incarnation, revision, last_seq, log_epoch FROM adk_sessions NOT INDEXED"
 _EVENTS = f"""
-SELECT {names(columns.SESSION_KEY)}, incarnation, event_hash, {names(columns.EVENT_ROW)}
+SELECT {_KEY}, incarnation, event_hash, {names(columns.EVENT_ROW)}
   FROM adk_events NOT INDEXED ORDER BY id
 """
-_STATE = """
-SELECT rowid, app_name, user_id, session_id, scope, json_valid(state_value), typeof(state_value), state_key
+_STATE = f"""
+SELECT rowid, {_KEY}, scope, json_valid(state_value), typeof(state_value), state_key
   FROM adk_state NOT INDEXED
 """
+_INTEGRITY = "SELECT * FROM pragma_integrity_check(?)"
 _NULLS = {"SESSION": (True, True), "USER": (True, False), "APP": (False, False)}
 
 
 class _Inspection:
     """One check of one file. Each step goes on where another one failed."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path, decode: DecodeEvent, most: int) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path, decode: DecodeEvent, limit: int) -> None:
         self._connection = connection
         self._path = path
         self._decode = decode
-        self._found = _Findings(most)
-        self._most = most
+        self._found = _Findings(limit)
         self._sessions: dict[SessionKey, _Session] = {}
         self._events = 0
         self._log_is_read = False
         self._state_keys = 0
 
     def run(self) -> CheckReport:
-        steps: tuple[tuple[str, Callable[[], None]], ...] = (
+        steps: tuple[tuple[str, Callable[[], object]], ...] = (
             ("file", self._check_file),
             ("schema", self._check_schema),
             ("pages", self._check_pages),
@@ -172,7 +170,8 @@ class _Inspection:
             ("state", self._check_state),
         )
         # One snapshot for all of them.
-        for name, step in (("file", self._begin), *steps):
+        begin: Callable[[], object] = partial(self._connection.execute, "BEGIN")
+        for name, step in (("file", begin), *steps):
             try:
                 step()
             except sqlite3.Error as error:
@@ -185,9 +184,6 @@ class _Inspection:
             tuple(self._found.of(name) for name, _ in steps if name in self._found.counts),
             self._found.of(_NOTES),
         )
-
-    def _begin(self) -> None:
-        self._connection.execute("BEGIN")
 
     def _check_file(self) -> None:
         found = look(self._connection)
@@ -206,13 +202,11 @@ class _Inspection:
 
     def _check_pages(self) -> None:
         try:
-            problems = self._connection.execute("SELECT * FROM pragma_integrity_check(?)", (self._most,)).fetchall()
+            problems = self._connection.execute(_INTEGRITY, (self._found.limit,)).fetchall()
         except sqlite3.DatabaseError as error:
             # It has stopped at a page that it cannot read, and sqlite3 drops what it had said until then. The first
             # row, which tells of all pages, can be had without going on from there.
-            problems = self._connection.execute(
-                "SELECT * FROM pragma_integrity_check(?) LIMIT 1", (self._most,)
-            ).fetchall()
+            problems = self._connection.execute(f"{_INTEGRITY} LIMIT 1", (self._found.limit,)).fetchall()
             self._found.add("pages", f"not all rows can be compared with their indexes: {error}")
         for (lines,) in problems:
             for problem in lines.splitlines():
@@ -266,12 +260,11 @@ class _Inspection:
                 self._found.add("events", str(error))
             session = self._sessions.get(key)
             if session is not None:
-                self._follow(session, key, row, incarnation)
+                self._follow(session, row, incarnation, where)
         self._log_is_read = True
 
-    def _follow(self, session: _Session, key: SessionKey, row: EventRow, incarnation: int) -> None:
+    def _follow(self, session: _Session, row: EventRow, incarnation: int, where: str) -> None:
         """Compares an event with the one before it in its session."""
-        where = f"row {row.row_id} of adk_events ({_name(key)})"
         if incarnation != session.incarnation:
             self._found.add(
                 "sequence", f"{where} is of incarnation {incarnation}, its session of {session.incarnation}"

@@ -2,7 +2,7 @@
 
 The file format is documented and fixed, see https://www.sqlite.org/fileformat2.html. Every leaf page of a table is read for
 itself, whether or not a tree leads to it, so that damage anywhere costs the rows of the damaged pages and no others.
-The write-ahead log is taken into account, frame by frame. Files are only read.
+The WAL is taken into account, frame by frame. Files are only read.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _TREE_KINDS = {2: 12, 5: 12, 10: 8, 13: 8}
 """Kinds of pages of a tree, and the length of their header."""
 
 _LOCK_BYTE = 0x40000000
-_MOST_PAYLOAD = 2**31 - 1
+_PAYLOAD_LIMIT = 2**31 - 1
 _NO_PAGE = 0
 
 
@@ -53,14 +53,14 @@ class Row(NamedTuple):
 
 
 class PageFile(ClosedAtExit):
-    """The pages of a database file, with those of its write-ahead log in their place; a context manager.
+    """The pages of a database file, with those of its WAL in their place; a context manager.
 
     Attributes:
         page_count: How many pages there are to look at.
         header_is_readable: Whether the file begins with the header of an SQLite database.
         free: The free pages, which hold rows that were deleted; empty if their list is damaged.
         deleted_may_return: Whether free pages cannot be told from others, neither by their list nor by the trees.
-        skipped_frames: Frames of the log that are damaged; their pages are read as they were before.
+        skipped_frames: Frames of the WAL that are damaged; their pages are read as they were before.
     """
 
     def __init__(self, path: Path) -> None:
@@ -135,7 +135,7 @@ class PageFile(ClosedAtExit):
         return _number(first, 28)
 
     def _read_wal(self, path: Path) -> int:
-        """Finds the latest committed version of each page in the log; returns the size of the database it gives, or 0."""
+        """Finds the latest committed version of each page in the WAL; returns the size of the database it gives, or 0."""
         try:
             self._wal = self._open(path)
         except FileNotFoundError:
@@ -160,7 +160,7 @@ class PageFile(ClosedAtExit):
             number, commit, *frame_salts, sum_1, sum_2 = _FRAME_HEADER.unpack_from(frame)
             content = frame[:8] + frame[_FRAME_HEADER.size :]
             if frame_salts != salts:
-                # Left over from before the log was last emptied, or damaged in its head.
+                # Left over from before the WAL was last reset, or damaged in its head.
                 damaged += 1
             elif _checksum(content, bool(magic & 1), before) != (sum_1, sum_2):
                 damaged += 1
@@ -240,8 +240,7 @@ class PageFile(ClosedAtExit):
         return None
 
     def _rows_of(self, number: int, page: bytes, start: int) -> Iterator[Row]:
-        cells = struct.unpack_from(">H", page, start + 3)[0]
-        for pointer in struct.unpack_from(f">{cells}H", page, start + 8):
+        for pointer in _pointers(page, start):
             try:
                 row = self._row(number, page, pointer)
             except (IndexError, struct.error):
@@ -254,7 +253,7 @@ class PageFile(ClosedAtExit):
     def _row(self, number: int, page: bytes, offset: int) -> Row | None:
         size, offset = _varint(page, offset)
         row_id, offset = _varint(page, offset)
-        if not 0 < size <= _MOST_PAYLOAD:
+        if not 0 < size <= _PAYLOAD_LIMIT:
             return None
         local = size
         if size > self._usable - 35:
@@ -300,12 +299,8 @@ def _is_sane(page: bytes, start: int, usable: int) -> bool:
     """Whether a page can be of a tree or an overflow chain; the latter begin with the number of a page."""
     kind = page[start]
     if kind in _TREE_KINDS:
-        cells = struct.unpack_from(">H", page, start + 3)[0]
-        first = start + _TREE_KINDS[kind] + 2 * cells
-        if first > usable:
-            return False
-        pointers = struct.unpack_from(f">{cells}H", page, start + _TREE_KINDS[kind])
-        return all(first <= pointer < usable for pointer in pointers)
+        first = start + _TREE_KINDS[kind] + 2 * _cell_count(page, start)
+        return first <= usable and all(first <= pointer < usable for pointer in _pointers(page, start))
     return kind == 0 and start == 0 and page.count(0) < len(page)
 
 
@@ -314,11 +309,18 @@ def _start_of(number: int) -> int:
     return 100 if number == 1 else 0
 
 
+def _cell_count(page: bytes, start: int) -> int:
+    return int.from_bytes(page[start + 3 : start + 5], "big")
+
+
+def _pointers(page: bytes, start: int) -> tuple[int, ...]:
+    """Returns where on a page of a tree its cells are."""
+    return struct.unpack_from(f">{_cell_count(page, start)}H", page, start + _TREE_KINDS[page[start]])
+
+
 def _children_of(page: bytes, start: int) -> list[int]:
-    cells = struct.unpack_from(">H", page, start + 3)[0]
-    pointers = struct.unpack_from(f">{cells}H", page, start + _TREE_KINDS[_TABLE_INNER])
-    last = _number(page, start + 8)
-    return [*(_number(page, pointer) for pointer in pointers if pointer + 4 <= len(page)), last]
+    children = (_number(page, pointer) for pointer in _pointers(page, start) if pointer + 4 <= len(page))
+    return [*children, _number(page, start + 8)]
 
 
 def _number(page: bytes, offset: int) -> int:
@@ -383,7 +385,7 @@ def _value(kind: int, data: bytes) -> Value:
 
 
 def _checksum(data: bytes, big_endian: bool, before: tuple[int, int]) -> tuple[int, int]:
-    """Returns the checksum of the write-ahead log, which goes on from the one before."""
+    """Returns the checksum of a WAL, which goes on from the one before."""
     sum_1, sum_2 = before
     words = struct.unpack(f"{'>' if big_endian else '<'}{len(data) // 4}I", data)
     for index in range(0, len(words), 2):
