@@ -7,8 +7,7 @@ from pathlib import Path
 import click
 
 from .database import to_path
-from .output import json_option, print_json, print_pairs
-from .progress import progress
+from .output import json_option, print_json, print_pairs, progress
 
 _EPILOG = """\b
 Examples:

@@ -8,8 +8,7 @@ from pathlib import Path
 import click
 
 from .database import to_existing_path, to_path
-from .output import json_option, print_json, print_pairs, safe_line
-from .progress import progress
+from .output import json_option, print_json, print_pairs, progress, safe_line
 
 _EPILOG = """\b
 Examples:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain, islice
 from typing import Any
 
@@ -75,3 +76,22 @@ def note(text: str) -> None:
     """Tells a person something that is not data: on standard error, if that is a terminal."""
     if sys.stderr.isatty():
         click.echo(safe_line(text), err=True)
+
+
+@contextmanager
+def progress(description: str) -> Iterator[Callable[[int], object]]:
+    """Shows a bar on standard error if that is a terminal, and nothing if not.
+
+    Yields:
+        A function that is told how much was done since it was last called.
+    """
+    if not sys.stderr.isatty():
+        yield lambda _done: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(description, total=None)
+        yield lambda done: bar.advance(task, done)

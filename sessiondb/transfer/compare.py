@@ -50,7 +50,7 @@ def compare(source: Source, target: Source, report: MigrationReport, advance: Ad
         try:
             stored = _as_stored(scope_of(user_id), state or {})
         except InvalidInputError:
-            continue  # reported when it was to be carried
+            continue  # reported when it was to be copied
         if different := sum(name not in here or here[name] != value for name, value in stored.items()):
             report.failures.append(
                 f"{different} keys of {owner_name(app_name, user_id)} have another value in the target, which stays"

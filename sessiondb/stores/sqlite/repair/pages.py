@@ -72,8 +72,7 @@ class PageFile(ClosedAtExit):
         self._files = ExitStack()
         self._database = self._open(path)
         self._database_size = os.fstat(self._database).st_size
-        self._wal: int | None = None
-        self._in_wal: dict[int, int] = {}
+        self._in_wal: dict[int, tuple[int, int]] = {}
         self.skipped_frames = 0
         with closed_on_failure(self._files):
             head = os.pread(self._database, 100, 0)
@@ -102,13 +101,11 @@ class PageFile(ClosedAtExit):
         for number in range(1, self.page_count + 1):
             if number in self.free or (number - 1) * self._page_size == _LOCK_BYTE:
                 continue
-            page = self._page(number)
-            start = _start_of(number)
-            kind = page[start] if page else None
-            if page is None or not _is_sane(page, start, self._usable):
+            page = self._sane_page(number)
+            if page is None:
                 self._suspects.add(number)
-            elif kind == _TABLE_LEAF and (self._leaves is None or number in self._leaves):
-                yield from self._rows_of(number, page, start)
+            elif page[_start_of(number)] == _TABLE_LEAF and (self._leaves is None or number in self._leaves):
+                yield from self._rows_of(number, page)
 
     def unreadable_pages(self) -> list[int]:
         """Returns the pages, once all rows were read, that are neither free nor of any kind there is."""
@@ -121,12 +118,14 @@ class PageFile(ClosedAtExit):
 
     def _page(self, number: int) -> bytes | None:
         """Returns a page; None if the file ends before its end."""
-        offset = self._in_wal.get(number)
-        if offset is not None and self._wal is not None:
-            page = os.pread(self._wal, self._page_size, offset)
-        else:
-            page = os.pread(self._database, self._page_size, (number - 1) * self._page_size)
+        file, offset = self._in_wal.get(number, (self._database, (number - 1) * self._page_size))
+        page = os.pread(file, self._page_size, offset)
         return page if len(page) == self._page_size else None
+
+    def _sane_page(self, number: int) -> bytes | None:
+        """Returns a page if it can be of a tree or an overflow chain."""
+        page = self._page(number)
+        return page if page is not None and _is_sane(page, _start_of(number), self._usable) else None
 
     def _pages_by_header(self, first: bytes) -> int:
         """Returns the size that the header gives; 0 if it cannot be trusted."""
@@ -137,10 +136,10 @@ class PageFile(ClosedAtExit):
     def _read_wal(self, path: Path) -> int:
         """Finds the latest committed version of each page in the WAL; returns the size of the database it gives, or 0."""
         try:
-            self._wal = self._open(path)
+            wal = self._open(path)
         except FileNotFoundError:
             return 0
-        head = os.pread(self._wal, _WAL_HEADER.size, 0)
+        head = os.pread(wal, _WAL_HEADER.size, 0)
         if len(head) < _WAL_HEADER.size:
             return 0
         magic, _, page_size, _, *salts, sum_1, sum_2 = _WAL_HEADER.unpack(head)
@@ -151,22 +150,20 @@ class PageFile(ClosedAtExit):
         elif page_size != self._page_size:
             return 0
         committed_pages = 0
-        pending: dict[int, int] = {}
+        pending: dict[int, tuple[int, int]] = {}
         damaged = 0
         before = (sum_1, sum_2)
         offset = _WAL_HEADER.size
         length = _FRAME_HEADER.size + page_size
-        while len(frame := os.pread(self._wal, length, offset)) == length:
+        while len(frame := os.pread(wal, length, offset)) == length:
             number, commit, *frame_salts, sum_1, sum_2 = _FRAME_HEADER.unpack_from(frame)
             content = frame[:8] + frame[_FRAME_HEADER.size :]
-            if frame_salts != salts:
-                # Left over from before the WAL was last reset, or damaged in its head.
-                damaged += 1
-            elif _checksum(content, bool(magic & 1), before) != (sum_1, sum_2):
+            if frame_salts != salts or _checksum(content, bool(magic & 1), before) != (sum_1, sum_2):
+                # Damaged, or left over from before the WAL was last reset.
                 damaged += 1
             else:
                 # Each frame's checksum goes on from the one before it: a damaged frame does not spoil its successors.
-                pending[number] = offset + _FRAME_HEADER.size
+                pending[number] = (wal, offset + _FRAME_HEADER.size)
                 if commit:
                     self._in_wal |= pending
                     pending.clear()
@@ -203,10 +200,10 @@ class PageFile(ClosedAtExit):
         if leaves is None:
             return None
         for number in list(leaves):
-            page = self._page(number)
-            if page is None or not _is_sane(page, _start_of(number), self._usable):
+            page = self._sane_page(number)
+            if page is None:
                 return None
-            for row in self._rows_of(number, page, _start_of(number)):
+            for row in self._rows_of(number, page):
                 if row.values[:1] == ("table",):
                     found = self._walk(row.values[3])
                     if found is None:
@@ -222,8 +219,8 @@ class PageFile(ClosedAtExit):
             damaged = False
             for number in level:
                 start = _start_of(number)
-                page = self._page(number) if 0 < number <= self.page_count else None
-                if page is None or not _is_sane(page, start, self._usable):
+                page = self._sane_page(number) if 0 < number <= self.page_count else None
+                if page is None:
                     damaged = True
                 elif page[start] == _TABLE_LEAF:
                     return set(level)
@@ -239,8 +236,8 @@ class PageFile(ClosedAtExit):
             level = children
         return None
 
-    def _rows_of(self, number: int, page: bytes, start: int) -> Iterator[Row]:
-        for pointer in _pointers(page, start):
+    def _rows_of(self, number: int, page: bytes) -> Iterator[Row]:
+        for pointer in _pointers(page, _start_of(number)):
             try:
                 row = self._row(number, page, pointer)
             except (IndexError, struct.error):
@@ -324,8 +321,7 @@ def _children_of(page: bytes, start: int) -> list[int]:
 
 
 def _number(page: bytes, offset: int) -> int:
-    number: int = struct.unpack_from(">I", page, offset)[0]
-    return number
+    return int(struct.unpack_from(">I", page, offset)[0])
 
 
 def _varint(data: bytes, offset: int) -> tuple[int, int]:
@@ -374,8 +370,7 @@ def _value(kind: int, data: bytes) -> Value:
     if kind in _INTEGER_SIZES:
         return int.from_bytes(data, "big", signed=True)
     if kind == _FLOAT:
-        number: float = struct.unpack(">d", data)[0]
-        return number
+        return float(struct.unpack(">d", data)[0])
     if kind % 2 == 0:
         return data
     try:
