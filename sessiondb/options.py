@@ -26,14 +26,7 @@ _SCHEMES = ("sqlite", "sessiondb")
 class StoreOptions:
     """How a file is kept. All services of a process that share a file must agree on them.
 
-    Attributes:
-        durability: ``"full"`` answers a write when it is on disk and synced; ``"normal"`` leaves the sync to the next
-            checkpoint, so a power cut may lose the last moments (a crash of the process loses nothing).
-        readers: How many read-only connections, and threads, serve reads at most; they are opened when needed.
-        max_queue: How many writes may be queued; further callers wait.
-        max_batch: How many writes one transaction takes at most.
-        busy_timeout: How long a call may wait for something contended, in seconds: a place in the queue, a reader, or
-            SQLite's lock held by another program.
+    :class:`~sessiondb.DatabaseSessionService` says what each is for.
     """
 
     durability: Durability = "full"
@@ -56,17 +49,7 @@ class StoreOptions:
 
 @dataclass(frozen=True, slots=True)
 class ServiceOptions:
-    """How one service behaves towards its callers.
-
-    Attributes:
-        on_stale: ``"reject"`` refuses an append through a handle that another handle has overtaken; ``"append"`` takes
-            it all the same, as ADK's in-memory service does.
-        log_cache: ``"copy"`` hands out shallow copies of cached events, ``"share"`` the cached objects themselves,
-            ``"off"`` decodes each time.
-        log_cache_bytes: About how much memory the cache of decoded events may hold.
-        follow_symlinks: Whether a path that is a symbolic link stands for the file it leads to when the service is opened;
-            otherwise it is refused.
-    """
+    """How one service behaves towards its callers; :class:`~sessiondb.DatabaseSessionService` says what each is for."""
 
     on_stale: OnStale = "reject"
     log_cache: CacheMode = "copy"

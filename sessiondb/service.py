@@ -432,9 +432,11 @@ def _apply(session: Session, event: Event, delta: EncodedDelta, marker: str) -> 
     if event.actions.state_delta:
         model_access.set_field(event.actions, "state_delta", delta.event_delta)
         session.state.update(delta.temp)
-        session.state.update(delta.live)
-        for name in delta.deleted:
-            session.state.pop(name, None)
+        for name, value in delta.event_delta.items():
+            if value is None:
+                session.state.pop(name, None)
+            else:
+                session.state[name] = value
     session.events.append(event)
     model_access.set_field(session, "last_update_time", event.timestamp)
     model_access.set_marker(session, marker)

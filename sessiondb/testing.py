@@ -26,6 +26,7 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -121,28 +122,23 @@ def measure_appends(
     commits: list[float] = []
     latencies: list[float] = []
     walls: list[float] = []
-    try:
-        with asyncio.Runner() as loop:
-            service = open_service(folder)
-            try:
-                handles = loop.run(_create_sessions(service, clients))
+    with closing(yardstick), asyncio.Runner() as loop, ExitStack() as stack:
+        service = open_service(folder)
+        close = getattr(service, "close", None)
+        if close is not None:
+            stack.callback(lambda: loop.run(close()))
+        handles = loop.run(_create_sessions(service, clients))
 
-                def run_yardstick() -> None:
-                    yardstick.checkpoint()
-                    commits.extend(yardstick.commit(body, clients) for _ in range(appends))
+        def run_yardstick() -> None:
+            yardstick.checkpoint()
+            commits.extend(yardstick.commit(body, clients) for _ in range(appends))
 
-                def run_service() -> None:
-                    started = time.perf_counter()
-                    latencies.extend(loop.run(_append_all(service, handles, appends, make)))
-                    walls.append(time.perf_counter() - started)
+        def run_service() -> None:
+            started = time.perf_counter()
+            latencies.extend(loop.run(_append_all(service, handles, appends, make)))
+            walls.append(time.perf_counter() - started)
 
-                benchmark.pedantic(run_service, setup=run_yardstick, rounds=rounds)
-            finally:
-                close = getattr(service, "close", None)
-                if close is not None:
-                    loop.run(close())
-    finally:
-        yardstick.close()
+        benchmark.pedantic(run_service, setup=run_yardstick, rounds=rounds)
     figures = AppendFigures(
         median=statistics.median(latencies),
         p99=sorted(latencies)[int(0.99 * len(latencies))],

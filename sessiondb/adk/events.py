@@ -31,8 +31,8 @@ from sessiondb.model.records import EventRecord, EventRow, SessionKey
 _MAY_BE_TOO_DEEP = 100
 
 # The parser reads integers of up to this many digits, as int() does: sys.set_int_max_str_digits.
-_MOST_DIGITS = 4300
-_LONG_NUMBER = re.compile(rf"\d{{{_MOST_DIGITS}}}")
+_DIGIT_LIMIT = 4300
+_LONG_NUMBER = re.compile(rf"\d{{{_DIGIT_LIMIT}}}")
 
 _EVENT = TypeAdapter(Event)
 _CONTENT = TypeAdapter(types.Content)
@@ -278,7 +278,7 @@ def _may_be_unreadable(record: EventRecord) -> bool:
         if text is not None:
             brackets += text.count("[") + text.count("{")
             # A null may stand for a NaN, where the field requires a number.
-            if "null" in text or (len(text) > _MOST_DIGITS and _LONG_NUMBER.search(text)):
+            if "null" in text or (len(text) > _DIGIT_LIMIT and _LONG_NUMBER.search(text)):
                 return True
     return brackets >= _MAY_BE_TOO_DEEP
 

@@ -55,10 +55,7 @@ _checked_key = functools.lru_cache(maxsize=4096)(_check_key)
 def json_size(*texts: str | None) -> int:
     """Returns the bytes of texts in UTF-8; their characters only, if four bytes for each are within the limit."""
     # Nearly every text is far below the limit, and then need not be encoded.
-    characters = 0
-    for text in texts:
-        if text is not None:
-            characters += len(text)
+    characters = sum(map(len, filter(None, texts)))
     if characters * 4 <= MAX_EVENT_BYTES:
         return characters
     return sum(len(text.encode()) for text in texts if text is not None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, overload
+from typing import overload
 
 from google.adk.sessions.base_session_service import ListSessionsResponse
 from pydantic import PrivateAttr
@@ -24,14 +24,6 @@ class SessionList(ListSessionsResponse, Sequence[SessionRow], defer_build=True):
     """
 
     _rows: list[SessionRow] = PrivateAttr(default_factory=list)
-
-    @classmethod
-    def of(cls, sessions: list[Any], rows: list[SessionRow]) -> SessionList:
-        """Makes a list of Session objects and, in the same order, their rows."""
-        # The sessions come from the store: to validate thousands of them again would cost more than to read them.
-        listing = cls.model_construct(sessions=sessions)
-        listing._rows = rows  # noqa: SLF001  # its own
-        return listing
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -67,4 +59,7 @@ def list_of(summaries: Iterable[SessionSummary]) -> SessionList:
                 "updated_at": updated_at,
             }
         )
-    return SessionList.of(sessions, rows)
+    # The sessions come from the store: to validate thousands of them again would cost more than to read them.
+    listing = SessionList.model_construct(sessions=sessions)
+    listing._rows = rows  # noqa: SLF001  # of this module
+    return listing

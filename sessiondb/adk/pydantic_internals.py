@@ -41,14 +41,18 @@ class ModelAccess:
         self, key: SessionKey, state: dict[str, Any], events: list[Event], update_time: float, marker: str
     ) -> Session:
         """Makes a Session of valid values. It may keep the dict and the list that it was given."""
-        session = Session(
-            id=key.session_id,
-            app_name=key.app_name,
-            user_id=key.user_id,
-            state=state,
-            events=events,
-            last_update_time=update_time,
-        )
+        fields = {
+            "id": key.session_id,
+            "app_name": key.app_name,
+            "user_id": key.user_id,
+            "state": state,
+            "events": events,
+            "last_update_time": update_time,
+        }
+        return self._make_session(fields, marker)
+
+    def _make_session(self, fields: dict[str, Any], marker: str) -> Session:
+        session = Session(**fields)
         self.set_marker(session, marker)
         return session
 
@@ -70,18 +74,14 @@ class _DirectAccess(ModelAccess):
     """Does the same without pydantic's functions."""
 
     def __init__(self) -> None:
-        self._set_fields_set, self._set_extra, self._set_private = (BaseModel.__dict__[name].__set__ for name in _SLOTS)
+        self._set_slots = [BaseModel.__dict__[name].__set__ for name in _SLOTS]
         fields = Session(id="", app_name="", user_id="").__dict__
         self._defaults = {name: value for name, value in fields.items() if name not in _SESSION_FIELDS}
 
     @override
     def copy_events(self, events: Iterable[Event]) -> list[Event]:
-        new, set_fields_set, set_extra, set_private = (
-            object.__new__,
-            self._set_fields_set,
-            self._set_extra,
-            self._set_private,
-        )
+        new = object.__new__
+        set_fields_set, set_extra, set_private = self._set_slots
         copies = []
         for event in events:
             # A decoded event is exactly an Event, without extra fields or private attributes.
@@ -96,24 +96,16 @@ class _DirectAccess(ModelAccess):
         return copies
 
     @override
-    def new_session(
-        self, key: SessionKey, state: dict[str, Any], events: list[Event], update_time: float, marker: str
-    ) -> Session:
+    def _make_session(self, fields: dict[str, Any], marker: str) -> Session:
         # To validate 10,000 decoded events once more would cost more than to read them.
         session = object.__new__(Session)
-        session.__dict__.update(
-            self._defaults,
-            id=key.session_id,
-            app_name=key.app_name,
-            user_id=key.user_id,
-            state=state,
-            events=events,
-            last_update_time=update_time,
-        )
+        session.__dict__.update(self._defaults)
+        session.__dict__.update(fields)
         # One set for all Sessions, as the same fields were given to each: a listing makes thousands of them.
-        self._set_fields_set(session, _SESSION_FIELDS)
-        self._set_extra(session, None)
-        self._set_private(session, {_MARKER: marker})
+        set_fields_set, set_extra, set_private = self._set_slots
+        set_fields_set(session, _SESSION_FIELDS)
+        set_extra(session, None)
+        set_private(session, {_MARKER: marker})
         return session
 
     @override
@@ -155,7 +147,14 @@ def choose_access() -> ModelAccess:
 def _results(access: ModelAccess) -> list[object]:
     """Returns what can be observed of models that were copied, made and changed in one way."""
     key = SessionKey("a", "u", "s")
-    event = _sample()
+    event = Event(
+        id="e",
+        author="a",
+        timestamp=1.5,
+        content=types.Content(role="model", parts=[types.Part(text="text")]),
+        actions=EventActions(state_delta={"k": 1}),
+        branch="a.b",
+    )
     (copy,) = access.copy_events([event])
     session, other = (access.new_session(key, {"k": [1]}, [event], 1.5, "before") for _ in range(2))
     results: list[object] = [_observed(copy), _observed(session), access.get_marker(session)]
@@ -185,17 +184,6 @@ def _observed(model: BaseModel) -> list[object]:
     deep = model.model_copy(deep=True)
     # __getstate__() is what pickle stores: the fields, and all that pydantic keeps beside them.
     return [deep, deep.__getstate__(), model.model_copy(), model.model_dump(), set(model.model_fields_set)]
-
-
-def _sample() -> Event:
-    return Event(
-        id="e",
-        author="a",
-        timestamp=1.5,
-        content=types.Content(role="model", parts=[types.Part(text="text")]),
-        actions=EventActions(state_delta={"k": 1}),
-        branch="a.b",
-    )
 
 
 class _ChosenAtFirstUse:

@@ -18,30 +18,22 @@ _MARKER_KIND = "sessiondb"
 
 
 def build_session(key: SessionKey, stored: SessionHead | Outcome, events: list[Event], update_time: float) -> Session:
-    """Makes a Session of the revision and the state that a store returned. The list of events may become the Session's.
+    """Makes a Session of the revision and the state that a store returned; keys of user and app get their prefix.
+
+    The list of events may become the Session's.
 
     Raises:
         CorruptRowError: If a value of the state is not JSON.
     """
-    state = decode_state(key, stored.session_state, stored.user_state, stored.app_state)
+    state = decode_scope(key, stored.session_state)
+    if stored.app_state != "{}":
+        for name, value in decode_scope(key, stored.app_state).items():
+            state[scopes.APP_PREFIX + name] = value
+    if stored.user_state != "{}":
+        for name, value in decode_scope(key, stored.user_state).items():
+            state[scopes.USER_PREFIX + name] = value
     marker = revision_marker(stored.incarnation, stored.revision)
     return model_access.new_session(key, state, events, update_time, marker)
-
-
-def decode_state(key: SessionKey, session: str, user: str, app: str) -> dict[str, Any]:
-    """Decodes the state of three scopes, each a JSON object, into one dict; user and app keys get their prefix.
-
-    Raises:
-        CorruptRowError: If one of them is not JSON.
-    """
-    state = decode_scope(key, session)
-    if app != "{}":
-        for name, value in decode_scope(key, app).items():
-            state[scopes.APP_PREFIX + name] = value
-    if user != "{}":
-        for name, value in decode_scope(key, user).items():
-            state[scopes.USER_PREFIX + name] = value
-    return state
 
 
 def decode_scope(key: SessionKey, text: str) -> dict[str, Any]:

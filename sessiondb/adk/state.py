@@ -31,17 +31,14 @@ class EncodedDelta(NamedTuple):
     stored: StateDelta
     json: str
     """The delta without its temp keys, as the JSON object in the log."""
-    live: dict[str, Any]
-    """Prefixed keys and the values that a reader gets: the caller's own objects, if equal to the decoded ones."""
-    deleted: tuple[str, ...]
-    """Prefixed keys that the delta deletes."""
     temp: dict[str, Any]
     """Keys that stay in the Session object and are not stored."""
     event_delta: dict[str, Any]
-    """``EventActions.state_delta`` as a reader gets it: without temp keys, and with coerced values."""
+    """``EventActions.state_delta`` as a reader gets it: without temp keys, with None for what is deleted, and with values
+    that are the caller's own objects, if equal to the decoded ones."""
 
 
-_EMPTY_DELTA = EncodedDelta(NO_DELTA, "{}", {}, (), {}, {})
+_EMPTY_DELTA = EncodedDelta(NO_DELTA, "{}", {}, {})
 
 
 def encode_delta(delta: Mapping[str, Any]) -> EncodedDelta:
@@ -54,8 +51,6 @@ def encode_delta(delta: Mapping[str, Any]) -> EncodedDelta:
         return _EMPTY_DELTA
     columns: dict[str, list[str]] = {}
     members: list[str] = []
-    live: dict[str, Any] = {}
-    deleted: list[str] = []
     temp: dict[str, Any] = {}
     event_delta: dict[str, Any] = {}
     for key, value in delta.items():
@@ -67,17 +62,16 @@ def encode_delta(delta: Mapping[str, Any]) -> EncodedDelta:
         members.append(f"{parts.quoted_key}:{text}")
         if text == "null":
             # None, or a value such as NaN that becomes null in JSON: whoever reads the log finds one meaning of null.
-            deleted.append(key)
             event_delta[key] = None
             columns.setdefault(parts.removed_column, []).append(parts.quoted_name)
         else:
-            live[key] = event_delta[key] = kept
+            event_delta[key] = kept
             columns.setdefault(parts.set_column, []).append(f"{parts.quoted_name}:{encode_basestring(text)}")
     stored = {
         column: f"{{{','.join(entries)}}}" if column.endswith("_set") else f"[{','.join(entries)}]"
         for column, entries in columns.items()
     }
-    return EncodedDelta(StateDelta(**stored), "{" + ",".join(members) + "}", live, tuple(deleted), temp, event_delta)
+    return EncodedDelta(StateDelta(**stored), "{" + ",".join(members) + "}", temp, event_delta)
 
 
 class _KeyParts(NamedTuple):

@@ -8,26 +8,11 @@ The modules of this package import what they need inside their commands, so that
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import click
 from typing_extensions import override
 
-from . import (
-    backup,
-    check,
-    demo,
-    exporting,
-    history,
-    importing,
-    init,
-    listing,
-    migrate,
-    prune,
-    recover,
-    show,
-    stats,
-    tail,
-    vacuum,
-)
 from .output import safe_line
 
 _EPILOG = """\b
@@ -73,21 +58,21 @@ def main() -> None:
     """Durable sessions for Google ADK, in one SQLite file."""
 
 
-for _module in (
-    backup,
-    check,
-    demo,
-    exporting,
-    history,
-    importing,
-    init,
-    listing,
-    migrate,
-    prune,
-    recover,
-    show,
-    stats,
-    tail,
-    vacuum,
+for _name in (
+    "backup",
+    "check",
+    "demo",
+    "exporting",
+    "history",
+    "importing",
+    "init",
+    "listing",
+    "migrate",
+    "prune",
+    "recover",
+    "show",
+    "stats",
+    "tail",
+    "vacuum",
 ):
-    main.add_command(_module.command)
+    main.add_command(import_module(f".{_name}", __name__).command)

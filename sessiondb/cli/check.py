@@ -12,7 +12,7 @@ from .database import file_argument
 from .output import json_option, print_json, safe_line
 
 if TYPE_CHECKING:
-    from sessiondb.stores.sqlite.repair.check import CheckReport, Finding
+    from sessiondb.stores.sqlite.repair.check import CheckReport
 
 _EPILOG = """\b
 Examples:
@@ -44,7 +44,7 @@ def command(context: click.Context, file: Path, limit: int, as_json: bool) -> No
     from sessiondb.adk import events as codec
     from sessiondb.stores.sqlite.repair import check as inspection
 
-    report = inspection.check(file, codec.decode_event, most=limit)
+    report = inspection.check(file, codec.decode_event, limit=limit)
     if as_json:
         print_json({**asdict(report), "path": str(report.path), "is_sound": report.is_sound})
     else:
@@ -57,12 +57,8 @@ def _print(report: CheckReport) -> None:
     click.echo(f"{'sound' if report.is_sound else 'NOT SOUND'}: {looked_at}")
     for finding in (*report.findings, report.notes):
         if finding.count:
-            _print_finding(finding)
-
-
-def _print_finding(finding: Finding) -> None:
-    click.echo(f"{finding.check} ({finding.count:,})")
-    for problem in finding.problems:
-        click.echo(f"  {safe_line(problem)}")
-    if finding.count > len(finding.problems):
-        click.echo(f"  and {finding.count - len(finding.problems):,} more")
+            click.echo(f"{finding.check} ({finding.count:,})")
+        for problem in finding.problems:
+            click.echo(f"  {safe_line(problem)}")
+        if finding.count > len(finding.problems):
+            click.echo(f"  and {finding.count - len(finding.problems):,} more")

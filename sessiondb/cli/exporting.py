@@ -12,8 +12,7 @@ from typing import TextIO
 import click
 
 from .database import file_argument, selection_options
-from .output import json_lines_option, safe_line
-from .progress import progress
+from .output import json_lines_option, progress, safe_line
 
 _EPILOG = """\b
 Examples:

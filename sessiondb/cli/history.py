@@ -71,12 +71,5 @@ def _changes(events: Iterable[LoggedEvent], state_key: str) -> Iterator[dict[str
 
 
 def _cells(change: dict[str, Any]) -> tuple[str, ...]:
-    return (
-        change["timestamp"],
-        change["app_name"],
-        change["user_id"],
-        change["session_id"],
-        str(change["seq"]),
-        change["author"],
-        "deleted" if change["deleted"] else compact_json(change["value"]),
-    )
+    shown = (str(change[name]) for name in ("timestamp", "app_name", "user_id", "session_id", "seq", "author"))
+    return *shown, "deleted" if change["deleted"] else compact_json(change["value"])

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
 
 import click
 
 from .database import to_path
-from .output import json_option, print_json, print_pairs
-from .progress import progress
+from .output import json_option, print_json, print_pairs, progress
 
 _EPILOG = """\b
 Examples:
@@ -38,7 +33,11 @@ def command(*, source: str, target: Path, skip_existing: bool, as_json: bool) ->
     from sessiondb import stores
     from sessiondb.transfer.jsonl import import_lines
 
-    with _lines(source) as lines, stores.open_import(target) as into, progress("imported lines") as advance:
+    with (
+        click.open_file(source, encoding="utf-8") as lines,
+        stores.open_import(target) as into,
+        progress("imported lines") as advance,
+    ):
         try:
             done = asdict(import_lines(lines, into, skip_existing=skip_existing, advance=advance))
         except UnicodeDecodeError as error:
@@ -47,12 +46,3 @@ def command(*, source: str, target: Path, skip_existing: bool, as_json: bool) ->
         print_json(done)
     else:
         print_pairs(done)
-
-
-@contextmanager
-def _lines(source: str) -> Iterator[TextIO]:
-    if source == "-":
-        yield sys.stdin
-        return
-    with Path(source).open(encoding="utf-8") as opened:
-        yield opened

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,9 +55,5 @@ def print_sessions(sessions: Iterable[SessionSummary], *, as_json: bool) -> None
                 }
             )
         return
-    print_rows(("UPDATED", "APP", "USER", "SESSION", "EVENTS"), _cells(sessions))
-
-
-def _cells(sessions: Iterable[SessionSummary]) -> Iterator[tuple[str, ...]]:
-    for session in sessions:
-        yield session.updated_at, *session.key, str(session.head.last_seq)
+    cells = ((session.updated_at, *session.key, str(session.head.last_seq)) for session in sessions)
+    print_rows(("UPDATED", "APP", "USER", "SESSION", "EVENTS"), cells)

@@ -8,8 +8,7 @@ from pathlib import Path
 import click
 
 from .database import to_existing_path, to_path
-from .output import json_option, print_json, print_pairs, safe_line
-from .progress import progress
+from .output import json_option, print_json, print_pairs, progress, safe_line
 
 _EPILOG = """\b
 Examples:
@@ -49,9 +48,9 @@ def command(*, source: Path, target: Path, kind: str, as_json: bool) -> None:
 
     # What ADK has to say about old schemas is in the report.
     logging.getLogger("google_adk").addHandler(logging.NullHandler())
-    carry = migrate_adk_file if kind == "sessiondb" else migrate_to_adk_sqlite
+    migrate = migrate_adk_file if kind == "sessiondb" else migrate_to_adk_sqlite
     with progress("sessions carried and compared") as advance:
-        report = carry(source, target, advance=advance)
+        report = migrate(source, target, advance=advance)
     counts = asdict(report)
     if as_json:
         print_json(counts)

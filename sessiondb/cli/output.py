@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain, islice
 from typing import Any
 
@@ -49,8 +50,11 @@ def print_json_line(value: Any) -> None:
 
 def print_pairs(pairs: Mapping[str, Any]) -> None:
     """Prints names and values as a table."""
-    for line in _pair_lines(pairs):
-        click.echo(line)
+    shown = {name: f"{value:,.3f}" if isinstance(value, float) else f"{value:,}" for name, value in pairs.items()}
+    name_width = max(map(len, shown))
+    value_width = max(map(len, shown.values()))
+    for name, value in shown.items():
+        click.echo(f"{name:<{name_width}}  {value:>{value_width}}")
 
 
 def print_rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -74,8 +78,20 @@ def note(text: str) -> None:
         click.echo(safe_line(text), err=True)
 
 
-def _pair_lines(pairs: Mapping[str, Any]) -> list[str]:
-    shown = {name: f"{value:,.3f}" if isinstance(value, float) else f"{value:,}" for name, value in pairs.items()}
-    name_width = max(map(len, shown))
-    value_width = max(map(len, shown.values()))
-    return [f"{name:<{name_width}}  {value:>{value_width}}" for name, value in shown.items()]
+@contextmanager
+def progress(description: str) -> Iterator[Callable[[int], object]]:
+    """Shows a bar on standard error if that is a terminal, and nothing if not.
+
+    Yields:
+        A function that is told how much was done since it was last called.
+    """
+    if not sys.stderr.isatty():
+        yield lambda _done: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(description, total=None)
+        yield lambda done: bar.advance(task, done)

@@ -15,8 +15,8 @@ from typing import Any
 
 from . import registration_probe
 
-_PATIENCE = 120
-"""Seconds for ADK to be imported and a services.py to run."""
+_TIMEOUT_SECONDS = 120
+"""For ADK to be imported and a services.py to run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +69,14 @@ def check(adk: Adk, agents_dir: Path, uri: str) -> Registration:
             encoding="utf-8",
             errors="replace",
             check=False,
-            timeout=_PATIENCE,
+            timeout=_TIMEOUT_SECONDS,
             # Otherwise the modules beside the program would stand before those of services.py.
             env={**os.environ, "PYTHONSAFEPATH": "1"},
         )
     except OSError as error:
         return Registration(f"{shlex.join(adk.command)} cannot run: {error}", notes)
     except subprocess.TimeoutExpired:
-        return Registration(f"loading the services of {agents_dir} took longer than {_PATIENCE} seconds", notes)
+        return Registration(f"loading the services of {agents_dir} took longer than {_TIMEOUT_SECONDS} seconds", notes)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
         return Registration(f"the service cannot be opened: {lines[-1]}", notes)

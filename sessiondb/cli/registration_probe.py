@@ -10,20 +10,10 @@ import asyncio
 import json
 import logging
 import sys
+from logging.handlers import BufferingHandler
 from typing import Any
 
 SCHEME = "sessiondb"
-
-
-class _Keeper(logging.Handler):
-    """Keeps what ADK says of files that it cannot load: it goes on without them."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.messages: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
 
 
 def probe(agents_dir: str, uri: str) -> dict[str, Any]:
@@ -40,8 +30,10 @@ def probe(agents_dir: str, uri: str) -> dict[str, Any]:
         return {"missing": str(error)}
     from google.adk.cli.service_registry import get_service_registry, load_services_module
 
-    keeper = _Keeper()
-    logging.getLogger("google_adk").addHandler(keeper)
+    # ADK goes on without files that it cannot load, and says so in its log only.
+    captured = BufferingHandler(sys.maxsize)
+    captured.setLevel(logging.WARNING)
+    logging.getLogger("google_adk").addHandler(captured)
     registry = get_service_registry()
     register = registry.register_session_service
     origins: list[bool] = []
@@ -59,7 +51,7 @@ def probe(agents_dir: str, uri: str) -> dict[str, Any]:
         asyncio.run(service.close())
     kind = type(service)
     return {
-        "warnings": keeper.messages,
+        "warnings": [record.getMessage() for record in captured.buffer],
         "origins": origins,
         "service": None if service is None else f"{kind.__module__}.{kind.__qualname__}",
         "is_own": is_own,

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from itertools import count, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from .database import file_argument
 from .output import json_option, print_json, print_json_line, print_pairs
 from .watching import interval_option, until_interrupted, wait
-
-if TYPE_CHECKING:
-    from sessiondb.engine.store import Reader
 
 _EPILOG = """\b
 Examples:
@@ -35,13 +31,22 @@ def command(*, file: Path, watch: bool, interval: float, limit: int | None, as_j
     The file is only read. Without FILE: $SESSIONDB_PATH, else .adk/adk.sqlite3, as the service itself.
     """
     from sessiondb import stores
+    from sessiondb.model.queries import MeasureStore
 
     with until_interrupted(), stores.open_reader(file) as reader:
         for turn in islice(count(), limit if watch else 1):
             if turn:
                 wait(interval)
                 reader.changed()
-            stats = _measure(reader)
+            with reader.snapshot():
+                size = reader.ask(MeasureStore())
+            stats = {
+                "sessions": size.sessions,
+                "events": size.events,
+                "state_keys": size.state_keys,
+                "db_size_mb": size.file_bytes / 2**20,
+                "wal_bytes": size.wal_bytes,
+            }
             if not as_json:
                 if turn:
                     click.echo()
@@ -50,17 +55,3 @@ def command(*, file: Path, watch: bool, interval: float, limit: int | None, as_j
                 print_json_line(stats)
             else:
                 print_json(stats)
-
-
-def _measure(reader: Reader) -> dict[str, float]:
-    from sessiondb.model.queries import MeasureStore
-
-    with reader.snapshot():
-        size = reader.ask(MeasureStore())
-    return {
-        "sessions": size.sessions,
-        "events": size.events,
-        "state_keys": size.state_keys,
-        "db_size_mb": size.file_bytes / 2**20,
-        "wal_bytes": size.wal_bytes,
-    }

@@ -12,7 +12,7 @@ from .output import compact_json, print_json_line, safe_line, safe_text
 if TYPE_CHECKING:
     from sessiondb.model.records import LoggedEvent
 
-_MOST_CHARACTERS = 300
+_CHARACTER_LIMIT = 300
 """Of one value, unless all is asked for."""
 
 _INDENT = "    "
@@ -41,7 +41,7 @@ def print_event(event: LoggedEvent, *, as_json: bool, full: bool, with_session: 
         head += "  " + click.style(safe_line("/".join(key)), dim=True)
     click.echo(head)
     for line in _body(fields):
-        shown = line if full or len(line) <= _MOST_CHARACTERS else f"{line[:_MOST_CHARACTERS]}… (--full shows all)"
+        shown = line if full or len(line) <= _CHARACTER_LIMIT else f"{line[:_CHARACTER_LIMIT]}… (--full shows all)"
         for physical in shown.split("\n"):
             click.echo(_INDENT + physical)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from google.adk.events import Event
-from google.adk.sessions import Session
 
 from sessiondb import DatabaseSessionService
 from sessiondb.adk.scopes import Scope, parse
@@ -61,16 +60,6 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Totals:
-    """Counts over the whole file; the size is in units of 2^20 bytes."""
-
-    sessions: int
-    events: int
-    state_keys: int
-    db_size_mb: float
-
-
-@dataclass(frozen=True)
 class Contents:
     """Everything the demonstration shows of one file."""
 
@@ -79,7 +68,8 @@ class Contents:
     state: tuple[StateRow, ...]
     audited_key: str
     audit_trail: tuple[Change, ...]
-    totals: Totals
+    totals: dict[str, float]
+    """Counts over the whole file; the size is in units of 2^20 bytes."""
 
 
 async def read_contents(path: Path, session_id: str) -> Contents:
@@ -101,17 +91,23 @@ async def read_contents(path: Path, session_id: str) -> Contents:
             raise LookupError(f"session {session_id!r} is not in {path}")
         stats = service.get_stats()
     events = tuple(_event_row(seq, event) for seq, event in enumerate(session.events, start=1))
+    state = (StateRow(*parse(key), value) for key, value in session.state.items())
     return Contents(
         sessions=sessions,
         events=events,
-        state=_state_rows(session),
+        state=tuple(sorted(state, key=lambda row: (row.scope, row.key))),
         audited_key=AUDITED_KEY,
         audit_trail=tuple(
             Change(row.seq, row.time, row.author, row.state_delta[AUDITED_KEY])
             for row in events
             if AUDITED_KEY in row.state_delta
         ),
-        totals=Totals(stats["sessions"], stats["events"], stats["state_keys"], stats["db_size_mb"]),
+        totals={
+            "sessions": stats["sessions"],
+            "events": stats["events"],
+            "state_keys": stats["state_keys"],
+            "db_size_mb": stats["db_size_mb"],
+        },
     )
 
 
@@ -137,11 +133,3 @@ def _what(event: Event) -> tuple[str, ...]:
         elif part.function_response:
             lines.append(f"{part.function_response.name} returned {part.function_response.response}")
     return tuple(lines)
-
-
-def _state_rows(session: Session) -> tuple[StateRow, ...]:
-    return tuple(
-        sorted(
-            (StateRow(*parse(key), value) for key, value in session.state.items()), key=lambda row: (row.scope, row.key)
-        )
-    )

@@ -50,15 +50,12 @@ class OfflineModel(BaseLlm):
         self, llm_request: LlmRequest, stream: bool = False
     ) -> AsyncGenerator[LlmResponse, None]:
         """Yield the complete response, preceded by its fragments if ``stream`` is set."""
-        parts = [_part(piece) for piece in _pieces(self.respond(llm_request))]
+        reply = self.respond(llm_request)
+        parts = [_part(piece) for piece in ((reply,) if isinstance(reply, str | Call) else reply)]
         if stream:
             for fragment in _fragments(parts):
                 yield LlmResponse(content=_content([fragment]), partial=True)
         yield LlmResponse(content=_content(parts), partial=False, usage_metadata=_usage(parts))
-
-
-def _pieces(reply: Reply) -> Sequence[Piece]:
-    return (reply,) if isinstance(reply, str | Call) else reply
 
 
 def _part(piece: Piece) -> types.Part:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -40,46 +40,34 @@ def show_conversation(console: Console, heading: str, part: Part) -> None:
 
 def show_contents(console: Console, contents: Contents) -> None:
     """Print sessions, events, state and the audit trail of one key."""
-    sessions = _table("Sessions", "session", "created (UTC)", "updated (UTC)", "events")
-    for session in contents.sessions:
-        sessions.add_row(
-            session.session_id,
-            _seconds(session.created_at),
-            _seconds(session.updated_at),
-            str(session.events),
-        )
-    console.print(sessions)
+    sessions = (
+        (row.session_id, _seconds(row.created_at), _seconds(row.updated_at), str(row.events))
+        for row in contents.sessions
+    )
+    console.print(_table("Sessions", ("session", "created (UTC)", "updated (UTC)", "events"), sessions))
     totals = contents.totals
     console.print(
-        f"The whole file: {totals.sessions} sessions, {totals.events} events, {totals.state_keys} state keys, "
-        f"{totals.db_size_mb:.2f} MB\n",
+        f"The whole file: {totals['sessions']} sessions, {totals['events']} events, {totals['state_keys']} state keys, "
+        f"{totals['db_size_mb']:.2f} MB\n",
         style="dim",
     )
-    events = _table("Events", "seq", "time (UTC)", "author", "process", "what")
-    for event in contents.events:
-        events.add_row(str(event.seq), _clock(event.time), event.author, str(event.pid or "(outside)"), _what(event))
-    console.print(events)
-    state = _table("State", "scope", "key", "value")
-    for row in contents.state:
-        state.add_row(row.scope, row.key, _compact(row.value))
-    console.print(state)
-    trail = _table(f"Audit trail of {contents.audited_key}", "seq", "time (UTC)", "author", "value")
-    for change in contents.audit_trail:
-        trail.add_row(str(change.seq), _clock(change.time), change.author, _compact(change.value))
-    console.print(trail)
+    events = (
+        (str(row.seq), _clock(row.time), row.author, str(row.pid or "(outside)"), _what(row)) for row in contents.events
+    )
+    console.print(_table("Events", ("seq", "time (UTC)", "author", "process", "what"), events))
+    state = ((row.scope, row.key, _compact(row.value)) for row in contents.state)
+    console.print(_table("State", ("scope", "key", "value"), state))
+    trail = ((str(row.seq), _clock(row.time), row.author, _compact(row.value)) for row in contents.audit_trail)
+    console.print(_table(f"Audit trail of {contents.audited_key}", ("seq", "time (UTC)", "author", "value"), trail))
 
 
 def show_timings(console: Console, timings: Sequence[Timing]) -> None:
     """Print the medians of both services side by side."""
-    table = _table("Median times", "step", "repeats", "sessiondb", "in memory", "ratio")
-    for timing in timings:
-        table.add_row(
-            timing.step,
-            str(timing.repeats),
-            f"{timing.sessiondb_ms:.3f} ms",
-            f"{timing.in_memory_ms:.3f} ms",
-            f"{timing.ratio:.2f}",
-        )
+    times = (
+        (row.step, str(row.repeats), f"{row.sessiondb_ms:.3f} ms", f"{row.in_memory_ms:.3f} ms", f"{row.ratio:.2f}")
+        for row in timings
+    )
+    table = _table("Median times", ("step", "repeats", "sessiondb", "in memory", "ratio"), times)
     for column in table.columns[1:]:
         column.justify = "right"
     console.print(table)
@@ -90,10 +78,12 @@ def show_timings(console: Console, timings: Sequence[Timing]) -> None:
     )
 
 
-def _table(title: str, *columns: str) -> Table:
+def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for column in columns:
         table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
     return table
 
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from .contents import Contents, read_contents
-from .conversation import Part, begin, go_on_in_new_process
+from .contents import read_contents
+from .conversation import begin, go_on_in_new_process
 from .report import show_contents, show_conversation, show_timings
-from .timing import Timing, measure
+from .timing import measure
 
 
 def run(path: Path, console: Console) -> dict[str, Any]:
@@ -38,13 +37,9 @@ def run(path: Path, console: Console) -> dict[str, Any]:
     console.rule("4. How long each step takes", align="left")
     timings = asyncio.run(measure(path.parent))
     show_timings(console, timings)
-    return _report(path, (first, second), contents, timings)
-
-
-def _report(path: Path, processes: Sequence[Part], contents: Contents, timings: Sequence[Timing]) -> dict[str, Any]:
     return {
         "path": str(path),
-        "processes": [asdict(part) for part in processes],
+        "processes": [asdict(part) for part in (first, second)],
         **asdict(contents),
         "timings": [{**asdict(timing), "ratio": timing.ratio} for timing in timings],
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -52,12 +52,14 @@ class _Samples:
         self._step = step
         self._seconds: tuple[list[float], list[float]] = ([], [])
 
-    async def time(self, which: int, awaitable: Awaitable[T]) -> T:
-        """Await ``awaitable`` and record its time for service ``which`` of the pair."""
-        start = time.perf_counter()
-        result = await awaitable
-        self._seconds[which].append(time.perf_counter() - start)
-        return result
+    async def time(self, calls: Iterable[Awaitable[T]]) -> list[T]:
+        """Await a call of each service of the pair, in their order, and record its time."""
+        results = []
+        for seconds, call in zip(self._seconds, calls, strict=True):
+            start = time.perf_counter()
+            results.append(await call)
+            seconds.append(time.perf_counter() - start)
+        return results
 
     def timing(self) -> Timing:
         """Return the medians."""
@@ -88,17 +90,14 @@ async def _time_writes(services: Pair) -> tuple[Timing, Timing]:
     creating = _Samples("create_session")
     appending = _Samples("append_event")
     for number in range(_SESSIONS):
-        sessions = [
-            await creating.time(
-                which,
-                service.create_session(app_name=APP_NAME, user_id=USER_ID, session_id=_session_id(number)),
-            )
-            for which, service in enumerate(services)
-        ]
+        sessions = await creating.time(
+            service.create_session(app_name=APP_NAME, user_id=USER_ID, session_id=_session_id(number))
+            for service in services
+        )
         for step in range(_EVENTS):
-            for which, service in enumerate(services):
-                event = _event(step)
-                await appending.time(which, service.append_event(sessions[which], event))
+            await appending.time(
+                service.append_event(session, _event(step)) for service, session in zip(services, sessions, strict=True)
+            )
     return creating.timing(), appending.timing()
 
 
@@ -106,11 +105,10 @@ async def _time_reads(services: Pair, step: str, passes: int) -> Timing:
     reading = _Samples(f"{step} ({_EVENTS} events)")
     for _ in range(passes):
         for number in range(_SESSIONS):
-            for which, service in enumerate(services):
-                await reading.time(
-                    which,
-                    service.get_session(app_name=APP_NAME, user_id=USER_ID, session_id=_session_id(number)),
-                )
+            await reading.time(
+                service.get_session(app_name=APP_NAME, user_id=USER_ID, session_id=_session_id(number))
+                for service in services
+            )
     return reading.timing()
 
 
@@ -120,8 +118,7 @@ async def _time_turns(services: Pair) -> Timing:
     for service in services:
         await service.create_session(app_name=APP_NAME, user_id=USER_ID, session_id="turns")
     for _ in range(_TURNS):
-        for which, runner in enumerate(runners):
-            await turning.time(which, ask(runner, "turns", "Train a linear model.", stream=False))
+        await turning.time(ask(runner, "turns", "Train a linear model.", stream=False) for runner in runners)
     for runner in runners:
         await runner.close()
     return turning.timing()

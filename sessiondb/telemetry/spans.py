@@ -53,25 +53,15 @@ class Running:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if exc is None:
-            self._succeed()
-        else:
-            self._fail(exc)
-
-    def _succeed(self) -> None:
-        if self._name == "create_session" and self._span.is_recording():
+        attributes = {"db.system.name": self._system, "db.operation.name": self._name}
+        if exc is not None:
+            # The type alone: messages name sessions and paths, and those of others may quote what was to be stored.
+            kind = attributes["error.type"] = _kind_of(exc)
+            self._span.set_attribute("error.type", kind)
+            self._span.set_status(StatusCode.ERROR, kind)
+        elif self._name == "create_session" and self._span.is_recording():
             # Its id may have been generated.
             _name_session(self._span, self.result)
-        self._end({"db.system.name": self._system, "db.operation.name": self._name})
-
-    def _fail(self, error: BaseException) -> None:
-        kind = _kind_of(error)
-        # The type alone: messages name sessions and paths, and those of others may quote what was to be stored.
-        self._span.set_attribute("error.type", kind)
-        self._span.set_status(StatusCode.ERROR, kind)
-        self._end({"db.system.name": self._system, "db.operation.name": self._name, "error.type": kind})
-
-    def _end(self, attributes: dict[str, str]) -> None:
         self._span.end()
         OPERATION_DURATION.record(perf_counter() - self._started, attributes)
 

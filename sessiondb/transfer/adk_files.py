@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import enum
+import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from google.adk.events import Event
+from pydantic import ValidationError
+from typing_extensions import override
+
+from sessiondb.adk.fast_decode import event_validator
 from sessiondb.errors import CorruptRowError, UnsupportedDatabaseError
 from sessiondb.model.records import SessionKey
 from sessiondb.stores.sqlite.connection import connect, set_busy_timeout
@@ -16,6 +22,7 @@ from sessiondb.stores.sqlite.errors import translated
 from sessiondb.stores.sqlite.new_file import create_private
 from sessiondb.stores.sqlite.opening import ClosedAtExit, closed_on_failure, transaction
 from sessiondb.stores.sqlite.readonly import ReadOnlyFile
+from sessiondb.transfer.sources import ScopeState, Source, SourceSession, UnreadableError
 
 
 class Layout(enum.Enum):
@@ -26,18 +33,8 @@ class Layout(enum.Enum):
     PICKLED = "DatabaseSessionService, schema 0"
 
 
-class AdkSession(NamedTuple):
-    """A session, without its events."""
-
-    key: SessionKey
-    create_time: float
-    update_time: float
-    state: str
-    """Its own state, a JSON object."""
-
-
 class AdkEvent(NamedTuple):
-    """An event of a session; what a column holds takes precedence over the JSON in the schemas that say so."""
+    """An event of a session, as a file holds it."""
 
     event_id: str
     invocation_id: str
@@ -60,7 +57,7 @@ _APP_STATES = "SELECT app_name, NULL, state FROM app_states ORDER BY app_name"
 _COUNT_EVENTS = "SELECT count(*) FROM events"
 
 
-class AdkFile(ClosedAtExit):
+class AdkFile(ClosedAtExit, Source):
     """A file of one of ADK's services, opened for reading only; a context manager."""
 
     def __init__(self, path: Path, busy_timeout: float = 30.0) -> None:
@@ -75,28 +72,45 @@ class AdkFile(ClosedAtExit):
         with closed_on_failure(self._file):
             self.layout = self._find_layout()
 
+    @override
     def close(self) -> None:
-        """Closes the file. Idempotent."""
         self._file.close()
 
+    @override
     def snapshot(self) -> AbstractContextManager[None]:
-        """Makes all that is read within it be of one moment, see :meth:`.ReadOnlyFile.snapshot`."""
         return self._file.snapshot()
 
-    def sessions(self) -> Iterator[AdkSession]:
-        """Reads all sessions."""
-        for app_name, user_id, session_id, created, updated, state in self._file.rows(_SESSIONS):
-            yield AdkSession(SessionKey(app_name, user_id, session_id), _seconds(created), _seconds(updated), state)
+    @override
+    def sessions(self) -> Iterator[SourceSession]:
+        for *key, created, updated, state in self._file.rows(_SESSIONS):
+            yield SourceSession(SessionKey(*key), _seconds(created), _seconds(updated), _object(state))
 
-    def events(self, key: SessionKey) -> Iterator[AdkEvent]:
-        """Reads the events of a session in the order in which they were added."""
+    @override
+    def events(self, key: SessionKey) -> Iterator[Event]:
         for event_id, invocation_id, time, data in self._file.rows(_EVENTS, key):
-            yield AdkEvent(event_id, invocation_id, _seconds(time), data)
+            row = AdkEvent(event_id, invocation_id, _seconds(time), data)
+            try:
+                yield self._event(row)
+            except (ValidationError, ValueError, TypeError) as error:
+                raise UnreadableError(
+                    f"event {event_id!r} cannot be read as an event ({type(error).__name__})"
+                ) from None
 
-    def scope_states(self) -> Iterator[tuple[str, str | None, str]]:
-        """Reads the state of apps and of users: app, user or None, JSON object."""
+    @override
+    def scope_states(self) -> Iterator[ScopeState]:
         for statement in (_APP_STATES, _USER_STATES):
-            yield from self._file.rows(statement)
+            for app_name, user_id, state in self._file.rows(statement):
+                yield app_name, user_id, _object(state)
+
+    def _event(self, row: AdkEvent) -> Event:
+        if self.layout is Layout.SQLITE:
+            return event_validator()(row.data or "")
+        # As ADK's service puts it together: some columns count for more than the JSON.
+        fields = json.loads(row.data or "{}")
+        time = fields.get("timestamp", row.time)
+        return Event.model_validate(
+            {**fields, "id": row.event_id, "invocation_id": row.invocation_id, "timestamp": time}
+        )
 
     def count_events(self) -> int:
         """Counts the events of all sessions."""
@@ -127,6 +141,14 @@ def _seconds(time: object) -> float:
         return datetime.fromisoformat(str(time)).replace(tzinfo=UTC).timestamp()
     except ValueError:
         raise CorruptRowError(f"{time!r} stands where a time belongs") from None
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(text)
+    except (TypeError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 _INSERT_SESSION = (
@@ -174,7 +196,7 @@ class AdkFileWriter(ClosedAtExit):
         """Closes the file. Idempotent."""
         self._connection.close()
 
-    def put(self, session: AdkSession, events: Iterator[AdkEvent]) -> list[str] | None:
+    def put(self, session: SourceSession, events: Iterator[AdkEvent]) -> list[str] | None:
         """Puts a session with its events into the file, or nothing of it.
 
         Returns:
@@ -182,8 +204,8 @@ class AdkFileWriter(ClosedAtExit):
             there.
         """
         with translated(self._path), transaction(self._connection):
-            times = (session.state, session.create_time, session.update_time)
-            if self._connection.execute(_INSERT_SESSION, (*session.key, *times)).rowcount == 0:
+            row = (*session.key, json.dumps(session.state), session.create_time, session.update_time)
+            if self._connection.execute(_INSERT_SESSION, row).rowcount == 0:
                 return None
             return [
                 event.event_id

@@ -9,49 +9,49 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
+from logging.handlers import BufferingHandler
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 from google.adk.sessions import InMemorySessionService
-from typing_extensions import override
 
 from sessiondb import stores
 from sessiondb.adk import scopes
-from sessiondb.adk.events import encode_event, timestamp_text
+from sessiondb.adk.events import encode_event, event_as_dict, timestamp_text
 from sessiondb.adk.limits import check_key, check_text
-from sessiondb.engine.store import BulkImport
+from sessiondb.engine.store import BulkImport, Reader
 from sessiondb.errors import ConfigurationError, CorruptRowError, InvalidInputError, MigrationError
-from sessiondb.model.records import NewEvent, NewSession
-from sessiondb.transfer.adk_files import AdkFile, AdkFileWriter, AdkSession, Layout
+from sessiondb.model.queries import ListEvents
+from sessiondb.model.records import NewEvent, NewSession, Selection, SessionKey
+from sessiondb.transfer.adk_files import AdkEvent, AdkFile, AdkFileWriter, Layout
 from sessiondb.transfer.compare import (
     NO_STATE,
-    Advance,
     MigrationReport,
     compare,
-    named,
     owner_name,
     scope_of,
     without_nulls,
 )
-from sessiondb.transfer.jsonl import encode_state, now_text
-from sessiondb.transfer.sources import AdkSource, DatabaseSource, MemorySource, Source, SourceSession, UnreadableError
+from sessiondb.transfer.jsonl import Advance, encode_state, named, now_text
+from sessiondb.transfer.sources import DatabaseSource, MemorySource, Source, SourceSession, UnreadableError
 
 ItemT = TypeVar("ItemT")
 
 
 def migrate_adk_file(source: Path, target: Path, *, advance: Advance = lambda _: None) -> MigrationReport:
-    """Carries what one of ADK's services keeps in an SQLite file to a database of sessiondb.
+    """Copies what one of ADK's services keeps in an SQLite file to a database of sessiondb.
 
     Args:
         source: The file of a ``SqliteSessionService``, or of a ``DatabaseSessionService``. Events that the latter
             pickled (schema 0) are read by ADK's own migration, which lets through nothing but ADK's classes.
         target: The database, created if it is missing.
-        advance: Told about sessions that were carried or compared.
+        advance: Told about sessions that were copied or compared.
 
     Raises:
         MigrationError: If ADK's own migration is needed and fails.
@@ -62,27 +62,27 @@ def migrate_adk_file(source: Path, target: Path, *, advance: Advance = lambda _:
     report = MigrationReport()
     with AdkFile(source) as file:
         if file.layout is not Layout.PICKLED:
-            _copy(AdkSource(file), target, report, advance)
+            _copy(file, target, report, advance)
             return report
         events = file.count_events()
     with _unpickled(source, report) as converted, AdkFile(converted) as file:
-        if (carried := file.count_events()) != events:
-            report.failures.append(f"ADK's own migration could not read {events - carried} of {events} events")
-        _copy(AdkSource(file), target, report, advance)
+        if (read := file.count_events()) != events:
+            report.failures.append(f"ADK's own migration could not read {events - read} of {events} events")
+        _copy(file, target, report, advance)
     return report
 
 
 def migrate_memory(
     source: InMemorySessionService, target: str | os.PathLike[str], *, advance: Advance = lambda _: None
 ) -> MigrationReport:
-    """Carries what an in-memory service holds to a database of sessiondb.
+    """Copies what an in-memory service holds to a database of sessiondb.
 
     Blocks. Call it while no agent runs: the service has no snapshots.
 
     Args:
         source: The service; it is left as it is.
         target: The database, a path or URL; created if it is missing. A service may have it open.
-        advance: Told about sessions that were carried or compared.
+        advance: Told about sessions that were copied or compared.
 
     Raises:
         StorageError: If the database cannot be written.
@@ -93,12 +93,12 @@ def migrate_memory(
 
 
 def migrate_to_adk_sqlite(source: Path, target: Path, *, advance: Advance = lambda _: None) -> MigrationReport:
-    """Carries a database of sessiondb to a file of ADK's ``SqliteSessionService``.
+    """Copies a database of sessiondb to a file of ADK's ``SqliteSessionService``.
 
     Args:
         source: The database.
         target: The file, created if it is missing.
-        advance: Told about sessions that were carried or compared.
+        advance: Told about sessions that were copied or compared.
 
     Raises:
         MigrationError: If ADK's service cannot be imported.
@@ -118,10 +118,10 @@ def migrate_to_adk_sqlite(source: Path, target: Path, *, advance: Advance = lamb
                 for app_name, user_id, state in place.scope_states():
                     writer.put_scope_state(app_name, user_id, json.dumps(state), _NO_TIME)
                 for session in place.sessions():
-                    _put_into_adk(writer, session, place, report)
+                    _put_into_adk(writer, session, reader, report)
                     advance(1)
             with AdkFile(target) as file:
-                compare(place, AdkSource(file), report, advance)
+                compare(place, file, report, advance)
     return report
 
 
@@ -149,34 +149,17 @@ def _unpickled(source: Path, report: MigrationReport) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="sessiondb-") as folder:
         converted = Path(folder) / "converted.sqlite3"
         # ADK goes on without what it cannot read, and says so in its log only.
-        captured = _LogCapture(migrate_from_sqlalchemy_pickle.logger)
+        captured = BufferingHandler(sys.maxsize)
+        captured.setLevel(logging.WARNING)
+        migrate_from_sqlalchemy_pickle.logger.addHandler(captured)
         try:
             migration_runner.upgrade(f"sqlite:///file:{quote(str(source))}?mode=ro&uri=true", f"sqlite:///{converted}")
         except RuntimeError as error:
             raise MigrationError(f"ADK's own migration of {str(source)!r} failed: {error}") from error
         finally:
-            captured.close()
-        report.failures += [f"ADK's own migration says: {message}" for message in captured.messages]
+            migrate_from_sqlalchemy_pickle.logger.removeHandler(captured)
+        report.failures += [f"ADK's own migration says: {record.getMessage()}" for record in captured.buffer]
         yield converted
-
-
-class _LogCapture(logging.Handler):
-    """Collects the warnings of a logger until it is closed."""
-
-    def __init__(self, logger: logging.Logger) -> None:
-        super().__init__(logging.WARNING)
-        self.messages: list[str] = []
-        self._logger = logger
-        logger.addHandler(self)
-
-    @override
-    def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
-
-    @override
-    def close(self) -> None:
-        self._logger.removeHandler(self)
-        super().close()
 
 
 def _copy(source: Source, target: str | os.PathLike[str], report: MigrationReport, advance: Advance) -> None:
@@ -236,13 +219,10 @@ def _put_session(into: BulkImport, session: SourceSession, source: Source, repor
     _note_nulls(named(key), session.state, report)
 
 
-def _put_into_adk(
-    writer: AdkFileWriter, session: SourceSession, source: DatabaseSource, report: MigrationReport
-) -> None:
-    head = AdkSession(session.key, session.create_time, session.update_time, json.dumps(session.state))
-    events = _Counted(source.adk_events(session.key))
+def _put_into_adk(writer: AdkFileWriter, session: SourceSession, reader: Reader, report: MigrationReport) -> None:
+    events = _Counted(_adk_events(reader, session.key))
     try:
-        left_out = writer.put(head, events)
+        left_out = writer.put(session, events)
     except CorruptRowError as error:
         report.failures.append(f"{named(session.key)} was not carried: {error}")
         return
@@ -255,11 +235,17 @@ def _put_into_adk(
         report.failures.append(
             f"{len(left_out)} events of {named(session.key)} were not carried: ADK keeps one event of an id"
         )
-    backward = sum(later.time < earlier.time for earlier, later in pairwise(source.adk_events(session.key)))
+    backward = sum(later.time < earlier.time for earlier, later in pairwise(_adk_events(reader, session.key)))
     if backward:
         report.notes.append(
             f"{backward} events of {named(session.key)} are dated before the one they follow: ADK sorts by date"
         )
+
+
+def _adk_events(reader: Reader, key: SessionKey) -> Iterator[AdkEvent]:
+    """The events as ADK's service keeps them; our JSON is ADK's, and holds what ADK itself leaves out of its own."""
+    for _, _, row in reader.ask(ListEvents(Selection(*key))):
+        yield AdkEvent(row.event_id, row.invocation_id, row.time, json.dumps(event_as_dict(row, key)))
 
 
 def _note_nulls(owner: str, state: dict[str, Any], report: MigrationReport) -> None:

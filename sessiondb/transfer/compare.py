@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import zip_longest
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from google.adk.events import Event
@@ -13,14 +14,10 @@ from google.adk.events import Event
 from sessiondb.adk import scopes
 from sessiondb.adk.events import encode_event
 from sessiondb.errors import CorruptRowError, InvalidInputError
-from sessiondb.model.records import SessionKey
-from sessiondb.transfer.jsonl import encode_state
+from sessiondb.transfer.jsonl import Advance, encode_state, named
 from sessiondb.transfer.sources import ScopeState, Source, SourceSession, UnreadableError
 
 ItemT = TypeVar("ItemT")
-
-Advance = Callable[[int], object]
-"""Told how many sessions were carried, or compared, since it was last told."""
 
 NO_STATE = "the state is not a JSON object"
 
@@ -30,7 +27,7 @@ class MigrationReport:
     """What a migration did.
 
     Attributes:
-        sessions: Sessions that were carried.
+        sessions: Sessions that were copied.
         events: Their events.
         present: Sessions that the target had already; they are compared like the others.
         verified: Sessions that are equal in source and target.
@@ -53,12 +50,12 @@ def compare(source: Source, target: Source, report: MigrationReport, advance: Ad
         try:
             stored = _as_stored(scope_of(user_id), state or {})
         except InvalidInputError:
-            continue  # reported when it was to be carried
+            continue  # reported when it was to be copied
         if different := sum(name not in here or here[name] != value for name, value in stored.items()):
             report.failures.append(
                 f"{different} keys of {owner_name(app_name, user_id)} have another value in the target, which stays"
             )
-    for session, found in _matched(source.sessions(), target.sessions(), _session_key):
+    for session, found in _matched(source.sessions(), target.sessions(), attrgetter("key")):
         if found is None:
             if not any(failure.startswith(named(session.key)) for failure in report.failures):
                 report.failures.append(f"{named(session.key)} is missing in the target")
@@ -78,10 +75,6 @@ def _matched(
         while found is not None and key(found) < key(item):
             found = next(target, None)
         yield item, found if found is not None and key(found) == key(item) else None
-
-
-def _session_key(session: SourceSession) -> SessionKey:
-    return session.key
 
 
 def _owner_key(state: ScopeState) -> tuple[bool, str, str]:
@@ -146,8 +139,3 @@ def _as_stored(scope: scopes.Scope, state: dict[str, Any]) -> dict[str, Any]:
 def without_nulls(state: dict[str, Any]) -> dict[str, Any]:
     """Returns state without the keys that hold None, which sessiondb does not keep."""
     return {name: value for name, value in state.items() if value is not None}
-
-
-def named(key: SessionKey) -> str:
-    """Names a session in a report."""
-    return f"session {key.session_id!r} of user {key.user_id!r}, app {key.app_name!r}"

@@ -27,7 +27,6 @@ from sessiondb.errors import AlreadyExistsError, CorruptRowError, InvalidInputEr
 from sessiondb.model.queries import CountEvents, ListEvents, ListSessions, ListState
 from sessiondb.model.records import (
     EVERYTHING,
-    EventRecord,
     NewEvent,
     NewSession,
     Selection,
@@ -40,7 +39,7 @@ FORMAT = "sessiondb"
 VERSION = 1
 
 Advance = Callable[[int], object]
-"""Told how many lines were written or read since it was last told."""
+"""Told how much was done since it was last told: lines that were read, or sessions that were copied or compared."""
 
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 _EVENT_FIELDS = frozenset(Event.model_fields) | {field.alias for field in Event.model_fields.values() if field.alias}
@@ -146,8 +145,8 @@ def import_lines(
                         pass
                 else:
                     raise AlreadyExistsError(
-                        f"session {key.session_id!r} of user {key.user_id!r}, app {key.app_name!r} is there already;"
-                        " what came before it is imported. --skip-existing (skip_existing=True) leaves such sessions as they are"
+                        f"{named(key)} is there already; what came before it is imported. --skip-existing"
+                        " (skip_existing=True) leaves such sessions as they are"
                     )
             case other:
                 raise line.error(f"is of type {other!r}, which does not belong here")
@@ -178,6 +177,11 @@ _COLUMNS = {
 }
 
 
+def named(key: SessionKey) -> str:
+    """Names a session in a message."""
+    return f"session {key.session_id!r} of user {key.user_id!r}, app {key.app_name!r}"
+
+
 def _by_key(selection: Selection) -> ListSessions:
     return ListSessions(selection, "key", with_state=False)
 
@@ -201,9 +205,19 @@ def _session_lines(reader: Reader, session: SessionSummary) -> Iterator[str]:
 
 
 def _scope_lines(rows: Iterable[StateRow]) -> Iterator[str]:
-    for (app_name, user_id), keys in groupby(rows, lambda row: row[:2]):
+    for app_name, user_id, state in states_by_owner(rows):
         owner = {"type": "app_state"} if user_id is None else {"type": "user_state", "user_id": user_id}
-        yield _line(**owner, app_name=app_name, state=decode_values(keys))
+        yield _line(**owner, app_name=app_name, state=state)
+
+
+def states_by_owner(rows: Iterable[StateRow]) -> Iterator[tuple[str, str | None, dict[str, Any]]]:
+    """Decodes rows of the state of apps or users: app, user or None, and the state.
+
+    Raises:
+        CorruptRowError: If a value is not JSON.
+    """
+    for (app_name, user_id), keys in groupby(rows, lambda row: row[:2]):
+        yield app_name, user_id, decode_values(keys)
 
 
 def decode_values(rows: Iterable[StateRow]) -> dict[str, Any]:
@@ -280,7 +294,6 @@ class _Source:
     def __init__(self, lines: Iterable[str], advance: Advance) -> None:
         self._lines = enumerate(lines, 1)
         self._advance = advance
-
         self._next: _Line | None = None
 
     def take(self) -> _Line:
@@ -339,13 +352,9 @@ def _new_event(line: _Line) -> NewEvent:
     if unknown:
         # They would be dropped without a word.
         raise line.error(f"has an event with fields that this version of ADK does not know: {', '.join(unknown)}")
-    return NewEvent(_record(fields, line), advances=line.get("outside") is not True)
-
-
-def _record(fields: dict[str, Any], line: _Line) -> EventRecord:
     try:
         # Written from an Event's own fields, and no others were let through.
         event = event_validator()(json.dumps(fields))
     except ValidationError as error:
         raise line.error(f"has an event that this version of ADK cannot read: {describe_problems(error)}") from None
-    return encode_event(event)
+    return NewEvent(encode_event(event), advances=line.get("outside") is not True)

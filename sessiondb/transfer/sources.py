@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
-from itertools import groupby
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from google.adk.events import Event
 from google.adk.sessions import InMemorySessionService
-from pydantic import ValidationError
 from typing_extensions import override
 
-from sessiondb.adk.events import decode_event, event_as_dict
-from sessiondb.adk.fast_decode import event_validator
+from sessiondb.adk.events import decode_event
 from sessiondb.engine.store import Reader
 from sessiondb.model.queries import ListEvents, ListSessions, ListState
 from sessiondb.model.records import Selection, SessionKey
-from sessiondb.transfer.adk_files import AdkEvent, AdkFile, Layout
-from sessiondb.transfer.jsonl import decode_values
+from sessiondb.transfer.jsonl import decode_values, states_by_owner
 
 
 class SourceSession(NamedTuple):
@@ -64,47 +59,6 @@ class UnreadableError(Exception):
     """Something of a session is not what it should be; never leaves this package."""
 
 
-class AdkSource(Source):
-    """A file of one of ADK's services."""
-
-    def __init__(self, file: AdkFile) -> None:
-        self._file = file
-
-    @override
-    def snapshot(self) -> AbstractContextManager[None]:
-        return self._file.snapshot()
-
-    @override
-    def sessions(self) -> Iterator[SourceSession]:
-        for key, create_time, update_time, state in self._file.sessions():
-            yield SourceSession(key, create_time, update_time, _object(state))
-
-    @override
-    def events(self, key: SessionKey) -> Iterator[Event]:
-        for row in self._file.events(key):
-            try:
-                yield self._event(row)
-            except (ValidationError, ValueError, TypeError) as error:
-                raise UnreadableError(
-                    f"event {row.event_id!r} cannot be read as an event ({type(error).__name__})"
-                ) from None
-
-    @override
-    def scope_states(self) -> Iterator[ScopeState]:
-        for app_name, user_id, state in self._file.scope_states():
-            yield app_name, user_id, _object(state)
-
-    def _event(self, row: AdkEvent) -> Event:
-        if self._file.layout is Layout.SQLITE:
-            return event_validator()(row.data or "")
-        # As ADK's service puts it together: some columns count for more than the JSON.
-        fields = json.loads(row.data or "{}")
-        time = fields.get("timestamp", row.time)
-        return Event.model_validate(
-            {**fields, "id": row.event_id, "invocation_id": row.invocation_id, "timestamp": time}
-        )
-
-
 class DatabaseSource(Source):
     """A database of sessiondb."""
 
@@ -126,16 +80,10 @@ class DatabaseSource(Source):
         for event in self._reader.ask(ListEvents(Selection(*key))):
             yield decode_event(event.row, key)
 
-    def adk_events(self, key: SessionKey) -> Iterator[AdkEvent]:
-        """The events as ADK's service keeps them; our JSON is ADK's, and holds what ADK itself leaves out of its own."""
-        for _, _, row in self._reader.ask(ListEvents(Selection(*key))):
-            yield AdkEvent(row.event_id, row.invocation_id, row.time, json.dumps(event_as_dict(row, key)))
-
     @override
     def scope_states(self) -> Iterator[ScopeState]:
         for scope in ("APP", "USER"):
-            for (app_name, user_id), keys in groupby(self._reader.ask(ListState(scope)), lambda row: row[:2]):
-                yield app_name, user_id, decode_values(keys)
+            yield from states_by_owner(self._reader.ask(ListState(scope)))
 
 
 class MemorySource(Source):
@@ -169,11 +117,3 @@ class MemorySource(Source):
         for app_name, users in sorted(self._service.user_state.items()):
             for user_id, state in sorted(users.items()):
                 yield app_name, user_id, state
-
-
-def _object(text: str) -> dict[str, Any] | None:
-    try:
-        value = json.loads(text)
-    except (TypeError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None

@@ -138,7 +138,7 @@ def test_check_notes_events_deleted_outside_sessiondb(original: Original, tmp_pa
 
 def test_check_limits_listed_problems_and_counts_all(original: Original, tmp_path: Path) -> None:
     path = changed(original, tmp_path, "UPDATE adk_events SET event_hash = 1")
-    report = check(path, codec.decode_event, most=3)
+    report = check(path, codec.decode_event, limit=3)
     (finding,) = [finding for finding in report.findings if finding.check == "events"]
     assert (len(finding.problems), finding.count) == (3, report.events)
 

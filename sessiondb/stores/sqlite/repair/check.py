@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-import tempfile
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -14,9 +14,8 @@ from sessiondb.errors import CorruptRowError
 from sessiondb.model import columns
 from sessiondb.model.records import EventRow, SessionKey
 from sessiondb.stores.sqlite import schema
-from sessiondb.stores.sqlite.connection import open_writer
+from sessiondb.stores.sqlite.connection import connect
 from sessiondb.stores.sqlite.header import look
-from sessiondb.stores.sqlite.new_file import create_private
 from sessiondb.stores.sqlite.readonly import ReadOnlyFile, read_whole
 from sessiondb.stores.sqlite.sql import names
 from sessiondb.stores.sqlite.writes import event_hash
@@ -27,7 +26,7 @@ DecodeEvent: TypeAlias = Callable[[EventRow, SessionKey], object]
 _TABLES = ("adk_sessions", "adk_events", "adk_state")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Finding:
     """What one check has found.
 
@@ -38,8 +37,8 @@ class Finding:
     """
 
     check: str
-    count: int
-    problems: tuple[str, ...]
+    count: int = 0
+    problems: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +67,13 @@ class CheckReport:
         return not self.findings
 
 
-def check(path: Path, decode: DecodeEvent, *, most: int = 20) -> CheckReport:
+def check(path: Path, decode: DecodeEvent, *, limit: int = 20) -> CheckReport:
     """Checks a file. Nothing is changed or created, and services that use the file meanwhile are not disturbed.
 
     Args:
         path: The file.
         decode: Reads a row of the log as an event.
-        most: How many problems of each kind are listed; all are counted, but for those of SQLite's own checks.
+        limit: How many problems of each kind are listed; all are counted, but for those of SQLite's own checks.
 
     Raises:
         StorageError: If the file cannot be read, or is changed all the time.
@@ -82,7 +81,7 @@ def check(path: Path, decode: DecodeEvent, *, most: int = 20) -> CheckReport:
 
     def inspect(file: ReadOnlyFile) -> CheckReport | None:
         file.connection.text_factory = _text
-        report = _Inspection(file.connection, path, decode, most).run()
+        report = _Inspection(file.connection, path, decode, limit).run()
         return report if file.is_unchanged() else None
 
     return read_whole(path, inspect)
@@ -102,146 +101,130 @@ def _text(data: bytes) -> str:
 
 
 @dataclass(slots=True)
-class _Findings:
-    most: int
-    counts: dict[str, int] = field(default_factory=dict)
-    problems: dict[str, list[str]] = field(default_factory=dict)
-
-    def add(self, check_name: str, problem: str) -> None:
-        self.counts[check_name] = self.counts.get(check_name, 0) + 1
-        listed = self.problems.setdefault(check_name, [])
-        if len(listed) < self.most:
-            listed.append(problem)
-
-    def of(self, check_name: str) -> Finding:
-        return Finding(check_name, self.counts.get(check_name, 0), tuple(self.problems.get(check_name, ())))
-
-
 class _Session:
     """A session's own row, and what its log comes to."""
 
-    __slots__ = ("incarnation", "last_revision", "last_seq", "log_epoch", "next_seq", "revision")
-
-    def __init__(self, incarnation: int, revision: int, last_seq: int, log_epoch: int) -> None:
-        self.incarnation = incarnation
-        self.revision = revision
-        self.last_seq = last_seq
-        self.log_epoch = log_epoch
-        self.next_seq = 1
-        self.last_revision = 0
+    incarnation: int
+    revision: int
+    last_seq: int
+    log_epoch: int
+    next_seq: int = 1
+    last_revision: int = 0
 
 
 _NOTES = "notes"
-_SESSIONS = """
-SELECT app_name, user_id, session_id, incarnation, revision, last_seq, log_epoch FROM adk_sessions NOT INDEXED
-"""
+_KEY = names(columns.SESSION_KEY)
+_SESSIONS = f"SELECT {_KEY}, incarnation, revision, last_seq, log_epoch FROM adk_sessions NOT INDEXED"
 _EVENTS = f"""
-SELECT {names(columns.SESSION_KEY)}, incarnation, event_hash, {names(columns.EVENT_ROW)}
+SELECT {_KEY}, incarnation, event_hash, {names(columns.EVENT_ROW)}
   FROM adk_events NOT INDEXED ORDER BY id
 """
-_STATE = """
-SELECT rowid, app_name, user_id, session_id, scope, json_valid(state_value), typeof(state_value), state_key
+_STATE = f"""
+SELECT rowid, {_KEY}, scope, json_valid(state_value), typeof(state_value), state_key
   FROM adk_state NOT INDEXED
 """
+_INTEGRITY = "SELECT * FROM pragma_integrity_check(?)"
 _NULLS = {"SESSION": (True, True), "USER": (True, False), "APP": (False, False)}
 
 
 class _Inspection:
     """One check of one file. Each step goes on where another one failed."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path, decode: DecodeEvent, most: int) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path, decode: DecodeEvent, limit: int) -> None:
         self._connection = connection
         self._path = path
         self._decode = decode
-        self._found = _Findings(most)
-        self._most = most
+        self._limit = limit
         self._sessions: dict[SessionKey, _Session] = {}
         self._events = 0
         self._log_is_read = False
         self._state_keys = 0
+        self._found: dict[str, Finding] = {}
 
     def run(self) -> CheckReport:
-        steps: tuple[tuple[str, Callable[[], None]], ...] = (
-            ("file", self._check_file),
-            ("schema", self._check_schema),
-            ("pages", self._check_pages),
-            ("references", self._check_references),
-            ("sessions", self._check_sessions),
-            ("events", self._check_events),
-            ("sequence", self._check_sequences),
-            ("state", self._check_state),
-        )
+        steps: dict[str, Callable[[], object]] = {
+            "file": self._check_file,
+            "schema": self._check_schema,
+            "pages": self._check_pages,
+            "references": self._check_references,
+            "sessions": self._check_sessions,
+            "events": self._check_events,
+            "sequence": self._check_sequences,
+            "state": self._check_state,
+        }
         # One snapshot for all of them.
-        for name, step in (("file", self._begin), *steps):
+        begin: Callable[[], object] = partial(self._connection.execute, "BEGIN")
+        for name, step in (("file", begin), *steps.items()):
             try:
                 step()
             except sqlite3.Error as error:
-                self._found.add(name, f"cannot be read any further: {error}")
+                self._add(name, f"cannot be read any further: {error}")
         return CheckReport(
             self._path,
             len(self._sessions),
             self._events,
             self._state_keys,
-            tuple(self._found.of(name) for name, _ in steps if name in self._found.counts),
-            self._found.of(_NOTES),
+            tuple(self._found[name] for name in steps if name in self._found),
+            self._found.get(_NOTES, Finding(_NOTES)),
         )
 
-    def _begin(self) -> None:
-        self._connection.execute("BEGIN")
+    def _add(self, check_name: str, problem: str) -> None:
+        finding = self._found.setdefault(check_name, Finding(check_name))
+        finding.count += 1
+        if len(finding.problems) < self._limit:
+            finding.problems.append(problem)
 
     def _check_file(self) -> None:
         found = look(self._connection)
         if not found.is_ours:
-            self._found.add("file", f"its application id is {found.application_id}, not that of sessiondb")
+            self._add("file", f"its application id is {found.application_id}, not that of sessiondb")
         if found.version != schema.SCHEMA_VERSION:
-            self._found.add("file", f"it has schema version {found.version}; {schema.SCHEMA_VERSION} is known here")
+            self._add("file", f"it has schema version {found.version}; {schema.SCHEMA_VERSION} is known here")
 
     def _check_schema(self) -> None:
         found = _objects(self._connection)
         for name, definition in _expected_objects().items():
             if name not in found:
-                self._found.add("schema", f"{name} is missing")
+                self._add("schema", f"{name} is missing")
             elif found[name] != definition:
-                self._found.add("schema", f"{name} is not defined as it should be")
+                self._add("schema", f"{name} is not defined as it should be")
 
     def _check_pages(self) -> None:
         try:
-            problems = self._connection.execute("SELECT * FROM pragma_integrity_check(?)", (self._most,)).fetchall()
+            problems = self._connection.execute(_INTEGRITY, (self._limit,)).fetchall()
         except sqlite3.DatabaseError as error:
             # It has stopped at a page that it cannot read, and sqlite3 drops what it had said until then. The first
             # row, which tells of all pages, can be had without going on from there.
-            problems = self._connection.execute(
-                "SELECT * FROM pragma_integrity_check(?) LIMIT 1", (self._most,)
-            ).fetchall()
-            self._found.add("pages", f"not all rows can be compared with their indexes: {error}")
+            problems = self._connection.execute(f"{_INTEGRITY} LIMIT 1", (self._limit,)).fetchall()
+            self._add("pages", f"not all rows can be compared with their indexes: {error}")
         for (lines,) in problems:
             for problem in lines.splitlines():
                 if problem != "ok" and not problem.startswith("*** "):
-                    self._found.add("pages", problem)
+                    self._add("pages", problem)
 
     def _check_references(self) -> None:
         for table, row_id, parent, _ in self._connection.execute("PRAGMA foreign_key_check"):
-            self._found.add("references", f"row {row_id} of {table} refers to a row of {parent} that does not exist")
+            self._add("references", f"row {row_id} of {table} refers to a row of {parent} that does not exist")
 
     def _check_sessions(self) -> None:
         (last,) = self._connection.execute(
             "SELECT value FROM sessiondb_meta WHERE name = 'incarnations'"
         ).fetchone() or (None,)
         if not isinstance(last, int):
-            self._found.add("sessions", "the number of the incarnation given last is not known")
+            self._add("sessions", "the number of the incarnation given last is not known")
         seen: dict[object, SessionKey] = {}
         for row in self._connection.execute(_SESSIONS):
             key = SessionKey._make(row[:3])
             numbers = row[3:]
             if not all(type(text) is str for text in key) or not all(type(number) is int for number in numbers):
-                self._found.add("sessions", f"{_name(key)}: a value is of another type than its column")
+                self._add("sessions", f"{_name(key)}: a value is of another type than its column")
                 continue
             session = self._sessions[key] = _Session(*numbers)
             if session.incarnation in seen:
-                self._found.add("sessions", f"{_name(key)} has the incarnation of {_name(seen[session.incarnation])}")
+                self._add("sessions", f"{_name(key)} has the incarnation of {_name(seen[session.incarnation])}")
             seen[session.incarnation] = key
             if isinstance(last, int) and session.incarnation > last:
-                self._found.add("sessions", f"{_name(key)} has an incarnation that will be given again")
+                self._add("sessions", f"{_name(key)} has an incarnation that will be given again")
 
     def _check_events(self) -> None:
         for app_name, user_id, session_id, incarnation, hashed, *columns_of_row in self._connection.execute(_EVENTS):
@@ -256,33 +239,30 @@ class _Inspection:
                 or not all(type(number) is int for number in (incarnation, row.revision, hashed, row.seq))
                 or type(row.time) is not float
             ):
-                self._found.add("events", f"{where}: a value is of another type than its column, or text is not UTF-8")
+                self._add("events", f"{where}: a value is of another type than its column, or text is not UTF-8")
                 continue
             if hashed != event_hash(row.event_id):
-                self._found.add("events", f"{where}: the hash does not belong to the event's id")
+                self._add("events", f"{where}: the hash does not belong to the event's id")
             try:
                 self._decode(row, key)
             except CorruptRowError as error:
-                self._found.add("events", str(error))
+                self._add("events", str(error))
             session = self._sessions.get(key)
             if session is not None:
-                self._follow(session, key, row, incarnation)
+                self._follow(session, row, incarnation, where)
         self._log_is_read = True
 
-    def _follow(self, session: _Session, key: SessionKey, row: EventRow, incarnation: int) -> None:
+    def _follow(self, session: _Session, row: EventRow, incarnation: int, where: str) -> None:
         """Compares an event with the one before it in its session."""
-        where = f"row {row.row_id} of adk_events ({_name(key)})"
         if incarnation != session.incarnation:
-            self._found.add(
-                "sequence", f"{where} is of incarnation {incarnation}, its session of {session.incarnation}"
-            )
+            self._add("sequence", f"{where} is of incarnation {incarnation}, its session of {session.incarnation}")
         # A log that was edited outside sessiondb may have gaps, which readers do not mind; never steps back.
         check_name = _NOTES if session.log_epoch and row.seq > session.next_seq else "sequence"
         if row.seq != session.next_seq:
-            self._found.add(check_name, f"{where} has seq {row.seq} where {session.next_seq} was expected")
+            self._add(check_name, f"{where} has seq {row.seq} where {session.next_seq} was expected")
         step = row.revision - session.last_revision
         if step < 0 or (step > 1 and check_name != _NOTES):
-            self._found.add("sequence", f"{where} has revision {row.revision} after {session.last_revision}")
+            self._add("sequence", f"{where} has revision {row.revision} after {session.last_revision}")
         session.next_seq = row.seq + 1
         session.last_revision = row.revision
 
@@ -296,7 +276,7 @@ class _Inspection:
             ):
                 if found != stored:
                     by_hand = session.log_epoch and found < stored
-                    self._found.add(
+                    self._add(
                         _NOTES if by_hand else "sequence",
                         f"{_name(key)}: its log ends with {what} {found}, its own row says {stored}",
                     )
@@ -307,18 +287,18 @@ class _Inspection:
             self._state_keys += 1
             where = f"row {row_id} of adk_state"
             if scope not in _NULLS or (user_id is not None, session_id is not None) != _NULLS[scope]:
-                self._found.add("state", f"{where}: the scope does not agree with user_id and session_id")
+                self._add("state", f"{where}: the scope does not agree with user_id and session_id")
                 continue
             owner = tuple(value for value in (app_name, user_id, session_id) if value is not None)
             if not all(type(text) is str for text in (*owner, name)):
-                self._found.add("state", f"{where}: a value is not UTF-8 text")
+                self._add("state", f"{where}: a value is not UTF-8 text")
             if kind != "text" or not is_json:
-                self._found.add("state", f"{where}: state_value is not JSON")
+                self._add("state", f"{where}: state_value is not JSON")
             if (scope, owner, name) in seen:
-                self._found.add("state", f"{where}: the key is there twice")
+                self._add("state", f"{where}: the key is there twice")
             seen.add((scope, owner, name))
             if scope == "SESSION" and SessionKey(*owner) not in self._sessions:
-                self._found.add("state", f"{where}: its session does not exist")
+                self._add("state", f"{where}: its session does not exist")
 
 
 def _name(key: SessionKey) -> str:
@@ -330,9 +310,6 @@ def _objects(connection: sqlite3.Connection) -> dict[str, str]:
 
 
 def _expected_objects() -> dict[str, str]:
-    with tempfile.TemporaryDirectory(prefix="sessiondb-") as folder:
-        path = Path(folder) / "empty.sqlite3"
-        create_private(path)
-        with closing(open_writer(path, "normal", 1)) as connection:
-            schema.prepare(connection, path)
-            return _objects(connection)
+    with closing(connect(Path("expected"), "mode=memory")) as connection:
+        connection.executescript(schema.PRESENT.tables)
+        return _objects(connection)

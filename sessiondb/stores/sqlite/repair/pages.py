@@ -2,7 +2,7 @@
 
 The file format is documented and fixed, see https://www.sqlite.org/fileformat2.html. Every leaf page of a table is read for
 itself, whether or not a tree leads to it, so that damage anywhere costs the rows of the damaged pages and no others.
-The write-ahead log is taken into account, frame by frame. Files are only read.
+The WAL is taken into account, frame by frame. Files are only read.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _TREE_KINDS = {2: 12, 5: 12, 10: 8, 13: 8}
 """Kinds of pages of a tree, and the length of their header."""
 
 _LOCK_BYTE = 0x40000000
-_MOST_PAYLOAD = 2**31 - 1
+_PAYLOAD_LIMIT = 2**31 - 1
 _NO_PAGE = 0
 
 
@@ -53,14 +53,14 @@ class Row(NamedTuple):
 
 
 class PageFile(ClosedAtExit):
-    """The pages of a database file, with those of its write-ahead log in their place; a context manager.
+    """The pages of a database file, with those of its WAL in their place; a context manager.
 
     Attributes:
         page_count: How many pages there are to look at.
         header_is_readable: Whether the file begins with the header of an SQLite database.
         free: The free pages, which hold rows that were deleted; empty if their list is damaged.
         deleted_may_return: Whether free pages cannot be told from others, neither by their list nor by the trees.
-        skipped_frames: Frames of the log that are damaged; their pages are read as they were before.
+        skipped_frames: Frames of the WAL that are damaged; their pages are read as they were before.
     """
 
     def __init__(self, path: Path) -> None:
@@ -72,8 +72,7 @@ class PageFile(ClosedAtExit):
         self._files = ExitStack()
         self._database = self._open(path)
         self._database_size = os.fstat(self._database).st_size
-        self._wal: int | None = None
-        self._in_wal: dict[int, int] = {}
+        self._in_wal: dict[int, tuple[int, int]] = {}
         self.skipped_frames = 0
         with closed_on_failure(self._files):
             head = os.pread(self._database, 100, 0)
@@ -102,13 +101,11 @@ class PageFile(ClosedAtExit):
         for number in range(1, self.page_count + 1):
             if number in self.free or (number - 1) * self._page_size == _LOCK_BYTE:
                 continue
-            page = self._page(number)
-            start = _start_of(number)
-            kind = page[start] if page else None
-            if page is None or not _is_sane(page, start, self._usable):
+            page = self._sane_page(number)
+            if page is None:
                 self._suspects.add(number)
-            elif kind == _TABLE_LEAF and (self._leaves is None or number in self._leaves):
-                yield from self._rows_of(number, page, start)
+            elif page[_start_of(number)] == _TABLE_LEAF and (self._leaves is None or number in self._leaves):
+                yield from self._rows_of(number, page)
 
     def unreadable_pages(self) -> list[int]:
         """Returns the pages, once all rows were read, that are neither free nor of any kind there is."""
@@ -121,12 +118,14 @@ class PageFile(ClosedAtExit):
 
     def _page(self, number: int) -> bytes | None:
         """Returns a page; None if the file ends before its end."""
-        offset = self._in_wal.get(number)
-        if offset is not None and self._wal is not None:
-            page = os.pread(self._wal, self._page_size, offset)
-        else:
-            page = os.pread(self._database, self._page_size, (number - 1) * self._page_size)
+        file, offset = self._in_wal.get(number, (self._database, (number - 1) * self._page_size))
+        page = os.pread(file, self._page_size, offset)
         return page if len(page) == self._page_size else None
+
+    def _sane_page(self, number: int) -> bytes | None:
+        """Returns a page if it can be of a tree or an overflow chain."""
+        page = self._page(number)
+        return page if page is not None and _is_sane(page, _start_of(number), self._usable) else None
 
     def _pages_by_header(self, first: bytes) -> int:
         """Returns the size that the header gives; 0 if it cannot be trusted."""
@@ -135,12 +134,12 @@ class PageFile(ClosedAtExit):
         return _number(first, 28)
 
     def _read_wal(self, path: Path) -> int:
-        """Finds the latest committed version of each page in the log; returns the size of the database it gives, or 0."""
+        """Finds the latest committed version of each page in the WAL; returns the size of the database it gives, or 0."""
         try:
-            self._wal = self._open(path)
+            wal = self._open(path)
         except FileNotFoundError:
             return 0
-        head = os.pread(self._wal, _WAL_HEADER.size, 0)
+        head = os.pread(wal, _WAL_HEADER.size, 0)
         if len(head) < _WAL_HEADER.size:
             return 0
         magic, _, page_size, _, *salts, sum_1, sum_2 = _WAL_HEADER.unpack(head)
@@ -151,22 +150,20 @@ class PageFile(ClosedAtExit):
         elif page_size != self._page_size:
             return 0
         committed_pages = 0
-        pending: dict[int, int] = {}
+        pending: dict[int, tuple[int, int]] = {}
         damaged = 0
         before = (sum_1, sum_2)
         offset = _WAL_HEADER.size
         length = _FRAME_HEADER.size + page_size
-        while len(frame := os.pread(self._wal, length, offset)) == length:
+        while len(frame := os.pread(wal, length, offset)) == length:
             number, commit, *frame_salts, sum_1, sum_2 = _FRAME_HEADER.unpack_from(frame)
             content = frame[:8] + frame[_FRAME_HEADER.size :]
-            if frame_salts != salts:
-                # Left over from before the log was last emptied, or damaged in its head.
-                damaged += 1
-            elif _checksum(content, bool(magic & 1), before) != (sum_1, sum_2):
+            if frame_salts != salts or _checksum(content, bool(magic & 1), before) != (sum_1, sum_2):
+                # Damaged, or left over from before the WAL was last reset.
                 damaged += 1
             else:
                 # Each frame's checksum goes on from the one before it: a damaged frame does not spoil its successors.
-                pending[number] = offset + _FRAME_HEADER.size
+                pending[number] = (wal, offset + _FRAME_HEADER.size)
                 if commit:
                     self._in_wal |= pending
                     pending.clear()
@@ -203,10 +200,10 @@ class PageFile(ClosedAtExit):
         if leaves is None:
             return None
         for number in list(leaves):
-            page = self._page(number)
-            if page is None or not _is_sane(page, _start_of(number), self._usable):
+            page = self._sane_page(number)
+            if page is None:
                 return None
-            for row in self._rows_of(number, page, _start_of(number)):
+            for row in self._rows_of(number, page):
                 if row.values[:1] == ("table",):
                     found = self._walk(row.values[3])
                     if found is None:
@@ -222,8 +219,8 @@ class PageFile(ClosedAtExit):
             damaged = False
             for number in level:
                 start = _start_of(number)
-                page = self._page(number) if 0 < number <= self.page_count else None
-                if page is None or not _is_sane(page, start, self._usable):
+                page = self._sane_page(number) if 0 < number <= self.page_count else None
+                if page is None:
                     damaged = True
                 elif page[start] == _TABLE_LEAF:
                     return set(level)
@@ -239,9 +236,8 @@ class PageFile(ClosedAtExit):
             level = children
         return None
 
-    def _rows_of(self, number: int, page: bytes, start: int) -> Iterator[Row]:
-        cells = struct.unpack_from(">H", page, start + 3)[0]
-        for pointer in struct.unpack_from(f">{cells}H", page, start + 8):
+    def _rows_of(self, number: int, page: bytes) -> Iterator[Row]:
+        for pointer in _pointers(page, _start_of(number)):
             try:
                 row = self._row(number, page, pointer)
             except (IndexError, struct.error):
@@ -254,7 +250,7 @@ class PageFile(ClosedAtExit):
     def _row(self, number: int, page: bytes, offset: int) -> Row | None:
         size, offset = _varint(page, offset)
         row_id, offset = _varint(page, offset)
-        if not 0 < size <= _MOST_PAYLOAD:
+        if not 0 < size <= _PAYLOAD_LIMIT:
             return None
         local = size
         if size > self._usable - 35:
@@ -300,12 +296,8 @@ def _is_sane(page: bytes, start: int, usable: int) -> bool:
     """Whether a page can be of a tree or an overflow chain; the latter begin with the number of a page."""
     kind = page[start]
     if kind in _TREE_KINDS:
-        cells = struct.unpack_from(">H", page, start + 3)[0]
-        first = start + _TREE_KINDS[kind] + 2 * cells
-        if first > usable:
-            return False
-        pointers = struct.unpack_from(f">{cells}H", page, start + _TREE_KINDS[kind])
-        return all(first <= pointer < usable for pointer in pointers)
+        first = start + _TREE_KINDS[kind] + 2 * _cell_count(page, start)
+        return first <= usable and all(first <= pointer < usable for pointer in _pointers(page, start))
     return kind == 0 and start == 0 and page.count(0) < len(page)
 
 
@@ -314,16 +306,22 @@ def _start_of(number: int) -> int:
     return 100 if number == 1 else 0
 
 
+def _cell_count(page: bytes, start: int) -> int:
+    return int.from_bytes(page[start + 3 : start + 5], "big")
+
+
+def _pointers(page: bytes, start: int) -> tuple[int, ...]:
+    """Returns where on a page of a tree its cells are."""
+    return struct.unpack_from(f">{_cell_count(page, start)}H", page, start + _TREE_KINDS[page[start]])
+
+
 def _children_of(page: bytes, start: int) -> list[int]:
-    cells = struct.unpack_from(">H", page, start + 3)[0]
-    pointers = struct.unpack_from(f">{cells}H", page, start + _TREE_KINDS[_TABLE_INNER])
-    last = _number(page, start + 8)
-    return [*(_number(page, pointer) for pointer in pointers if pointer + 4 <= len(page)), last]
+    children = (_number(page, pointer) for pointer in _pointers(page, start) if pointer + 4 <= len(page))
+    return [*children, _number(page, start + 8)]
 
 
 def _number(page: bytes, offset: int) -> int:
-    number: int = struct.unpack_from(">I", page, offset)[0]
-    return number
+    return int(struct.unpack_from(">I", page, offset)[0])
 
 
 def _varint(data: bytes, offset: int) -> tuple[int, int]:
@@ -372,8 +370,7 @@ def _value(kind: int, data: bytes) -> Value:
     if kind in _INTEGER_SIZES:
         return int.from_bytes(data, "big", signed=True)
     if kind == _FLOAT:
-        number: float = struct.unpack(">d", data)[0]
-        return number
+        return float(struct.unpack(">d", data)[0])
     if kind % 2 == 0:
         return data
     try:
@@ -383,7 +380,7 @@ def _value(kind: int, data: bytes) -> Value:
 
 
 def _checksum(data: bytes, big_endian: bool, before: tuple[int, int]) -> tuple[int, int]:
-    """Returns the checksum of the write-ahead log, which goes on from the one before."""
+    """Returns the checksum of a WAL, which goes on from the one before."""
     sum_1, sum_2 = before
     words = struct.unpack(f"{'>' if big_endian else '<'}{len(data) // 4}I", data)
     for index in range(0, len(words), 2):

@@ -23,7 +23,7 @@ from sessiondb.stores.sqlite.file_identity import is_open_here
 from sessiondb.stores.sqlite.new_file import check_target, create_private, private_folder, publish
 from sessiondb.stores.sqlite.repair.check import check
 from sessiondb.stores.sqlite.repair.pages import PageFile
-from sessiondb.stores.sqlite.repair.rebuild import Builder, TouchedSession
+from sessiondb.stores.sqlite.repair.rebuild import TouchedSession, rebuild
 from sessiondb.stores.sqlite.repair.salvage import Format, Found, Range, Tally, open_staging, ranges_of
 
 _SHM_ALIVE = 128
@@ -58,7 +58,7 @@ class RecoveryReport:
 def recover(source: Path, target: Path, log_format: Format) -> RecoveryReport:
     """Brings what is readable of ``source`` into a new file.
 
-    No program may have ``source`` open; it is not changed. Its write-ahead log is taken into account where there is one.
+    No program may have ``source`` open; it is not changed. Its WAL is taken into account where there is one.
 
     Args:
         source: The damaged file.
@@ -89,8 +89,7 @@ def recover(source: Path, target: Path, log_format: Format) -> RecoveryReport:
             with closing(open_writer(file, "normal", 1)) as connection:
                 schema.prepare(connection, file)
                 connection.execute("ATTACH ? AS found", (str(folder / "found.sqlite3"),))
-                builder = Builder(connection, found, log_format.parse_key)
-                builder.build(replay=damaged)
+                rebuilt = rebuild(connection, found, replay=damaged)
                 connection.execute("DETACH found")
                 connection.execute("PRAGMA journal_mode=DELETE")
         except sqlite3.Error as error:
@@ -107,9 +106,9 @@ def recover(source: Path, target: Path, log_format: Format) -> RecoveryReport:
         target,
         page_count,
         ranges_of(unreadable),
-        {name: found.tally(name, saved) for name, saved in builder.saved.items()},
-        builder.replayed,
-        tuple(builder.touched),
+        {name: found.tally(name, saved) for name, saved in rebuilt.saved.items()},
+        rebuilt.replayed,
+        rebuilt.touched,
         tuple(notes),
     )
 

@@ -57,8 +57,9 @@ class Tally:
 
 
 _KEY = names(columns.SESSION_KEY)
+_STAGED = columns.SESSIONS[:-1]
 _STAGING = f"""
-CREATE TABLE sessions ({names(columns.SESSIONS[:-1])}, PRIMARY KEY ({_KEY}));
+CREATE TABLE sessions ({names(_STAGED)}, PRIMARY KEY ({_KEY}));
 CREATE TABLE events (id INTEGER PRIMARY KEY, {names(columns.EVENTS[1:])});
 CREATE INDEX events_log ON events ({_KEY}, incarnation);
 CREATE TABLE state ({names(columns.STATE)}, PRIMARY KEY (scope, {_KEY}, state_key));
@@ -69,13 +70,11 @@ CREATE TABLE results (
     recreated, PRIMARY KEY ({_KEY})
 );
 """
-# A page of the log that is damaged makes an older version of that page be read: of two versions of one row, the newer
+# A page of the WAL that is damaged makes an older version of that page be read: of two versions of one row, the newer
 # one is kept. Ids that are NULL are kept as '' here, where the scope tells the cases apart.
-_FOUND_SESSION = """
-INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-    ON CONFLICT DO UPDATE SET
-        created_at = excluded.created_at, updated_at = excluded.updated_at, update_time = excluded.update_time,
-        incarnation = excluded.incarnation, revision = excluded.revision, last_seq = excluded.last_seq
+_FOUND_SESSION = f"""
+INSERT INTO sessions VALUES ({names("?" * len(_STAGED))})
+    ON CONFLICT DO UPDATE SET {names(f"{column} = excluded.{column}" for column in _STAGED[3:])}
     WHERE (excluded.incarnation, excluded.last_seq) > (incarnation, last_seq)
 """
 _FOUND_EVENT = f"INSERT OR IGNORE INTO events VALUES ({names('?' * len(columns.EVENTS))})"
