@@ -20,8 +20,7 @@ from sessiondb import stores, telemetry
 from sessiondb.adk.events import decode_event, encode_event, timestamp_text
 from sessiondb.adk.limits import check_key, check_text
 from sessiondb.adk.listing import SessionList, list_of
-from sessiondb.adk.pydantic_internals import model_access
-from sessiondb.adk.sessions import build_session, decode_scope, handle_of, revision_marker
+from sessiondb.adk.sessions import build_session, decode_scope, handle_of, model_access, revision_marker
 from sessiondb.adk.state import EncodedDelta, encode_delta
 from sessiondb.engine import sharing
 from sessiondb.engine.cache import LogCache

@@ -1,20 +1,212 @@
-"""ADK's ``Session``: made of stored records, and the revision marker that it carries."""
+"""ADK's Sessions: made of stored records, with the revision marker that they carry; and how models are written to.
+
+Models are made, copied and changed by writing where pydantic keeps their fields.
+
+pydantic's own functions find out on each call what kind of model they were given, and validate values that are known to
+be valid. For every event of every read, and several times an append, that costs too much. But where pydantic keeps the
+fields may change in any release. So the direct way is compared with pydantic's own on samples, once; if any result
+differs, pydantic's own is used.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from collections.abc import Iterable
+from typing import Any, cast
 
-from google.adk.events import Event
+from google.adk.events import Event, EventActions
 from google.adk.sessions import Session
+from google.genai import types
+from pydantic import BaseModel
 from pydantic_core import from_json
+from typing_extensions import override
 
 from sessiondb.adk import scopes
-from sessiondb.adk.pydantic_internals import model_access
 from sessiondb.errors import CorruptRowError
+from sessiondb.logger import logger
 from sessiondb.model.commands import Handle
 from sessiondb.model.records import Outcome, SessionHead, SessionKey
 
+_SLOTS = ("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
+
+# What a marker of sessiondb begins with.
 _MARKER_KIND = "sessiondb"
+
+# The private attribute that ADK provides for the revision marker of a storage.
+_MARKER = "_storage_update_marker"
+
+# The fields that a new Session is given.
+_SESSION_FIELDS = {"id", "app_name", "user_id", "state", "events", "last_update_time"}
+
+
+class ModelAccess:
+    """Copies, makes and changes models with pydantic's public functions."""
+
+    def copy_events(self, events: Iterable[Event]) -> list[Event]:
+        """Copies decoded events. Each copy has fields of its own; the values in them are shared."""
+        return [event.model_copy() for event in events]
+
+    def new_session(
+        self, key: SessionKey, state: dict[str, Any], events: list[Event], update_time: float, marker: str
+    ) -> Session:
+        """Makes a Session of valid values. It may keep the dict and the list that it was given."""
+        fields = {
+            "id": key.session_id,
+            "app_name": key.app_name,
+            "user_id": key.user_id,
+            "state": state,
+            "events": events,
+            "last_update_time": update_time,
+        }
+        return self._make_session(fields, marker)
+
+    def _make_session(self, fields: dict[str, Any], marker: str) -> Session:
+        session = Session(**fields)
+        self.set_marker(session, marker)
+        return session
+
+    def set_field(self, model: BaseModel, name: str, value: object) -> None:
+        """Sets a field of a model to a valid value."""
+        setattr(model, name, value)
+
+    def get_marker(self, session: Session) -> str | None:
+        """Returns the revision marker of a Session; None if it was built by hand or came from JSON."""
+        marker: str | None = getattr(session, _MARKER, None)
+        return marker
+
+    def set_marker(self, session: Session, marker: str) -> None:
+        """Sets the revision marker of a Session."""
+        setattr(session, _MARKER, marker)
+
+
+class _DirectAccess(ModelAccess):
+    """Does the same without pydantic's functions."""
+
+    def __init__(self) -> None:
+        self._set_slots = [BaseModel.__dict__[name].__set__ for name in _SLOTS]
+        fields = Session(id="", app_name="", user_id="").__dict__
+        self._defaults = {name: value for name, value in fields.items() if name not in _SESSION_FIELDS}
+
+    @override
+    def copy_events(self, events: Iterable[Event]) -> list[Event]:
+        new = object.__new__
+        set_fields_set, set_extra, set_private = self._set_slots
+        copies = []
+        for event in events:
+            # A decoded event is exactly an Event, without extra fields or private attributes.
+            copy = new(Event)
+            copy.__dict__.update(event.__dict__)
+            # The set of the fields that were given is shared: a copy of it would be a third object for the garbage
+            # collector to visit, and an assignment to one copy only adds a name to it.
+            set_fields_set(copy, event.__pydantic_fields_set__)
+            set_extra(copy, None)
+            set_private(copy, None)
+            copies.append(copy)
+        return copies
+
+    @override
+    def _make_session(self, fields: dict[str, Any], marker: str) -> Session:
+        # To validate 10,000 decoded events once more would cost more than to read them.
+        session = object.__new__(Session)
+        session.__dict__.update(self._defaults)
+        session.__dict__.update(fields)
+        # One set for all Sessions, as the same fields were given to each: a listing makes thousands of them.
+        set_fields_set, set_extra, set_private = self._set_slots
+        set_fields_set(session, _SESSION_FIELDS)
+        set_extra(session, None)
+        set_private(session, {_MARKER: marker})
+        return session
+
+    @override
+    def set_field(self, model: BaseModel, name: str, value: object) -> None:
+        # Several times an append; the ordinary way costs as much as encoding the event's content.
+        model.__dict__[name] = value
+        model.__pydantic_fields_set__.add(name)
+
+    @override
+    def get_marker(self, session: Session) -> str | None:
+        marker: str | None = (session.__pydantic_private__ or {}).get(_MARKER)
+        return marker
+
+    @override
+    def set_marker(self, session: Session, marker: str) -> None:
+        private = session.__pydantic_private__
+        if private is None:
+            # Without private attributes so far: pydantic makes the dict for them.
+            setattr(session, _MARKER, marker)
+        else:
+            private[_MARKER] = marker
+
+
+@functools.cache
+def choose_access() -> ModelAccess:
+    """Returns the direct way if its results are those of the ordinary one, otherwise the ordinary one."""
+    ordinary = ModelAccess()
+    try:
+        direct = _DirectAccess()
+        if _results(direct) == _results(ordinary):
+            return direct
+        reason = "its models differ"
+    except Exception as error:  # noqa: BLE001  # pydantic's internals: whatever fails, the ordinary way is used
+        reason = type(error).__name__
+    logger.warning("fast_model_access_unavailable", reason=reason)
+    return ordinary
+
+
+def _results(access: ModelAccess) -> list[object]:
+    """Returns what can be observed of models that were copied, made and changed in one way."""
+    key = SessionKey("a", "u", "s")
+    event = Event(
+        id="e",
+        author="a",
+        timestamp=1.5,
+        content=types.Content(role="model", parts=[types.Part(text="text")]),
+        actions=EventActions(state_delta={"k": 1}),
+        branch="a.b",
+    )
+    (copy,) = access.copy_events([event])
+    session, other = (access.new_session(key, {"k": [1]}, [event], 1.5, "before") for _ in range(2))
+    results: list[object] = [_observed(copy), _observed(session), access.get_marker(session)]
+    # Two Sessions must not share a default value that can be changed.
+    results += [
+        vars(session)[name] is vars(other)[name] for name in Session.model_fields if name not in _SESSION_FIELDS
+    ]
+
+    access.set_field(copy, "branch", "a.c")
+    access.set_field(copy.actions, "state_delta", {"k": None})
+    access.set_field(session, "last_update_time", 2.5)
+    access.set_marker(session, "after")
+    results += [_observed(copy), _observed(session), access.get_marker(session), event.branch]
+
+    # Ordinary assignments, as the owner of the models makes them.
+    copy.error_code = "code"
+    session.state = {}
+    results += [_observed(copy), _observed(session), event.error_code, other.state]
+
+    unmarked = Session(id="s", app_name="a", user_id="u")
+    results.append(access.get_marker(unmarked))
+    access.set_marker(unmarked, "first")
+    return [*results, _observed(unmarked)]
+
+
+def _observed(model: BaseModel) -> list[object]:
+    deep = model.model_copy(deep=True)
+    # __getstate__() is what pickle stores: the fields, and all that pydantic keeps beside them.
+    return [deep, deep.__getstate__(), model.model_copy(), model.model_dump(), set(model.model_fields_set)]
+
+
+class _ChosenAtFirstUse:
+    """Has the methods of the chosen access. It is not chosen at import: the host may set up its logging later."""
+
+    def __getattr__(self, name: str) -> object:
+        # Called once for each name: after that the method is found on the instance.
+        method = getattr(choose_access(), name)
+        setattr(self, name, method)
+        return method
+
+
+model_access = cast("ModelAccess", _ChosenAtFirstUse())
+"""How this process copies, makes and changes models."""
 
 
 def build_session(key: SessionKey, stored: SessionHead | Outcome, events: list[Event], update_time: float) -> Session:

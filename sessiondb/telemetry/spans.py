@@ -9,7 +9,7 @@ from typing import Any, Protocol, Self
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, StatusCode
 
 from sessiondb.telemetry.instruments import OPERATION_DURATION, TRACER
-from sessiondb.telemetry.providers import PROVIDERS
+from sessiondb.telemetry.operations import PROVIDERS
 
 
 class Place(Protocol):

@@ -17,10 +17,9 @@ from typing_extensions import override
 from sessiondb.adk.fast_decode import event_validator
 from sessiondb.errors import CorruptRowError, UnsupportedDatabaseError
 from sessiondb.model.records import SessionKey
-from sessiondb.stores.sqlite.connection import connect, set_busy_timeout
+from sessiondb.stores.sqlite.connection import ClosedAtExit, closed_on_failure, connect, set_busy_timeout, transaction
 from sessiondb.stores.sqlite.errors import translated
 from sessiondb.stores.sqlite.new_file import create_private
-from sessiondb.stores.sqlite.opening import ClosedAtExit, closed_on_failure, transaction
 from sessiondb.stores.sqlite.readonly import ReadOnlyFile
 from sessiondb.transfer.sources import ScopeState, Source, SourceSession, UnreadableError
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sessiondb.telemetry.providers import PROVIDERS
+from sessiondb.telemetry.operations import PROVIDERS
 from tests.telemetry.exporting import Exported, providers
 
 

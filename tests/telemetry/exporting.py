@@ -24,7 +24,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.samples import Sample
 
 from sessiondb.telemetry.instruments import SCOPE, TRACER
-from sessiondb.telemetry.providers import PROVIDERS
+from sessiondb.telemetry.operations import PROVIDERS
 
 _TRACERS = (TRACER, tracing.tracer)
 

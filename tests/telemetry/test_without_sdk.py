@@ -20,7 +20,7 @@ import opentelemetry.trace
 import pytest
 
 from sessiondb import DatabaseSessionService, telemetry
-from sessiondb.telemetry.providers import PROVIDERS
+from sessiondb.telemetry.operations import PROVIDERS
 from tests.telemetry.exporting import no_providers
 from tests.telemetry.workload import APP, USER, event, every_call
 
@@ -70,7 +70,7 @@ def _counting() -> Iterator[Calls]:
 
 def _one_look(monkeypatch: pytest.MonkeyPatch) -> None:
     """Has the next look for providers be the last; opening a file makes one."""
-    monkeypatch.setattr("sessiondb.telemetry.providers._LOOK_SECONDS", math.inf)
+    monkeypatch.setattr("sessiondb.telemetry.operations._LOOK_SECONDS", math.inf)
 
 
 async def test_append_without_sdk_calls_no_opentelemetry(

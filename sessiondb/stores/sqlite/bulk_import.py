@@ -16,10 +16,9 @@ from sessiondb.engine.store import BulkImport
 from sessiondb.model import columns
 from sessiondb.model.records import NewEvent, NewSession, SessionKey
 from sessiondb.stores.sqlite import schema
-from sessiondb.stores.sqlite.connection import open_writer
+from sessiondb.stores.sqlite.connection import ClosedAtExit, closed_on_failure, open_writer, transaction
 from sessiondb.stores.sqlite.errors import translated
 from sessiondb.stores.sqlite.new_file import prepare_file
-from sessiondb.stores.sqlite.opening import ClosedAtExit, closed_on_failure, transaction
 from sessiondb.stores.sqlite.sql import names
 from sessiondb.stores.sqlite.wal import WalKeeper
 from sessiondb.stores.sqlite.writes import event_hash

@@ -5,13 +5,17 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
 from urllib.parse import quote
 
 from sessiondb.errors import ConfigurationError, UnsupportedDatabaseError
 from sessiondb.options import Durability
 from sessiondb.stores.sqlite.errors import primary_code, translated
-from sessiondb.stores.sqlite.opening import closed_on_failure
 
 # Statements vary only in the number of rows of a batch, in a few steps; all of them stay prepared.
 _CACHED_STATEMENTS = 256
@@ -147,3 +151,47 @@ def _switched(connection: sqlite3.Connection) -> str:
 def set_busy_timeout(connection: sqlite3.Connection, seconds: float) -> None:
     """Sets how long SQLite waits for a lock before it gives up; 0: not at all."""
     connection.execute(f"PRAGMA busy_timeout={int(seconds * 1000)}")
+
+
+class _Closable(Protocol):
+    def close(self) -> object: ...
+
+
+@contextmanager
+def closed_on_failure(opened: _Closable) -> Iterator[None]:
+    """Closes what was opened if the rest of the opening fails; else it stays open."""
+    try:
+        yield
+    except BaseException:  # a cancellation and an interrupt, too: it goes on to whoever raised it
+        opened.close()
+        raise
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Holds the write lock from the start; commits in the end, or takes all of it back."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:  # a cancellation and an interrupt, too: it goes on to whoever raised it
+        # After some errors SQLite has rolled back already.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+class ClosedAtExit(ABC):
+    """A context manager that is closed in the end."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Closes it. Idempotent."""

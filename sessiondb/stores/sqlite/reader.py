@@ -15,9 +15,8 @@ from sessiondb.engine.store import Reader
 from sessiondb.errors import StorageError
 from sessiondb.model.queries import Query
 from sessiondb.stores.sqlite import reads, schema
-from sessiondb.stores.sqlite.connection import open_reader
+from sessiondb.stores.sqlite.connection import ClosedAtExit, closed_on_failure, open_reader
 from sessiondb.stores.sqlite.errors import is_not_utf8, translate, translated
-from sessiondb.stores.sqlite.opening import ClosedAtExit, closed_on_failure
 from sessiondb.stores.sqlite.readonly import ReadOnlyFile
 
 ResultT = TypeVar("ResultT")

@@ -14,10 +14,9 @@ from typing import Any, TypeAlias, TypeVar
 from typing_extensions import override
 
 from sessiondb.errors import DatabaseBusyError, FileLostError, StorageError
-from sessiondb.stores.sqlite.connection import open_untouched
+from sessiondb.stores.sqlite.connection import ClosedAtExit, open_untouched
 from sessiondb.stores.sqlite.errors import is_not_utf8, primary_code, translate
 from sessiondb.stores.sqlite.new_file import create_private, sidecars_of
-from sessiondb.stores.sqlite.opening import ClosedAtExit
 
 _UNREADABLE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY)
 

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sessiondb.errors import UnsupportedDatabaseError
-from sessiondb.stores.sqlite.connection import enter_wal_mode
+from sessiondb.stores.sqlite.connection import enter_wal_mode, transaction
 from sessiondb.stores.sqlite.header import APPLICATION_ID, look
-from sessiondb.stores.sqlite.opening import transaction
 from sessiondb.stores.sqlite.upgrade import Step, upgrade
 
 SCHEMA_VERSION = 1

@@ -18,10 +18,9 @@ from sessiondb.model.commands import DataCommand, advance_handle
 from sessiondb.model.records import Outcome
 from sessiondb.options import StoreOptions
 from sessiondb.stores.sqlite import schema, writes
-from sessiondb.stores.sqlite.connection import open_writer, set_busy_timeout
+from sessiondb.stores.sqlite.connection import closed_on_failure, open_writer, set_busy_timeout
 from sessiondb.stores.sqlite.errors import SYNC_FAILED, primary_code, translate, translated
 from sessiondb.stores.sqlite.file_identity import FileIdentity
-from sessiondb.stores.sqlite.opening import closed_on_failure
 from sessiondb.stores.sqlite.wal import WalKeeper, vacuum
 
 _CHECK_SECONDS = 0.1

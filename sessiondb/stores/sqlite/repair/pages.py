@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from sessiondb.stores.sqlite.opening import ClosedAtExit, closed_on_failure
+from sessiondb.stores.sqlite.connection import ClosedAtExit, closed_on_failure
 
 Value: TypeAlias = "int | float | str | bytes | None"
 

@@ -15,8 +15,8 @@ from google.adk.sessions import Session
 from pydantic import BaseModel, Field, PrivateAttr
 
 from sessiondb import DatabaseSessionService, errors
-from sessiondb.adk import pydantic_internals
-from sessiondb.adk.pydantic_internals import ModelAccess, choose_access, model_access
+from sessiondb.adk import sessions
+from sessiondb.adk.sessions import ModelAccess, choose_access, model_access
 from sessiondb.model.records import SessionKey
 from tests.full_models import full_event
 
@@ -140,7 +140,7 @@ def test_the_direct_way_is_left_when_adk_or_pydantic_has_changed(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, release: str
 ) -> None:
     name, value, reason = OTHER_RELEASES[release]
-    monkeypatch.setattr(pydantic_internals, name, value)
+    monkeypatch.setattr(sessions, name, value)
     with caplog.at_level(logging.WARNING, logger="sessiondb"):
         access = choose_access()
         assert choose_access() is access
@@ -154,7 +154,7 @@ def test_the_direct_way_is_left_when_adk_or_pydantic_has_changed(
 
 
 def test_a_new_field_with_a_plain_default_is_no_reason_to_leave_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pydantic_internals, "Session", SessionWithText)
+    monkeypatch.setattr(sessions, "Session", SessionWithText)
     access = choose_access()
     assert type(access) is not ModelAccess
     session = access.new_session(KEY, {}, [], 1.5, "marker")
