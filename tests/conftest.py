@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from sessiondb import DatabaseSessionService
+from tests import command
 
 # No deadline anywhere: a slow machine is no failure.
 settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -74,6 +75,10 @@ def measured_here_alone(request: pytest.FixtureRequest, monkeypatch: pytest.Monk
 def pytest_configure() -> None:
     # A shell has what it runs in the background ignore SIGINT, and programs that are started here would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_unconfigure() -> None:
+    command.close()
 
 
 @pytest.fixture

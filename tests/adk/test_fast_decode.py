@@ -9,19 +9,19 @@ import pytest
 from google.adk.events import Event
 from pydantic import ValidationError
 
-from sessiondb.adk import fast_decode as event_validator
+from sessiondb.adk import fast_decode
 from tests.full_models import full_event
 
 
 @pytest.fixture(autouse=True)
 def _compiled_anew() -> Iterator[None]:
-    event_validator.event_validator.cache_clear()
+    fast_decode.event_validator.cache_clear()
     yield
-    event_validator.event_validator.cache_clear()
+    fast_decode.event_validator.cache_clear()
 
 
 def test_fast_decode_gives_the_same_event() -> None:
-    read = event_validator.event_validator()
+    read = fast_decode.event_validator()
     assert read is not Event.model_validate_json
     for event in (full_event(), Event(author="agent")):
         for text in (event.model_dump_json(), event.model_dump_json(by_alias=True, exclude_none=True)):
@@ -44,7 +44,7 @@ def test_fast_decode_raises_the_same_validation_error(text: str) -> None:
     with pytest.raises(ValidationError) as ordinary:
         Event.model_validate_json(text)
     with pytest.raises(ValidationError) as fast:
-        event_validator.event_validator()(text)
+        fast_decode.event_validator()(text)
     # Where is told alike; of what kind, not always: a model of the wrong class cannot come out of JSON.
     assert [error["loc"] for error in fast.value.errors()] == [error["loc"] for error in ordinary.value.errors()]
 
@@ -54,13 +54,13 @@ def test_fast_decode_falls_back_when_pydantic_changes(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, failure: str
 ) -> None:
     if failure == "it cannot be compiled":
-        monkeypatch.setattr(event_validator, "_reduced", lambda schema: {"type": "of tomorrow"})
+        monkeypatch.setattr(fast_decode, "_reduced", lambda schema: {"type": "of tomorrow"})
         reason = "SchemaError"
     else:
-        monkeypatch.setattr(event_validator, "_reduced", lambda schema: {"type": "any"})
+        monkeypatch.setattr(fast_decode, "_reduced", lambda schema: {"type": "any"})
         reason = "it reads an event differently"
     with caplog.at_level(logging.WARNING, logger="sessiondb"):
-        read = event_validator.event_validator()
+        read = fast_decode.event_validator()
     event = Event(author="agent", branch="b")
     assert read(event.model_dump_json()) == event
     assert read == Event.model_validate_json

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from sessiondb import DatabaseSessionService
-from tests.command import run, run_sessiondb
+from tests.command import run, start_sessiondb
 
 APP, USER = "my_app", "user_123"
 
@@ -45,14 +45,14 @@ def damage(path: Path) -> bytes:
 
 
 def test_help_names_the_commands_examples_and_exit_codes() -> None:
-    done = run_sessiondb("--help")
+    done = start_sessiondb("--help")
     assert (done.returncode, done.stderr) == (0, "")
     lines = [line.strip() for line in done.stdout.splitlines()]
     assert "sessiondb demo" in lines
     assert "1  it failed; the reason is one line on standard error" in lines
     for command in ("demo", "stats", "vacuum"):
         assert any(line.startswith(f"{command} ") for line in lines)
-        assert "Examples:" in run_sessiondb(command, "--help").stdout
+        assert "Examples:" in start_sessiondb(command, "--help").stdout
 
 
 def test_help_is_lazy_and_imports_no_adk_or_rich() -> None:
@@ -69,14 +69,14 @@ def test_help_is_lazy_and_imports_no_adk_or_rich() -> None:
 
 
 def test_version_option_is_that_of_the_distribution() -> None:
-    done = run_sessiondb("--version")
+    done = start_sessiondb("--version")
     assert done.returncode == 0, done.stderr
     assert importlib.metadata.version("sessiondb") in done.stdout.split()
 
 
 def test_console_script_is_the_same_as_python_m() -> None:
     script = Path(sysconfig.get_path("scripts")) / "sessiondb"
-    assert run([str(script), "--help"]).stdout == run_sessiondb("--help").stdout
+    assert run([str(script), "--help"]).stdout == start_sessiondb("--help").stdout
 
 
 @pytest.mark.parametrize(
@@ -92,14 +92,14 @@ def test_console_script_is_the_same_as_python_m() -> None:
 )
 def test_usage_error_exits_with_2_and_creates_nothing(args: list[str], tmp_path: Path) -> None:
     args = [str(tmp_path / arg) if arg == "no-such-file" else arg for arg in args]
-    done = run_sessiondb(*args)
+    done = start_sessiondb(*args)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("Usage: sessiondb ")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_stats_json_counts_what_the_file_holds(database: Path) -> None:
-    done = run_sessiondb("stats", database, "--json")
+    done = start_sessiondb("stats", database, "--json")
     assert (done.returncode, done.stderr) == (0, "")
     stats = json.loads(done.stdout)
     assert [stats[key] for key in ("sessions", "events", "state_keys")] == [2, 0, 3]
@@ -107,12 +107,12 @@ def test_stats_json_counts_what_the_file_holds(database: Path) -> None:
 
 
 def test_stats_without_path_reads_environment_variable(database: Path) -> None:
-    given = run_sessiondb("stats", f"sqlite:///{database}").stdout
-    assert run_sessiondb("stats", SESSIONDB_PATH=str(database)).stdout == given != ""
+    given = start_sessiondb("stats", f"sqlite:///{database}").stdout
+    assert start_sessiondb("stats", SESSIONDB_PATH=str(database)).stdout == given != ""
 
 
 def test_stats_prints_a_table_of_counts(database: Path) -> None:
-    done = run_sessiondb("stats", database)
+    done = start_sessiondb("stats", database)
     assert (done.returncode, done.stderr) == (0, "")
     rows = [line.split() for line in done.stdout.splitlines()]
     assert ["sessions", "2"] in rows
@@ -121,7 +121,7 @@ def test_stats_prints_a_table_of_counts(database: Path) -> None:
 
 def test_vacuum_reclaims_what_was_deleted_and_keeps_the_rest(database: Path) -> None:
     size = database.stat().st_size
-    done = run_sessiondb("vacuum", database, "--json")
+    done = start_sessiondb("vacuum", database, "--json")
     assert (done.returncode, done.stderr) == (0, "")
     sizes = json.loads(done.stdout)
     assert sizes["db_size_mb_after"] < sizes["db_size_mb_before"]
@@ -132,14 +132,14 @@ def test_vacuum_reclaims_what_was_deleted_and_keeps_the_rest(database: Path) -> 
 
 
 def test_vacuum_prints_size_before_and_after(database: Path) -> None:
-    done = run_sessiondb("vacuum", database)
+    done = start_sessiondb("vacuum", database)
     assert (done.returncode, done.stderr) == (0, "")
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["db_size_mb_before", "db_size_mb_after"]
 
 
 def test_vacuum_of_corrupt_file_fails_in_one_line(database: Path) -> None:
     damaged = damage(database)
-    done = run_sessiondb("vacuum", database)
+    done = start_sessiondb("vacuum", database)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("Error: ")
     assert len(done.stderr.splitlines()) == 1
@@ -150,7 +150,7 @@ def test_vacuum_of_corrupt_file_fails_in_one_line(database: Path) -> None:
 def test_stats_and_vacuum_refuse_non_database_in_one_line(command: str, tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     file.write_bytes(b"not a database, but long enough to look at" * 100)
-    done = run_sessiondb(command, file)
+    done = start_sessiondb(command, file)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("Error: ")
     assert len(done.stderr.splitlines()) == 1

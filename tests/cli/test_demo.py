@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from sessiondb.demo.conversation import ContinuationError, go_on_in_new_process
-from tests.command import run_sessiondb
+from tests.command import start_sessiondb
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The report of one run on a new database, kept; nothing but JSON is on either stream."""
-    done = run_sessiondb("demo", "--json", "--keep", TMPDIR=str(tmp_path_factory.mktemp("kept")))
+    done = start_sessiondb("demo", "--json", "--keep", TMPDIR=str(tmp_path_factory.mktemp("kept")))
     assert (done.returncode, done.stderr) == (0, "")
     loaded: dict[str, Any] = json.loads(done.stdout)
     return loaded
@@ -110,7 +110,7 @@ def test_demo_times_each_step_against_in_memory(report: dict[str, Any], database
 
 
 def test_demo_second_run_adds_to_same_file(report: dict[str, Any], database: Path) -> None:
-    done = run_sessiondb("demo", "--path", database)
+    done = start_sessiondb("demo", "--path", database)
     assert (done.returncode, done.stderr) == (0, "")
     rows = [" ".join(line.split()) for line in done.stdout.splitlines()]
     assert "analyst Trained models/linear-4.pkl." in rows, "the app's counter went on from 3"
@@ -124,7 +124,7 @@ def test_demo_second_run_adds_to_same_file(report: dict[str, Any], database: Pat
 
 
 def test_demo_without_path_uses_temporary_database(tmp_path: Path) -> None:
-    done = run_sessiondb("demo", TMPDIR=str(tmp_path))
+    done = start_sessiondb("demo", TMPDIR=str(tmp_path))
     assert (done.returncode, done.stderr) == (0, "")
     assert "is gone" in done.stdout
     assert list(tmp_path.iterdir()) == []
@@ -134,7 +134,7 @@ def test_demo_refuses_non_database_and_leaves_it(tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     file.write_text("not a database, but long enough to look at" * 100, encoding="utf-8")
     before = file.read_bytes()
-    done = run_sessiondb("demo", "--path", file)
+    done = start_sessiondb("demo", "--path", file)
     assert done.returncode == 1
     assert done.stderr.startswith("Error: ")
     assert len(done.stderr.splitlines()) == 1

@@ -1,4 +1,8 @@
-"""``sessiondb init``: what it asks of services.yaml, and what it finds out before ADK's servers are started."""
+"""``sessiondb init``: what it asks of services.yaml, and what it finds out before ADK's servers are started.
+
+ADK itself is asked, which takes a second each time, where its answer is what is shown. Where it is what the command reads
+and prints, the answer is a recorded one.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,16 @@ import json
 import os
 import re
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from sessiondb.cli import main, services_file
+from sessiondb.cli import main, registration, services_file
+from sessiondb.cli.registration import Adk, Registration
 from tests.command import run_sessiondb
 
 OWN = {"scheme": "sessiondb", "type": "session", "class": "sessiondb.DatabaseSessionService"}
@@ -36,6 +42,39 @@ class Sessions(InMemorySessionService):
 """
 
 
+OPENS = Registration(None)
+UNKNOWN = Registration("ADK does not find the scheme", is_unknown=True)
+NO_CLASS = Registration(
+    "ADK does not find the scheme; Failed to load services.yaml from agents: Could not import class no.such.Sessions: No"
+    " module named 'no'",
+    is_unknown=True,
+)
+OTHER_IN_PYTHON = Registration("services.py registers the scheme, and ADK takes that one: notes.Sessions")
+NO_SERVICE = Registration("the service cannot be opened: TypeError: Memory() takes no arguments")
+"""What came of real checks."""
+
+Answers: TypeAlias = Callable[..., None]
+
+
+@pytest.fixture
+def adk_answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answers]:
+    """Called with recorded answers, it has the next checks come to them; those after are real. Each must be asked for."""
+    expected: list[Registration] = []
+    ask = registration.check
+
+    def check(adk: Adk, agents_dir: Path, uri: str) -> Registration:
+        assert agents_dir.is_absolute()
+        assert uri.startswith("sessiondb:////")
+        return expected.pop(0) if expected else ask(adk, agents_dir, uri)
+
+    def answer(*answers: Registration) -> None:
+        expected.extend(answers)
+
+    monkeypatch.setattr(registration, "check", check)
+    yield answer
+    assert expected == []
+
+
 @pytest.fixture
 def agents(tmp_path: Path) -> Path:
     """A folder with one agent, and a module with classes to register."""
@@ -47,7 +86,7 @@ def agents(tmp_path: Path) -> Path:
 
 
 def init(folder: Path, *options: str) -> Result:
-    """Runs the command in this process; the question to ADK has one of its own."""
+    """Runs the command in this process; a question to ADK itself has one of its own."""
     return CliRunner().invoke(main, ["init", str(folder), str(folder.parent / "adk.sqlite3"), *options])
 
 
@@ -145,8 +184,10 @@ IN_LIST = "at the end of the list services"
     ],
 )
 def test_the_lines_that_a_file_lacks_are_printed_and_make_the_command_succeed(
-    text: str, place: str, pasted: str, others: list[dict[str, str]], agents: Path
+    *, text: str, place: str, pasted: str, others: list[dict[str, str]], agents: Path, adk_answers: Answers
 ) -> None:
+    if not text.startswith("# ours"):
+        adk_answers(UNKNOWN, OPENS)
     file = agents / "services.yaml"
     file.write_bytes(text.encode())
     done = init(agents, "--json")
@@ -165,7 +206,8 @@ def test_the_lines_that_a_file_lacks_are_printed_and_make_the_command_succeed(
     assert [report[key] for key in ("change", "lines", "place", "problem")] == ["unchanged", None, None, None]
 
 
-def test_the_text_says_where_the_lines_go_and_how_to_go_on(agents: Path) -> None:
+def test_the_text_says_where_the_lines_go_and_how_to_go_on(agents: Path, adk_answers: Answers) -> None:
+    adk_answers(UNKNOWN)
     file = agents / "services.yml"
     file.write_text("# nothing yet\n")
     done = init(agents)
@@ -177,9 +219,15 @@ def test_the_text_says_where_the_lines_go_and_how_to_go_on(agents: Path) -> None
     assert not (agents / "services.yaml").exists()
 
 
-@pytest.mark.parametrize("name", ["notes.Sessions", "no.such.Sessions", "notes.Memory"])
-def test_another_class_is_shown_with_what_to_put_in_its_place(name: str, agents: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "answer"), [("notes.Sessions", None), ("no.such.Sessions", NO_CLASS), ("notes.Memory", NO_SERVICE)]
+)
+def test_another_class_is_shown_with_what_to_put_in_its_place(
+    name: str, answer: Registration | None, agents: Path, adk_answers: Answers
+) -> None:
     """A class that works, one that cannot be imported, and one that cannot be called."""
+    if answer is not None:
+        adk_answers(answer, OPENS)
     entry = f"  - scheme: sessiondb  # mine\n    type: session\n    class: '{name}'\n"
     file = agents / "services.yaml"
     file.write_text(f"services:\n{entry}")
@@ -196,7 +244,8 @@ def test_another_class_is_shown_with_what_to_put_in_its_place(name: str, agents:
     assert init(agents).exit_code == 0
 
 
-def test_of_two_registrations_the_last_one_counts_as_for_adk(agents: Path) -> None:
+def test_of_two_registrations_the_last_one_counts_as_for_adk(agents: Path, adk_answers: Answers) -> None:
+    adk_answers(OPENS)
     own = yaml.safe_dump({"services": [OWN]})
     other = own.replace(OWN["class"], "notes.Sessions")
     (agents / "services.yaml").write_text(other)
@@ -219,7 +268,8 @@ def test_a_class_of_ones_own_that_is_a_kind_of_this_packages_will_do(agents: Pat
     assert [report_of(done)[key] for key in ("change", "lines", "problem")] == ["unchanged", None, None]
 
 
-def test_a_file_behind_a_link_is_read(agents: Path, tmp_path: Path) -> None:
+def test_a_file_behind_a_link_is_read(agents: Path, tmp_path: Path, adk_answers: Answers) -> None:
+    adk_answers(OPENS, UNKNOWN)
     target = tmp_path / "shared.yaml"
     target.write_text(OWN_FILE)
     (agents / "services.yaml").symlink_to(target)
@@ -258,7 +308,8 @@ def test_a_file_that_adk_cannot_use_fails_in_one_line(content: bytes | None, rea
     assert not (agents.parent / "adk.sqlite3").exists()
 
 
-def test_schemes_that_no_uri_leads_to_are_noticed(agents: Path) -> None:
+def test_schemes_that_no_uri_leads_to_are_noticed(agents: Path, adk_answers: Answers) -> None:
+    adk_answers(UNKNOWN)
     schemes = ["session_db", "SessionDB", "session db"]
     (agents / "services.yaml").write_text(yaml.safe_dump({"services": [{**OWN, "scheme": name} for name in schemes]}))
     done = init(agents)
@@ -267,8 +318,13 @@ def test_schemes_that_no_uri_leads_to_are_noticed(agents: Path) -> None:
     assert notes == [f"note: the scheme {name!r} in {agents / 'services.yaml'}" for name in schemes]
 
 
-@pytest.mark.parametrize("text", [None, "", "services: [\n"])
-def test_what_a_terminal_would_obey_is_written_out(text: str | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "answers"), [(None, [OPENS]), ("", [UNKNOWN]), ("services: [\n", [])], ids=["created", "needed", "refused"]
+)
+def test_what_a_terminal_would_obey_is_written_out(
+    text: str | None, answers: list[Registration], tmp_path: Path, adk_answers: Answers
+) -> None:
+    adk_answers(*answers)
     agents = tmp_path / "bell\x07"
     (agents / "assistant").mkdir(parents=True)
     (agents / "assistant" / "agent.py").touch()
@@ -385,24 +441,27 @@ get_service_registry().register_session_service("sessiondb", lambda uri, **optio
 
 
 @pytest.mark.parametrize(
-    ("services", "code", "change", "problem"),
+    ("services", "code", "answer", "change", "problem"),
     [
         # An entry that fails takes those after it along.
         (
             [{**OTHER, "class": "no.such.Class"}, OWN],
             "",
+            None,
             "unchanged",
             "ADK does not find the scheme; Failed to load services.yaml",
         ),
         (
             [{**OTHER, "class": "no.such.Class"}],
             "",
+            NO_CLASS,
             "needed",
             "{file} does not register the scheme sessiondb; ADK does not find the scheme; Failed to load services.yaml",
         ),
         (
             [OTHER],
             "1 / 0",
+            None,
             "needed",
             "{file} does not register the scheme sessiondb; ADK does not find the scheme; Failed to load services.py",
         ),
@@ -410,20 +469,31 @@ get_service_registry().register_session_service("sessiondb", lambda uri, **optio
         (
             [OTHER],
             FACTORY.format("Sessions"),
+            None,
             "unchanged",
             "services.py registers the scheme, and ADK takes that one: notes.Sessions",
         ),
         (
             [OWN],
             FACTORY.format("Sessions"),
+            OTHER_IN_PYTHON,
             "unchanged",
             "services.py registers the scheme, and ADK takes that one: notes.Sessions",
         ),
     ],
 )
 def test_what_keeps_adk_from_the_service_is_said(
-    services: list[dict[str, str]], code: str, change: str, problem: str, agents: Path
+    *,
+    services: list[dict[str, str]],
+    code: str,
+    answer: Registration | None,
+    change: str,
+    problem: str,
+    agents: Path,
+    adk_answers: Answers,
 ) -> None:
+    if answer is not None:
+        adk_answers(answer)
     file = agents / "services.yaml"
     file.write_text(yaml.safe_dump({"services": services}))
     if code:

@@ -12,6 +12,7 @@ cache        ``test_cache``
 reading      ``test_reading`` (snapshots, read-your-writes, filters)
 sharing      ``test_sharing``, ``test_fork``, ``test_exit``, ``test_several_processes``
 engine       ``test_closing``, ``test_leaks`` (threads, descriptors, services never closed)
+store        ``test_store_protocol`` (what is the engine's own, on a fake store: ``memory_store``)
 ===========  ===========================================================================================================
 
 What the engine writes into the host's log: ``test_logs``. Files, WAL and vacuum: ``tests/sqlite``. Helpers: ``tools``

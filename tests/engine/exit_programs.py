@@ -15,7 +15,7 @@ from typing import Any
 from sessiondb import DatabaseSessionService
 from tests.engine.processes import say
 from tests.engine.tools import (
-    PATIENCE,
+    TIMEOUT,
     create,
     engine_of,
     event,
@@ -55,7 +55,7 @@ def leave_from_a_thread(path: str) -> None:
                 underway.set()
 
     threading.Thread(target=asyncio.run, args=(converse(),), daemon=True).start()
-    assert underway.wait(PATIENCE)
+    assert underway.wait(TIMEOUT)
 
 
 def leave_with_writes_queued(path: str) -> None:

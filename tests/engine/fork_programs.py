@@ -21,7 +21,7 @@ from sessiondb.model.commands import Flush
 from tests.engine.processes import say
 from tests.engine.tools import (
     APP,
-    PATIENCE,
+    TIMEOUT,
     USER,
     create,
     engine_of,
@@ -34,7 +34,7 @@ from tests.engine.tools import (
 )
 
 
-def _in_child(work: Callable[[], None]) -> int:
+def in_child(work: Callable[[], None]) -> int:
     """Fork; run ``work`` in the child and return the child's process id."""
     pid = os.fork()
     if pid:
@@ -42,14 +42,14 @@ def _in_child(work: Callable[[], None]) -> int:
     code = 1
     try:
         # A child that waits for a lock which only the parent could give back must not wait for ever.
-        signal.alarm(int(PATIENCE))
+        signal.alarm(int(TIMEOUT))
         work()
         code = 0
     finally:
         os._exit(code)
 
 
-def _reap(pid: int) -> None:
+def reap(pid: int) -> None:
     _, status = os.waitpid(pid, 0)
     assert status == 0, f"the child ended with {status}"
 
@@ -96,9 +96,9 @@ def fork_while_writing(path: str) -> None:
     for number in range(5):
         before = len(acknowledged)
         asyncio.run(until(lambda before=before: len(acknowledged) > before or bool(failures)))  # type: ignore[misc]
-        children.append(_in_child(lambda number=number: child(number)))  # type: ignore[misc]
+        children.append(in_child(lambda number=number: child(number)))  # type: ignore[misc]
     for pid in children:
-        _reap(pid)
+        reap(pid)
     stop.set()
     thread.join()
     assert failures == []
@@ -120,12 +120,12 @@ def fork_with_calls_waiting(path: str) -> None:
             # The fork waits for the batch under way; the gate opens beside it.
             opener = threading.Timer(0, gate.open)
             opener.start()
-            pid = _in_child(child)
+            pid = in_child(child)
             opener.join()
         await append
         await queued
         assert len(session.events) == 1
-        _reap(pid)
+        reap(pid)
         found = await get(service, "s")
         assert found.state == {"k": 1}
         assert len(found.events) == 3
@@ -154,18 +154,18 @@ def fork_with_multiprocessing(path: str) -> None:
         process.start()
     asyncio.run(_append_to(service, "shared", "parent", 20))
     for process in processes:
-        process.join(PATIENCE)
+        process.join(TIMEOUT)
         assert process.exitcode == 0
     say(service.get_event_count(APP, USER, "shared"))
     asyncio.run(service.close())
     closed = context.Process(target=_refused, args=(service,))
     closed.start()
-    closed.join(PATIENCE)
+    closed.join(TIMEOUT)
     assert closed.exitcode == 0
 
 
 def _worker(service: DatabaseSessionService, number: int) -> None:
-    signal.alarm(int(PATIENCE))
+    signal.alarm(int(TIMEOUT))
     asyncio.run(_append_to(service, "shared", f"worker {number}", 20))
 
 
@@ -198,10 +198,10 @@ def prefork(path: str) -> None:
         # Nobody closes, as in a server that is stopped.
         asyncio.run(converse())
 
-    children = [_in_child(lambda number=number: worker(number)) for number in range(4)]  # type: ignore[misc]
+    children = [in_child(lambda number=number: worker(number)) for number in range(4)]  # type: ignore[misc]
     asyncio.run(_append_to(service, "shared", "parent", 5))
     for pid in children:
-        _reap(pid)
+        reap(pid)
     stats = service.get_stats()
     say(stats["sessions"], stats["events"], service.get_event_count(APP, USER, "shared"))
     asyncio.run(service.close())
@@ -217,11 +217,11 @@ def fork_while_a_lock_is_held(path: str) -> None:
         def hold(lock: Any = lock, held: threading.Event = held, release: threading.Event = release) -> None:
             with lock:
                 held.set()
-                release.wait(PATIENCE)
+                release.wait(TIMEOUT)
 
         holder = threading.Thread(target=hold)
         holder.start()
-        assert held.wait(PATIENCE)
+        assert held.wait(TIMEOUT)
 
         def child() -> None:
             async def converse() -> None:
@@ -229,10 +229,10 @@ def fork_while_a_lock_is_held(path: str) -> None:
 
             asyncio.run(converse())
 
-        pid = _in_child(child)
+        pid = in_child(child)
         release.set()
         holder.join()
-        _reap(pid)
+        reap(pid)
     say(service.get_event_count(APP, USER, "s"))
     del session
     asyncio.run(service.close())
@@ -258,7 +258,7 @@ def fork_while_closing(path: str) -> None:
     with writer_stopped(service) as gate:
         append = threading.Thread(target=asyncio.run, args=(service.append_event(session, event("last")),))
         append.start()
-        assert gate.reached.wait(PATIENCE)
+        assert gate.reached.wait(TIMEOUT)
         refusal = engine_of(service).threads.queue
         close = threading.Thread(target=asyncio.run, args=(service.close(),))
         close.start()
@@ -266,14 +266,14 @@ def fork_while_closing(path: str) -> None:
         # A fork that waits for the close must not wait for ever.
         opener = threading.Timer(0.5, gate.open)
         opener.start()
-        pid = _in_child(child)
+        pid = in_child(child)
         opener.cancel()
     append.join()
     # The child has no lock on the file that the parent's close would wait for, nor the other way round.
     os.read(child_wrote[0], 1)
     close.join()
     os.write(parent_closed[1], b".")
-    _reap(pid)
+    reap(pid)
     reopened = DatabaseSessionService(path)
     say(reopened.get_event_count(APP, USER, "s"), reopened.get_event_count(APP, USER, "child"))
     asyncio.run(reopened.close())
@@ -285,7 +285,7 @@ def lose_the_file_while_forking(path: str) -> None:
     asyncio.run(create(service))
     os.register_at_fork(before=lambda: Path(path).rename(path + ".away"))
     # Hooks that run before a fork run in reverse order of registration: the file is closed after it has gone.
-    _reap(_in_child(lambda: None))
+    reap(in_child(lambda: None))
     try:
         engine_of(service).write_from_thread(Flush())
     except Exception as error:  # noqa: BLE001  # it is what the test is about

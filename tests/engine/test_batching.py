@@ -1,7 +1,7 @@
 """What is queued is committed together, and each command still has an end of its own.
 
-Seen to fail with ``most=1`` in ``WriteQueue.take`` (batching), without the retry of each command by itself in
-``_commit`` (isolation), and with outcomes attributed in reverse order.
+Seen to fail with ``limit=1`` in ``WriteQueue.take`` (batching), without the retry of each command by itself in
+``SqliteWriter._execute`` (isolation), and with outcomes attributed in reverse order.
 """
 
 from __future__ import annotations

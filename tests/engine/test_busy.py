@@ -16,7 +16,7 @@ from sessiondb import DatabaseSessionService
 from sessiondb.errors import DatabaseBusyError
 from tests.engine.tools import (
     APP,
-    PATIENCE,
+    TIMEOUT,
     USER,
     create,
     event,
@@ -86,7 +86,7 @@ async def test_lock_waits_are_counted_and_logged(
         session = await create(service)
         assert service.get_stats()["lock_waits"] == 0
         with other_program(database_path, "BEGIN IMMEDIATE"):
-            for bound in (PATIENCE, 0):
+            for bound in (TIMEOUT, 0):
                 monkeypatch.setattr("sessiondb.stores.sqlite.writer._LOCK_WAIT_SECONDS", bound)
                 with pytest.raises(DatabaseBusyError):
                     await service.append_event(session, event())

@@ -1,4 +1,4 @@
-"""A cancelled call is either taken back or settled, at every stage, by every means of cancelling.
+"""A cancelled call is either taken back or completed, at every stage, by every means of cancelling.
 
 Seen to fail with a ``write`` that raises at once whatever the ticket's state (stored, but not in the Session: the next
 append is stale), with one that never withdraws (a queued append is written after all), and with an unshielded
@@ -123,10 +123,10 @@ async def test_cancel_of_append_parked_at_full_queue(database_path: Path, runnin
 
 @pytest.mark.parametrize("times", [1, 3])
 @pytest.mark.parametrize("inside", [False, True], ids=["beginning", "writing"])
-async def test_cancel_of_append_with_the_writer_is_settled(
+async def test_cancel_of_append_with_the_writer_is_completed(
     service: DatabaseSessionService, running: type[Running], *, inside: bool, times: int
 ) -> None:
-    """The writer has taken the append: the cancellation goes on when it is settled, and not before."""
+    """The writer has taken the append: the cancellation goes on when it is completed, and not before."""
     session = await create(service)
     await service.append_event(session, event("before", {"gone": 1}))
     given = event("taken", {"k": {1, 2}, "user:u": 1, "gone": None, "temp:t": 2})
@@ -188,7 +188,7 @@ async def test_cancel_of_append_told_but_not_resumed(service: DatabaseSessionSer
     assert await texts(service, "s") == ["told", "next"]
 
 
-async def test_cancel_of_stale_append_is_settled_too(service: DatabaseSessionService, running: type[Running]) -> None:
+async def test_cancel_of_stale_append_is_completed_too(service: DatabaseSessionService, running: type[Running]) -> None:
     session = await create(service)
     await service.append_event(await get(service, "s"), event("overtaking"))
     before = snapshot(session)
@@ -208,7 +208,7 @@ async def test_cancel_of_stale_append_is_settled_too(service: DatabaseSessionSer
         await service.append_event(session, event("too late"))
 
 
-async def test_cancel_of_create_delete_and_flush_is_settled(
+async def test_cancel_of_create_delete_and_flush_is_completed(
     service: DatabaseSessionService, running: type[Running]
 ) -> None:
     await create(service, "gone")

@@ -1,4 +1,4 @@
-"""Closing: everything queued is settled, and nobody is let in afterwards.
+"""Closing: everything queued is completed, and nobody is let in afterwards.
 
 Seen to fail with a ``close`` that discards the queue (busy), and with a store that marks itself closed only after the
 threads have ended (second close).
@@ -24,7 +24,7 @@ from sessiondb.errors import ServiceClosedError
 from tests.engine.failing_connection import break_writer, sqlite_error
 from tests.engine.tools import (
     APP,
-    PATIENCE,
+    TIMEOUT,
     USER,
     HeldReader,
     a_while,
@@ -177,7 +177,7 @@ async def test_close_races_with_appends_of_other_threads(database_path: Path) ->
         async def loop() -> None:
             await service.append_event(sessions[number], event())
             acknowledged[number] += 1
-            begun.wait(PATIENCE)
+            begun.wait(TIMEOUT)
             while True:
                 await service.append_event(sessions[number], event())
                 acknowledged[number] += 1
@@ -188,7 +188,7 @@ async def test_close_races_with_appends_of_other_threads(database_path: Path) ->
     async with anyio.create_task_group() as group:
         for number in range(4):
             group.start_soon(anyio.to_thread.run_sync, append_until_closed, number)
-        await anyio.to_thread.run_sync(begun.wait, PATIENCE)
+        await anyio.to_thread.run_sync(begun.wait, TIMEOUT)
         await service.close()
     async with DatabaseSessionService(database_path) as reopened:
         counts = [reopened.get_event_count(APP, USER, session.id) for session in sessions]
@@ -338,7 +338,7 @@ async def test_close_that_fails_raises_its_error(database_path: Path, monkeypatc
     engine = engine_of(service).threads
     with monkeypatch.context() as broken:
 
-        def fail(_patience: float | None) -> None:
+        def fail(_timeout: float | None) -> None:
             raise RuntimeError("not today")
 
         broken.setattr(engine, "close", fail)

@@ -22,7 +22,7 @@ from sessiondb import DatabaseSessionService
 from sessiondb.model.commands import Flush
 from tests.engine.tools import (
     APP,
-    PATIENCE,
+    TIMEOUT,
     USER,
     create,
     engine_of,
@@ -117,7 +117,7 @@ async def test_concurrent_appends_of_two_loops_through_one_session(service: Data
             await until(lambda: pending(service) == 1)
             gate.open()
             # This loop stands still until the other one has heard of the second append.
-            assert second_done.wait(PATIENCE)
+            assert second_done.wait(TIMEOUT)
     assert sorted(await texts(service, "s"), key=str) == ["first", "second"]
     assert len(session.events) == 2
     await service.append_event(session, event("third"))
@@ -265,7 +265,7 @@ async def happened_in(loop: asyncio.AbstractEventLoop, it: threading.Event) -> N
     future = loop.create_future()
 
     def wait() -> None:
-        it.wait(PATIENCE)
+        it.wait(TIMEOUT)
         loop.call_soon_threadsafe(future.set_result, None)
 
     thread = threading.Thread(target=wait)

@@ -1,7 +1,7 @@
 """A program that ends without closing loses nothing that was acknowledged, and ends.
 
 Seen to fail with a writer thread that is no daemon (the process does not end), with acknowledgements before the commit,
-and without ``_EXIT_PATIENCE`` (the exit waits for another program's lock).
+and without ``_EXIT_TIMEOUT`` (the exit waits for another program's lock).
 """
 
 from __future__ import annotations

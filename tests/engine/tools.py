@@ -26,7 +26,7 @@ from sessiondb.stores.sqlite.writer import SqliteWriter
 
 APP = "app"
 USER = "user"
-PATIENCE = 20.0
+TIMEOUT = 20.0
 """How long a test waits for what must happen, before it fails."""
 
 ResultT = TypeVar("ResultT")
@@ -64,7 +64,7 @@ async def create(service: DatabaseSessionService, session_id: str = "s") -> Sess
 
 async def until(condition: Callable[[], bool]) -> None:
     """Let other tasks and threads run until ``condition`` holds."""
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         while not condition():
             await anyio.lowlevel.checkpoint()
 
@@ -77,7 +77,7 @@ async def a_while() -> None:
 
 async def happened(it: threading.Event) -> None:
     """Wait, as a task, for a thread's event."""
-    assert await anyio.to_thread.run_sync(it.wait, PATIENCE)
+    assert await anyio.to_thread.run_sync(it.wait, TIMEOUT)
 
 
 async def outcomes(calls: Iterable[Callable[[], Awaitable[ResultT]]]) -> list[ResultT | Exception]:
@@ -176,7 +176,7 @@ class WriterGate:
             self._pass -= 1
             return
         self.reached.set()
-        self._open.wait(PATIENCE)
+        self._open.wait(TIMEOUT)
 
 
 @contextmanager
@@ -229,7 +229,7 @@ class HeldReader:
 
         def hold(_count: int) -> None:
             self.reached.set()
-            self._open.wait(PATIENCE)
+            self._open.wait(TIMEOUT)
 
         await self._engine.read(CountEvents(SessionKey(APP, USER, "s")), hold)
 

@@ -100,7 +100,7 @@ def fail_each_call(
         operations: Letters of calls, see :class:`tests.faults.shim.Shim`.
         error: The errno that the call fails with.
         lasting: Whether all calls after it fail as well, until the fault is taken away.
-        checkpoint_bytes: How large the log grows before it is checkpointed; 1: after each batch.
+        checkpoint_bytes: How large the WAL grows before it is checkpointed; 1: after each batch.
     """
     MUTANTS[mutant]()
     checkpoint_at(checkpoint_bytes, cut="T" in operations)

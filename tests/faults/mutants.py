@@ -7,9 +7,9 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from sessiondb.engine import queue as write_queue
 from sessiondb.engine import waiting
 from sessiondb.engine import writer as engine_writer
+from sessiondb.engine.queue import WriteTicket
 from sessiondb.errors import WriteFailedError
 from sessiondb.model.records import Outcome, Status
 from sessiondb.stores.sqlite import wal, writer
@@ -147,7 +147,7 @@ def errors_are_swallowed() -> None:
 
     complete = waiting.complete
 
-    def complete_well(tickets: Iterable[write_queue.WriteTicket]) -> None:
+    def complete_well(tickets: Iterable[WriteTicket]) -> None:
         tickets = list(tickets)
         for ticket in tickets:
             if isinstance(ticket.error, WriteFailedError):
@@ -159,7 +159,7 @@ def errors_are_swallowed() -> None:
 
 
 def checkpoint_at(size: int, *, cut: bool = False) -> None:
-    """Checkpoints a WAL that has grown to ``size`` bytes, looked at after each batch. (No break: only a small size.)
+    """Checkpoints a WAL that has grown to ``size`` bytes, checked after each batch. (No break: only a small size.)
 
     Args:
         size: Bytes.

@@ -263,7 +263,7 @@ class _Worker:
         try:
             await call
         except asyncio.CancelledError:
-            # Settled all the same: what the live Session says is what is stored.
+            # Completed all the same: what the live Session says is what is stored.
             if session.events[-1:] == [event]:
                 self._report(["acknowledged", session.id, event.id])
             else:

@@ -157,7 +157,7 @@ def test_checkpoint_io_error_fails_no_append(zygote: Zygote, tmp_path: Path, ope
 
 
 def test_wal_fsync_error_with_normal_durability_stops_writer(zygote: Zygote, tmp_path: Path) -> None:
-    """With "normal" durability the log's first sync is the checkpoint's. If it fails, frames that were answered for may
+    """With "normal" durability the WAL's first sync is the checkpoint's. If it fails, frames that were answered for may
     be gone from memory: a second sync would succeed without them, and the checkpoint would copy whatever is there.
 
     Seen failing while a failed sync of a checkpoint was only counted.
@@ -260,7 +260,7 @@ def replaced(path: Path) -> None:
     other.replace(path)
 
 
-def log_unlinked(path: Path) -> None:
+def wal_unlinked(path: Path) -> None:
     path.with_name(path.name + "-wal").unlink()
 
 
@@ -268,12 +268,12 @@ def folder_moved(path: Path) -> None:
     path.parent.rename(path.parent.with_name("elsewhere"))
 
 
-@pytest.mark.parametrize("harm", [unlinked, replaced, log_unlinked, folder_moved])
+@pytest.mark.parametrize("harm", [unlinked, replaced, wal_unlinked, folder_moved])
 def test_removed_or_replaced_file_acknowledges_no_append(tmp_path: Path, harm: Callable[[Path], None]) -> None:
-    """Somebody removes or replaces the file, or its log, while it is open: whoever opens that path later must find
+    """Somebody removes or replaces the file, or its WAL, while it is open: whoever opens that path later must find
     what is acknowledged from then on, so there are no acknowledgements from that moment on.
 
-    Seen failing while the writer looked at the path ten times a second.
+    Seen failing while the writer checked the path ten times a second.
     """
     path = tmp_path / "folder" / "db.sqlite3"
 

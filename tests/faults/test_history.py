@@ -369,7 +369,7 @@ def test_concurrent_appends_of_256_tasks_never_fail(tmp_path: Path, figures: Fig
 def test_duplicate_event_delivered_often_is_stored_once(tmp_path: Path) -> None:
     """Through one handle, through fresh handles, at the same time and after a restart.
 
-    Seen failing with the look for an equal event taken out of the statement that judges a batch row by row.
+    Seen failing with the check for an equal event taken out of the general path, which takes a batch row by row.
     """
     path = tmp_path / "db.sqlite3"
     event = make_event("again", 1)

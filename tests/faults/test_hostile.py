@@ -362,10 +362,9 @@ def secret_event(event_id: str, value: Any = SECRET) -> Event:
 
 def test_hostile_secret_is_in_no_log_and_no_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The secret is in contents, state values and the password of a URL; every way to an error is taken."""
-    from sessiondb.stores.sqlite import wal as maintenance
-    from sessiondb.stores.sqlite import writer
+    from sessiondb.stores.sqlite import wal, writer
 
-    monkeypatch.setattr(maintenance, "_DUE_BYTES", 1)
+    monkeypatch.setattr(wal, "_DUE_BYTES", 1)
     monkeypatch.setattr(writer, "_CHECK_SECONDS", 0)
     said: list[str] = []
 
@@ -422,7 +421,7 @@ def test_hostile_secret_is_in_no_log_and_no_error(path: Path, monkeypatch: pytes
 
 
 def test_temp_state_is_in_no_byte_of_database_or_wal(path: Path, figures: Figures) -> None:
-    """Looked for in the bytes of the database and its log, after creates, appends and updates.
+    """Looked for in the bytes of the database and its WAL, after creates, appends and updates.
 
     Seen failing with the event's own ``state_delta`` stored in place of the one without temp keys.
     """

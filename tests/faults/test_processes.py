@@ -18,8 +18,7 @@ from google.adk.sessions import Session
 
 from sessiondb import DatabaseSessionService
 from sessiondb.errors import DatabaseBusyError, SessionDBError
-from sessiondb.stores.sqlite import wal as maintenance
-from sessiondb.stores.sqlite import writer
+from sessiondb.stores.sqlite import wal, writer
 from tests.faults.figures import Figures
 from tests.faults.oracle import assert_sound, find_problems, stored_ids
 from tests.faults.process_programs import CHECKPOINT_LOCK, SHARED
@@ -33,7 +32,7 @@ PROGRAM = "tests.faults.process_programs:"
 
 
 def test_new_file_opened_by_processes_at_once(any_zygote: Zygote, tmp_path: Path, figures: Figures) -> None:
-    """Seen failing while the header and the tables of a file were looked at in several snapshots."""
+    """Seen failing while the header and the tables of a file were read in several snapshots."""
     rounds, processes = sized(4, 200), 4
     for number in range(rounds):
         path = tmp_path / f"{number}.sqlite3"
@@ -169,7 +168,7 @@ async def read_shared(path: Path) -> Session:
 
 
 def test_checkpoints_of_processes_skip_no_wal_frame(any_zygote: Zygote, tmp_path: Path, figures: Figures) -> None:
-    """The schedule in which SQLite before 3.51.3 can skip frames (a checkpoint, and a commit that starts the log anew,
+    """The schedule in which SQLite before 3.51.3 can skip frames (a checkpoint, and a commit that starts the WAL anew,
     while another connection is checkpointing), made as likely as it gets: each process checkpoints after each batch.
     Values are compared, since ``integrity_check`` does not see it.
     """
@@ -191,7 +190,7 @@ def test_checkpoints_of_processes_skip_no_wal_frame(any_zygote: Zygote, tmp_path
     acknowledged = outcome(path, children)
     assert_sound(path, acknowledged)
     figures(
-        "checkpoints against resets of the log",
+        "checkpoints against resets of the WAL",
         processes=processes,
         seconds=seconds,
         values=sum(map(len, acknowledged.values())),
@@ -200,7 +199,7 @@ def test_checkpoints_of_processes_skip_no_wal_frame(any_zygote: Zygote, tmp_path
 
 
 INSTRUCTIONS = {"": sized(range(240, 320, 20), range(0, 3000, 20)), "passive checkpoints": range(0, 3000, 20)}
-"""How far a checkpoint gets, from its lock on, before it is held up: just behind its look at the log's header in some.
+"""How far a checkpoint gets, from its lock on, before it is held up: just behind its check of the WAL's header in some.
 With the break the first that shows it is the last that is tried.
 """
 MENDED = sqlite3.sqlite_version_info >= (3, 51, 3) or sqlite3.sqlite_version_info[:3] in ((3, 50, 7), (3, 44, 6))
@@ -211,13 +210,13 @@ def test_commit_inside_a_checkpoint_loses_no_wal_frame(  # noqa: PLR0915  # one 
     zygote: Zygote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mutant: str, figures: Figures
 ) -> None:
     """That schedule, forced: a checkpoint is held up after so many instructions, and meanwhile another process commits,
-    which starts the log anew. The checkpoint goes on; what is committed next is compared.
+    which starts the WAL anew. The checkpoint goes on; what is committed next is compared.
 
     Seen failing with the break "passive checkpoints": an acknowledged event is lost.
     """
     if mutant and MENDED:
         pytest.skip("NOT SHOWN HERE: this SQLite does not have the defect")
-    monkeypatch.setattr(maintenance, "_IDLE_SECONDS", 3600.0)
+    monkeypatch.setattr(wal, "_IDLE_SECONDS", 3600.0)
     path = tmp_path / "db.sqlite3"
     prepare(path)
     orders = tmp_path / "orders"
@@ -239,7 +238,7 @@ def test_commit_inside_a_checkpoint_loses_no_wal_frame(  # noqa: PLR0915  # one 
     async def held_up_after(instructions: int, service: DatabaseSessionService) -> None:
         nonlocal locked_out, committed
         await append(service, 60_000)
-        # All of the log is in the file, and the next commit may start it anew.
+        # All of the WAL is in the file, and the next commit may start it anew.
         tell("passive")
         assert next(said) == "done"
         tell("stop")
@@ -381,21 +380,21 @@ def test_posix_locks_survive_other_connection_of_process(tmp_path: Path, monkeyp
     Seen failing with the file opened and closed by ``os.open``, which gives up the locks of the whole process.
     """
     path = tmp_path / "db.sqlite3"
-    monkeypatch.setattr(maintenance, "_DUE_BYTES", 1)
+    monkeypatch.setattr(wal, "_DUE_BYTES", 1)
     monkeypatch.setattr(writer, "_CHECK_SECONDS", 0)
     acknowledged: dict[str, list[str]] = defaultdict(list)
     done = threading.Event()
-    looks: list[Any] = []
+    counts: list[Any] = []
 
-    def look() -> None:
+    def count() -> None:
         while not done.is_set():
             connection = sqlite3.connect(path)
-            looks.append(connection.execute("SELECT count(*) FROM adk_events").fetchone())
+            counts.append(connection.execute("SELECT count(*) FROM adk_events").fetchone())
             connection.close()
 
     async def main() -> None:
         async with DatabaseSessionService(path) as service:
-            thread = threading.Thread(target=look)
+            thread = threading.Thread(target=count)
             thread.start()
             try:
                 await many_clients(
@@ -409,7 +408,7 @@ def test_posix_locks_survive_other_connection_of_process(tmp_path: Path, monkeyp
                 thread.join()
 
     asyncio.run(main())
-    assert looks
+    assert counts
     assert_sound(path, acknowledged)
 
 

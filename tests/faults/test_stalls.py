@@ -19,8 +19,7 @@ from sessiondb.engine.store import Reader
 from sessiondb.engine.waiting import ThreadWaiter, Ticket
 from sessiondb.errors import ReaderTimeoutError
 from sessiondb.model.queries import ListEvents
-from sessiondb.stores.sqlite import wal as maintenance
-from sessiondb.stores.sqlite import writer
+from sessiondb.stores.sqlite import wal, writer
 from tests.engine.tools import engine_of, measured, sqlite_writer
 from tests.faults.figures import Figures
 from tests.faults.oracle import assert_sound
@@ -102,19 +101,19 @@ class StuckReaders:
 def test_long_reader_lets_wal_grow_and_is_logged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, figures: Figures, who: str
 ) -> None:
-    """Whoever keeps a snapshot open keeps the log from starting anew: it grows by what is written, writes go on, and
-    the log says so, as a warning once it is long. When the reader ends, the space is given back without a write.
+    """Whoever keeps a snapshot open keeps the WAL from starting anew: it grows by what is written, writes go on, and
+    the host's log says so, as a warning once it is long. When the reader ends, the space is given back without a write.
 
-    Seen failing with an idle writer that tries one checkpoint only: the log keeps its length for ever.
+    Seen failing with an idle writer that tries one checkpoint only: the WAL keeps its length for ever.
     """
     if not FULL:
-        monkeypatch.setattr(maintenance, "_DUE_BYTES", 64 * 1024)
-        monkeypatch.setattr(maintenance, "_MOST_BYTES", MIB)
-        monkeypatch.setattr(maintenance, "_IDLE_SECONDS", 0.02)
-        monkeypatch.setattr(maintenance, "_RETRY_SECONDS", 0.02)
+        monkeypatch.setattr(wal, "_DUE_BYTES", 64 * 1024)
+        monkeypatch.setattr(wal, "_MOST_BYTES", MIB)
+        monkeypatch.setattr(wal, "_IDLE_SECONDS", 0.02)
+        monkeypatch.setattr(wal, "_RETRY_SECONDS", 0.02)
         monkeypatch.setattr(writer, "_CHECK_SECONDS", 0)
     path = tmp_path / "db.sqlite3"
-    log = path.with_name("db.sqlite3-wal")
+    wal_path = path.with_name("db.sqlite3-wal")
     readers = 2
     appends, size = sized((12, 200_000), (100, 1_000_000))
     acknowledged: dict[str, list[str]] = defaultdict(list)
@@ -137,17 +136,17 @@ def test_long_reader_lets_wal_grow_and_is_logged(
             assert stats["blocked_checkpoints"] > 0
             assert stats["wal_bytes"] > appends * size
             # The writer has fallen idle, and tried in vain.
-            running, wal = engine_of(service).threads.writer, sqlite_writer(service)._wal
-            await until(lambda: not wal._idle_work and running.busy_seconds == 0)
+            running, keeper = engine_of(service).threads.writer, sqlite_writer(service)._wal
+            await until(lambda: not keeper._idle_work and running.busy_seconds == 0)
             end()
-            await until(lambda: length(log) == 0)
+            await until(lambda: length(wal_path) == 0)
             read = await service.get_session(app_name=APP, user_id="u", session_id="s")
             assert read is not None
             acknowledged["s"] = [event.id for event in session.events]
             assert [event.id for event in read.events] == acknowledged["s"]
             assert len(acknowledged["s"]) == 3 + appends
             figures(
-                f"a log held back by a reader ({who})",
+                f"a WAL held back by a reader ({who})",
                 grown_mib=int(stats["wal_bytes"]) // MIB,
                 blocked_checkpoints=stats["blocked_checkpoints"],
                 lost=0,

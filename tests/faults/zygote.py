@@ -8,6 +8,7 @@ target returns, the child ends as any Python program does: threads are joined, `
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -16,6 +17,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import suppress
@@ -24,7 +26,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 _CHECKOUT = Path(__file__).parents[2]
-_START = "import sys; sys.path[:] = {path!r}; from tests.faults.zygote import serve; serve({descriptor})"
+_START = "import sys; sys.path[:] = {path!r}; from tests.faults.zygote import serve; serve({descriptor}, {imports!r})"
 
 
 class Report(Protocol):
@@ -95,7 +97,14 @@ class Child:
 class Zygote:
     """Starts children; ends them all when it is closed."""
 
-    def __init__(self, shim: Path | None) -> None:
+    def __init__(self, shim: Path | None, *, imports: str = "tests.faults.programs") -> None:
+        """Starts it.
+
+        Args:
+            shim: The preload library, if there is one.
+            imports: The module that is imported for all children, before any is forked; it must start no thread.
+        """
+        self._lock = threading.Lock()
         self.has_shim = shim is not None
         ours, theirs = socket.socketpair()
         self._socket = ours
@@ -108,7 +117,7 @@ class Zygote:
             path.append(str(_CHECKOUT))
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _START.format(path=path, descriptor=theirs.fileno())],
+                [sys.executable, "-P", "-c", _START.format(path=path, descriptor=theirs.fileno(), imports=imports)],
                 pass_fds=[theirs.fileno()],
                 env=environment,
             )
@@ -116,9 +125,11 @@ class Zygote:
     def start(self, target: str, **arguments: Any) -> Child:
         """Forks a child that runs ``target`` with JSON-able arguments."""
         reader, writer = os.pipe()
-        socket.send_fds(self._socket, [json.dumps(["start", target, arguments]).encode()], [writer])
-        os.close(writer)
-        return Child(self, int(self._receive()), reader)
+        with self._lock:
+            socket.send_fds(self._socket, [json.dumps(["start", target, arguments]).encode()], [writer])
+            os.close(writer)
+            pid = int(self._receive())
+        return Child(self, pid, reader)
 
     def run(self, target: str, timeout: float = 60.0, **arguments: Any) -> Any:
         """Runs a target to its end; returns the last value it reported."""
@@ -126,8 +137,9 @@ class Zygote:
 
     def reap(self, pid: int) -> int:
         """Returns the exit status of a child that has ended or is about to."""
-        self._socket.send(json.dumps(["reap", pid]).encode())
-        return int(self._receive())
+        with self._lock:
+            self._socket.send(json.dumps(["reap", pid]).encode())
+            return int(self._receive())
 
     def _receive(self) -> bytes:
         answer = self._socket.recv(65536)
@@ -148,10 +160,12 @@ class Zygote:
         self.close()
 
 
-def serve(descriptor: int) -> None:
+def serve(descriptor: int, imports: str) -> None:
     """Runs a zygote; returns in each child that has come to its end, and when the owner has gone."""
     # Imported once, here, for all children. No thread is started by it, so that forking is safe.
-    importlib.import_module("tests.faults.programs")
+    importlib.import_module(imports)
+    # Looking through all of it for garbage is most of what the end of a child would take.
+    gc.freeze()
     channel = socket.socket(fileno=descriptor)
     children: set[int] = set()
     while True:
@@ -183,6 +197,8 @@ def _run(target: str, arguments: dict[str, Any], pipe: int) -> None:
     module, _, name = target.partition(":")
     try:
         getattr(importlib.import_module(module), name)(report, **arguments)
+    except SystemExit:
+        raise
     except BaseException:
         report({"traceback": traceback.format_exc()})
         raise

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sessiondb.cli import services_file
-from tests.command import run_sessiondb
+from tests.command import start_sessiondb
 
 APP = "assistant"
 
@@ -83,7 +83,7 @@ class Home:
 
     def init(self) -> list[str]:
         """Runs ``sessiondb init``; returns the command that it prints, for the page of ``adk web``."""
-        done = run_sessiondb("init", self.agents, self.database, "--json", **self.environment)
+        done = start_sessiondb("init", self.agents, self.database, "--json", **self.environment)
         assert done.returncode == 0, done.stderr
         report: dict[str, Any] = json.loads(done.stdout)
         (command,) = report["commands"]

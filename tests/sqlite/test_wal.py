@@ -33,11 +33,16 @@ from tests.engine.tools import (
 pytestmark = pytest.mark.anyio
 
 
-async def test_checkpoint_blocked_by_reader_of_other_program(
-    database_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def checkpoints_come_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint is due when the WAL has grown at all, and when the writer has hardly fallen idle."""
     monkeypatch.setattr("sessiondb.stores.sqlite.wal._DUE_BYTES", 1)
+    monkeypatch.setattr("sessiondb.stores.sqlite.wal._IDLE_SECONDS", 0.01)
     monkeypatch.setattr("sessiondb.stores.sqlite.writer._CHECK_SECONDS", 0)
+
+
+@pytest.mark.usefixtures("checkpoints_come_at_once")
+async def test_checkpoint_blocked_by_reader_of_other_program(database_path: Path) -> None:
     async with DatabaseSessionService(database_path) as service:
         session = await create(service)
         await until(lambda: measured(service)["checkpoints"] > 0)
@@ -65,11 +70,8 @@ async def test_idle_writer_checkpoints_wal_once(database_path: Path, monkeypatch
             assert sqlite_writer(service)._wal.idle_timeout is None
 
 
-async def test_checkpoint_refused_by_sqlite_fails_no_append(
-    database_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sessiondb.stores.sqlite.wal._DUE_BYTES", 1)
-    monkeypatch.setattr("sessiondb.stores.sqlite.writer._CHECK_SECONDS", 0)
+@pytest.mark.usefixtures("checkpoints_come_at_once")
+async def test_checkpoint_refused_by_sqlite_fails_no_append(database_path: Path) -> None:
     async with DatabaseSessionService(database_path) as service:
         session = await create(service)
 
@@ -95,10 +97,9 @@ async def test_wal_size_of_missing_file_is_0(service: DatabaseSessionService) ->
     keeper._path = known
 
 
-async def test_checkpoint_fsync_error_stops_the_writer(database_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("checkpoints_come_at_once")
+async def test_checkpoint_fsync_error_stops_the_writer(database_path: Path) -> None:
     """With ``durability="normal"`` the checkpoint is the first to sync: what it finds out stops the writer."""
-    monkeypatch.setattr("sessiondb.stores.sqlite.wal._DUE_BYTES", 1)
-    monkeypatch.setattr("sessiondb.stores.sqlite.writer._CHECK_SECONDS", 0)
     service = DatabaseSessionService(database_path, durability="normal")
     session = await create(service)
     thread = engine_of(service).threads.writer

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sessiondb import DatabaseSessionService
-from sessiondb.stores.sqlite import backup as backups
+from sessiondb.stores.sqlite import backup
 from tests.sqlite.repair.files import Layout, Rows, fill, layout_of, rows_of
 
 
@@ -41,8 +41,8 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Original:
 @pytest.fixture
 def path(original: Original, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A database of several steps, in a folder of its own."""
-    monkeypatch.setattr(backups, "_STEP_PAGES", 50)
-    assert original.layout.count > 4 * backups._STEP_PAGES
+    monkeypatch.setattr(backup, "_STEP_PAGES", 50)
+    assert original.layout.count > 4 * backup._STEP_PAGES
     path = tmp_path / "data" / "adk.sqlite3"
     path.parent.mkdir()
     path.write_bytes(original.data)

@@ -13,8 +13,8 @@ from google.adk.events import Event, EventActions
 from google.genai import types
 
 from sessiondb import DatabaseSessionService
-from sessiondb.adk import events as codec
 from sessiondb.adk import scopes
+from sessiondb.adk.events import decode_event
 from sessiondb.stores.sqlite.repair.salvage import Format
 
 PAGE = 4096
@@ -22,7 +22,7 @@ APP = "my_app"
 SESSIONS = 200
 DELETED = 20
 TABLES = ("adk_sessions", "adk_events", "adk_state")
-FORMAT = Format(codec.decode_event, scopes.parse)
+FORMAT = Format(decode_event, scopes.parse)
 
 Rows: TypeAlias = dict[int, tuple[Any, ...]]
 

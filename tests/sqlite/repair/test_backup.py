@@ -15,10 +15,9 @@ import anyio.lowlevel
 import pytest
 
 from sessiondb import DatabaseSessionService
-from sessiondb.adk import events as codec
+from sessiondb.adk.events import decode_event
 from sessiondb.errors import DatabaseBusyError, DatabaseCorruptError, ServiceClosedError, WriteFailedError
-from sessiondb.stores.sqlite import backup as backups
-from sessiondb.stores.sqlite import header, schema
+from sessiondb.stores.sqlite import backup, header, schema
 from sessiondb.stores.sqlite.readonly import ATTEMPTS
 from sessiondb.stores.sqlite.repair.check import check
 from tests.command import run_sessiondb
@@ -49,7 +48,7 @@ async def test_backup_is_one_complete_sound_file(
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
         assert connection.execute("PRAGMA application_id").fetchone() == (header.APPLICATION_ID,)
         assert connection.execute("PRAGMA user_version").fetchone() == (schema.SCHEMA_VERSION,)
-    assert check(target, codec.decode_event).is_sound
+    assert check(target, decode_event).is_sound
     assert names_in(target.parent) == [target.name]
 
 
@@ -94,9 +93,9 @@ async def test_backup_under_load_is_prefix_of_acknowledged(service: DatabaseSess
     # Commits in between have not made it start over.
     total = gate.steps[0][1]
     assert gate.steps == [
-        (min(step * backups._STEP_PAGES, total), total) for step in range(1, -(-total // backups._STEP_PAGES) + 1)
+        (min(step * backup._STEP_PAGES, total), total) for step in range(1, -(-total // backup._STEP_PAGES) + 1)
     ]
-    assert check(target, codec.decode_event).is_sound
+    assert check(target, decode_event).is_sound
     copied: dict[str, list[str]] = {name: [] for name in acknowledged}
     for row in rows_of(target)["adk_events"].values():
         if row[3] in copied:
@@ -124,7 +123,7 @@ async def test_restore_of_backup_as_documented(service: DatabaseSessionService, 
         for turn in range(300):
             await restored.append_event(found, event_of(5000, turn))
         assert restored.get_event_count(APP, user_of(30), "s30") == len(saved.events) + 300
-    assert check(path, codec.decode_event).is_sound
+    assert check(path, decode_event).is_sound
 
 
 def set_aside(path: Path) -> None:
@@ -243,13 +242,13 @@ async def test_backup_from_outside_leaves_no_trace(
     session = await service.create_session(APP, user_of(0), "new")
     await service.append_event(session, event_of(0, 0))
     before = times(path.parent)
-    assert backups.back_up(path, target, overwrite=False, progress=None).events == 1081
+    assert backup.back_up(path, target, overwrite=False, progress=None).events == 1081
     assert times(path.parent) == before
 
     await service.close()
     before = times(path.parent)
     assert list(before) == [path.name]
-    backups.back_up(path, target, overwrite=True, progress=None)
+    backup.back_up(path, target, overwrite=True, progress=None)
     assert times(path.parent) == before
     assert rows_of(target) == rows_of(path)
 
@@ -265,11 +264,11 @@ async def test_backup_from_outside_retries_when_file_changes(
             os.utime(path)
 
     if changes < ATTEMPTS:
-        backups.back_up(path, target, overwrite=False, progress=change)
+        backup.back_up(path, target, overwrite=False, progress=change)
         assert rows_of(target) == original.rows
     else:
         with pytest.raises(DatabaseBusyError, match="changed by another program"):
-            backups.back_up(path, target, overwrite=False, progress=change)
+            backup.back_up(path, target, overwrite=False, progress=change)
         assert names_in(target.parent) == []
     assert changes == 0
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sessiondb import DatabaseSessionService
-from sessiondb.adk import events as codec
+from sessiondb.adk.events import decode_event
 from sessiondb.errors import ConfigurationError, StorageError
 from sessiondb.stores.sqlite.repair.check import check
 from tests.sqlite.repair.copying import Gate, names_in, read, write
@@ -24,7 +24,7 @@ async def test_backup_overwrites_existing_file_only_if_told(service: DatabaseSes
         await service.backup(target)
     assert read(target) == b"yesterday's"
     await service.backup(target, overwrite=True)
-    assert check(target, codec.decode_event).is_sound
+    assert check(target, decode_event).is_sound
     assert names_in(target.parent) == [target.name]
 
 

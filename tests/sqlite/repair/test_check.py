@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sessiondb import DatabaseSessionService
-from sessiondb.adk import events as codec
+from sessiondb.adk.events import decode_event
 from sessiondb.errors import DatabaseBusyError, StorageError
 from sessiondb.model.records import EventRow
 from sessiondb.stores.sqlite.repair.check import CheckReport, check
@@ -24,7 +24,7 @@ from tests.sqlite.repair.files import APP, PAGE, TABLES, event_of, overwrite, ro
 
 
 def checked(path: Path) -> CheckReport:
-    return check(path, codec.decode_event)
+    return check(path, decode_event)
 
 
 def traces(folder: Path) -> dict[str, tuple[bytes, int]]:
@@ -138,7 +138,7 @@ def test_check_notes_events_deleted_outside_sessiondb(original: Original, tmp_pa
 
 def test_check_limits_listed_problems_and_counts_all(original: Original, tmp_path: Path) -> None:
     path = changed(original, tmp_path, "UPDATE adk_events SET event_hash = 1")
-    report = check(path, codec.decode_event, limit=3)
+    report = check(path, decode_event, limit=3)
     (finding,) = [finding for finding in report.findings if finding.check == "events"]
     assert (len(finding.problems), finding.count) == (3, report.events)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sessiondb import DatabaseSessionService
-from sessiondb.adk import events as codec
+from sessiondb.adk.events import decode_event
 from sessiondb.errors import ConfigurationError, DatabaseBusyError, DatabaseCorruptError, StorageError
 from sessiondb.stores.sqlite.repair.check import check
 from sessiondb.stores.sqlite.repair.pages import PageFile
@@ -48,7 +48,7 @@ def recover_from(data: bytes, folder: Path) -> tuple[RecoveryReport, dict[str, R
     assert source.read_bytes() == data
     assert sorted(folder.iterdir()) == [source, target]
     assert target.stat().st_mode & 0o777 == 0o600
-    found = check(target, codec.decode_event)
+    found = check(target, decode_event)
     assert found.is_sound, found.findings
     assert not found.notes.count
     rows = rows_of(target)
@@ -308,7 +308,7 @@ async def test_recover_of_empty_database_is_empty(database_path: Path, tmp_path:
         pass
     report = recover(database_path, tmp_path / "recovered", FORMAT)
     assert {tally.saved for tally in report.tables.values()} == {0}
-    assert check(tmp_path / "recovered", codec.decode_event).is_sound
+    assert check(tmp_path / "recovered", decode_event).is_sound
 
 
 def test_page_reader_equals_sqlite_row_by_row(original: Original) -> None:

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from sessiondb import DatabaseSessionService
-from sessiondb.adk import events as codec
+from sessiondb.adk.events import decode_event
 from sessiondb.stores.sqlite.repair.check import check
 from sessiondb.stores.sqlite.repair.recover import recover
 from tests.sqlite.repair.files import APP, FORMAT, PAGE, event_of, user_of
 
 
 @pytest.fixture
-async def with_log(tmp_path: Path) -> Path:
+async def with_wal(tmp_path: Path) -> Path:
     """A folder with a database and its write-ahead log, as a crash leaves them."""
     live, crashed = tmp_path / "live", tmp_path / "crashed"
     crashed.mkdir()
@@ -37,38 +37,38 @@ async def with_log(tmp_path: Path) -> Path:
 
 
 @pytest.mark.anyio
-async def test_recover_reads_the_wal(with_log: Path) -> None:
-    report = recover(with_log / "damaged.sqlite3", with_log / "recovered.sqlite3", FORMAT)
+async def test_recover_reads_the_wal(with_wal: Path) -> None:
+    report = recover(with_wal / "damaged.sqlite3", with_wal / "recovered.sqlite3", FORMAT)
     assert (report.tables["adk_events"].saved, report.touched, report.notes) == (100, (), ())
 
 
 @pytest.mark.anyio
-async def test_recover_without_wal_saves_what_the_file_holds(with_log: Path) -> None:
-    (with_log / "damaged.sqlite3-wal").unlink()
-    report = recover(with_log / "damaged.sqlite3", with_log / "recovered.sqlite3", FORMAT)
+async def test_recover_without_wal_saves_what_the_file_holds(with_wal: Path) -> None:
+    (with_wal / "damaged.sqlite3-wal").unlink()
+    report = recover(with_wal / "damaged.sqlite3", with_wal / "recovered.sqlite3", FORMAT)
     assert (report.tables["adk_events"].saved, report.touched) == (50, ())
 
 
 @pytest.mark.anyio
-async def test_recover_reads_wal_beyond_a_corrupt_frame(with_log: Path) -> None:
-    wal = with_log / "damaged.sqlite3-wal"
+async def test_recover_reads_wal_beyond_a_corrupt_frame(with_wal: Path) -> None:
+    wal = with_wal / "damaged.sqlite3-wal"
     data = bytearray(wal.read_bytes())
     frames = (len(data) - 32) // (PAGE + 24)
     data[32 + frames // 2 * (PAGE + 24) + 1000] ^= 0x10
     wal.write_bytes(data)
-    report = recover(with_log / "damaged.sqlite3", with_log / "recovered.sqlite3", FORMAT)
+    report = recover(with_wal / "damaged.sqlite3", with_wal / "recovered.sqlite3", FORMAT)
     assert report.notes
     assert report.tables["adk_events"].saved >= 97
-    assert check(with_log / "recovered.sqlite3", codec.decode_event).is_sound
+    assert check(with_wal / "recovered.sqlite3", decode_event).is_sound
     # SQLite itself stops at the damaged page.
-    with closing(sqlite3.connect(with_log / "damaged.sqlite3")) as connection:
+    with closing(sqlite3.connect(with_wal / "damaged.sqlite3")) as connection:
         (count,) = connection.execute("SELECT count(*) FROM adk_events").fetchone()
     assert count < report.tables["adk_events"].saved
 
 
 @pytest.mark.anyio
-async def test_recover_takes_page_size_from_wal(with_log: Path) -> None:
-    database = with_log / "damaged.sqlite3"
+async def test_recover_takes_page_size_from_wal(with_wal: Path) -> None:
+    database = with_wal / "damaged.sqlite3"
     database.write_bytes(bytes(PAGE) + database.read_bytes()[PAGE:])
-    report = recover(database, with_log / "recovered.sqlite3", FORMAT)
+    report = recover(database, with_wal / "recovered.sqlite3", FORMAT)
     assert report.tables["adk_events"].saved == 100

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from sessiondb import DatabaseSessionService
-from sessiondb.adk import events as codec
+from sessiondb.adk.events import decode_event
 from sessiondb.stores.sqlite import schema
-from sessiondb.stores.sqlite.repair import check as inspection
+from sessiondb.stores.sqlite.repair.check import check
 from tests.sqlite.schema import frozen
 
 pytestmark = pytest.mark.anyio
@@ -36,7 +36,7 @@ async def test_frozen_schema_file_is_read_as_it_was(version: int, database_path:
             await service.update_keys(each["app_name"], each["user_id"], each["id"], {"later": True})
         created = await service.create_session("my_app", "user_123", "later")
         assert created.state["user:theme"] == "dark"
-    report = inspection.check(database_path, codec.decode_event)
+    report = check(database_path, decode_event)
     assert report.is_sound, report.findings
     assert (report.sessions, report.events) == (
         5,
