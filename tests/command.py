@@ -1,4 +1,4 @@
-"""Runs the ``sessiondb`` command in a process of its own."""
+"""Runs the ``sessiondb`` command, and functions of the tests, in processes of their own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import sessiondb
 from tests.faults.zygote import Zygote
@@ -36,15 +38,23 @@ def start_sessiondb(*args: str | Path, **environment: str) -> subprocess.Complet
 
 def run_sessiondb(*args: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """As :func:`start_sessiondb`, in a process that is forked from one in which all is imported: ADK takes a second."""
+    return _run_forked("run_command", list(map(str, args)), {"COLUMNS": "160", **environment})
+
+
+def run_function(function: Callable[..., Any], *args: object) -> subprocess.CompletedProcess[str]:
+    """Run ``function``, importable by its name, with ``args`` as strings, in a process that is forked like those."""
+    return _run_forked("run_function", [function.__module__, function.__name__, *map(str, args)], {})
+
+
+def _run_forked(target: str, args: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     with tempfile.TemporaryDirectory(prefix="sessiondb-command-") as folder:
         out, err = Path(folder, "out"), Path(folder, "err")
         child = _zygote().start(
-            "tests.command_program:run",
-            args=list(map(str, args)),
-            environment={**os.environ, "COLUMNS": "160", **environment},
+            f"tests.command_program:{target}",
+            args=args,
+            environment={**os.environ, **environment},
             folder=str(PACKAGE_PARENT),
-            out=str(out),
-            err=str(err),
+            streams=[str(out), str(err)],
         )
         status = child.wait()
         return subprocess.CompletedProcess(args, status, out.read_text("utf-8"), err.read_text("utf-8"))

@@ -1,4 +1,4 @@
-"""The ``sessiondb`` command as a forked child runs it; whoever forks has imported all that commands import."""
+"""What a forked child of :mod:`tests.command` runs; whoever forks it has imported all that commands import."""
 
 from __future__ import annotations
 
@@ -25,14 +25,30 @@ def _import_all() -> None:
 _import_all()
 
 
-def run(_report: Report, *, args: list[str], environment: dict[str, str], folder: str, out: str, err: str) -> None:
-    """Be ``python -m sessiondb`` with ``args``, in ``folder``; its streams go to the files ``out`` and ``err``."""
-    for stream, path in ((1, out), (2, err)):
+def run_command(
+    _report: Report, *, args: list[str], environment: dict[str, str], folder: str, streams: list[str]
+) -> None:
+    """Be ``python -m sessiondb`` with ``args``."""
+    _become(environment, folder, streams)
+    sys.argv = [str(Path(sessiondb.__file__).with_name("__main__.py")), *args]
+    runpy.run_module("sessiondb", run_name="__main__")
+
+
+def run_function(
+    _report: Report, *, args: list[str], environment: dict[str, str], folder: str, streams: list[str]
+) -> None:
+    """Be a program that calls a function: its module, its name and its arguments are ``args``."""
+    _become(environment, folder, streams)
+    module, name, *rest = args
+    getattr(importlib.import_module(module), name)(*rest)
+
+
+def _become(environment: dict[str, str], folder: str, streams: list[str]) -> None:
+    """Take over an environment, a working directory and files to write output and errors to."""
+    for stream, path in enumerate(streams, 1):
         file = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
         os.dup2(file, stream)
         os.close(file)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    sys.argv = [str(Path(sessiondb.__file__).with_name("__main__.py")), *args]
-    runpy.run_module("sessiondb", run_name="__main__")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from sessiondb import DatabaseSessionService
-from tests.command import run, start_sessiondb
+from tests.command import run, run_sessiondb, start_sessiondb
 
 APP, USER = "my_app", "user_123"
 
@@ -107,12 +107,12 @@ def test_stats_json_counts_what_the_file_holds(database: Path) -> None:
 
 
 def test_stats_without_path_reads_environment_variable(database: Path) -> None:
-    given = start_sessiondb("stats", f"sqlite:///{database}").stdout
-    assert start_sessiondb("stats", SESSIONDB_PATH=str(database)).stdout == given != ""
+    given = run_sessiondb("stats", f"sqlite:///{database}").stdout
+    assert run_sessiondb("stats", SESSIONDB_PATH=str(database)).stdout == given != ""
 
 
 def test_stats_prints_a_table_of_counts(database: Path) -> None:
-    done = start_sessiondb("stats", database)
+    done = run_sessiondb("stats", database)
     assert (done.returncode, done.stderr) == (0, "")
     rows = [line.split() for line in done.stdout.splitlines()]
     assert ["sessions", "2"] in rows
@@ -132,14 +132,14 @@ def test_vacuum_reclaims_what_was_deleted_and_keeps_the_rest(database: Path) -> 
 
 
 def test_vacuum_prints_size_before_and_after(database: Path) -> None:
-    done = start_sessiondb("vacuum", database)
+    done = run_sessiondb("vacuum", database)
     assert (done.returncode, done.stderr) == (0, "")
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["db_size_mb_before", "db_size_mb_after"]
 
 
 def test_vacuum_of_corrupt_file_fails_in_one_line(database: Path) -> None:
     damaged = damage(database)
-    done = start_sessiondb("vacuum", database)
+    done = run_sessiondb("vacuum", database)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("Error: ")
     assert len(done.stderr.splitlines()) == 1
@@ -150,7 +150,7 @@ def test_vacuum_of_corrupt_file_fails_in_one_line(database: Path) -> None:
 def test_stats_and_vacuum_refuse_non_database_in_one_line(command: str, tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     file.write_bytes(b"not a database, but long enough to look at" * 100)
-    done = start_sessiondb(command, file)
+    done = run_sessiondb(command, file)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("Error: ")
     assert len(done.stderr.splitlines()) == 1

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import tempfile
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from sessiondb.cli import main
+from sessiondb.demo import timing
 from sessiondb.demo.conversation import ContinuationError, go_on_in_new_process
 from tests.command import start_sessiondb
 
@@ -96,16 +100,16 @@ def test_demo_counts_equal_those_of_the_file(report: dict[str, Any], database: P
 
 def test_demo_times_each_step_against_in_memory(report: dict[str, Any], database: Path) -> None:
     timings = report["timings"]
-    assert [timing["step"].split(",")[0].split(" (")[0] for timing in timings] == [
+    assert [step["step"].split(",")[0].split(" (")[0] for step in timings] == [
         "create_session",
         "append_event",
         "get_session",
         "get_session",
         "a turn with a tool call",
     ]
-    for timing in timings:
-        assert timing["repeats"] >= 12
-        assert timing["ratio"] == pytest.approx(timing["sessiondb_ms"] / timing["in_memory_ms"])
+    for step in timings:
+        assert step["repeats"] >= 12
+        assert step["ratio"] == pytest.approx(step["sessiondb_ms"] / step["in_memory_ms"])
     assert {file.name.split("-")[0] for file in database.parent.iterdir()} == {"demo.sqlite3"}, "timing left files"
 
 
@@ -123,9 +127,15 @@ def test_demo_second_run_adds_to_same_file(report: dict[str, Any], database: Pat
     assert f"The database is kept: {database}" in rows
 
 
-def test_demo_without_path_uses_temporary_database(tmp_path: Path) -> None:
-    done = start_sessiondb("demo", TMPDIR=str(tmp_path))
-    assert (done.returncode, done.stderr) == (0, "")
+def test_demo_without_path_uses_temporary_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    # The runs above show them at their size.
+    for name in ("_SESSIONS", "_EVENTS", "_REREADS", "_TURNS"):
+        monkeypatch.setattr(timing, name, 2)
+    done = CliRunner().invoke(main, ["demo"])
+    assert (done.exit_code, done.stderr, capfd.readouterr().err) == (0, "", "")
     assert "is gone" in done.stdout
     assert list(tmp_path.iterdir()) == []
 

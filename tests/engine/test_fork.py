@@ -22,7 +22,7 @@ async def check(path: Path) -> dict[str, list[str | None]]:
 
 
 def test_fork_while_writing_parent_and_children_go_on(database_path: Path) -> None:
-    acknowledged = int(processes.run(fork_programs.fork_while_writing, database_path))
+    acknowledged = int(processes.run_forked(fork_programs.fork_while_writing, database_path))
     found = asyncio.run(check(database_path))
     parents = found.pop("parent")
     assert [text for text in parents if not str(text).startswith("child")] == [f"{n}" for n in range(acknowledged)]
@@ -33,15 +33,15 @@ def test_fork_while_writing_parent_and_children_go_on(database_path: Path) -> No
 
 
 def test_fork_with_append_queued_and_read_waiting(database_path: Path) -> None:
-    assert processes.run(fork_programs.fork_with_calls_waiting, database_path).split() == ["done"]
+    assert processes.run_forked(fork_programs.fork_with_calls_waiting, database_path).split() == ["done"]
 
 
 def test_fork_context_of_multiprocessing(database_path: Path) -> None:
-    assert processes.run(fork_programs.fork_with_multiprocessing, database_path).split() == ["60"]
+    assert processes.run_forked(fork_programs.fork_with_multiprocessing, database_path).split() == ["60"]
 
 
 def test_fork_of_four_workers_from_a_server(database_path: Path) -> None:
-    assert processes.run(fork_programs.prefork, database_path).split() == ["17", "245", "85"]
+    assert processes.run_forked(fork_programs.prefork, database_path).split() == ["17", "245", "85"]
     found = asyncio.run(check(database_path))
     for number in range(4):
         for task in range(4):
@@ -51,13 +51,15 @@ def test_fork_of_four_workers_from_a_server(database_path: Path) -> None:
 
 
 def test_fork_while_threads_hold_locks_is_no_deadlock(database_path: Path) -> None:
-    assert processes.run(fork_programs.fork_while_a_lock_is_held, database_path).split() == ["2"]
+    assert processes.run_forked(fork_programs.fork_while_a_lock_is_held, database_path).split() == ["2"]
 
 
 def test_fork_while_closing_loses_nothing(database_path: Path) -> None:
-    assert processes.run(fork_programs.fork_while_closing, database_path).split() == ["1", "20"]
+    assert processes.run_forked(fork_programs.fork_while_closing, database_path).split() == ["1", "20"]
     assert sorted(asyncio.run(check(database_path))) == ["child", "s"]
 
 
 def test_fork_with_lost_file_stops_the_writer(database_path: Path) -> None:
-    assert processes.run(fork_programs.lose_the_file_while_forking, database_path).split() == ["WriterStoppedError"]
+    assert processes.run_forked(fork_programs.lose_the_file_while_forking, database_path).split() == [
+        "WriterStoppedError"
+    ]
