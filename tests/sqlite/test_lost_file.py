@@ -4,14 +4,20 @@ it is back.
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sessiondb import DatabaseSessionService
-from sessiondb.errors import StorageError
+from sessiondb.errors import FileLostError, StorageError
+from sessiondb.model.queries import ListEvents
+from sessiondb.stores import open_reader
+from tests.command import run_sessiondb
+from tests.engine.processes import listen, say, start
 from tests.engine.tools import APP, USER, create, event, get, move, other_program, outcomes, texts
 
 pytestmark = pytest.mark.anyio
@@ -68,3 +74,51 @@ async def test_renamed_table_fails_calls_until_it_is_back(database_path: Path, s
     await service.append_event(session, event("after"))
     assert await texts(service, "s") == ["before", "after"]
     assert service.get_event_count(APP, USER, "s") == 2
+
+
+def append_until_told(path: str) -> None:
+    """Appends and says how it went, for each line that the parent writes; a program of its own."""
+
+    async def main() -> None:
+        service = DatabaseSessionService(path)
+        session = await create(service)
+        say("ready")
+        while (text := listen()) != "":
+            (result,) = await outcomes([functools.partial(service.append_event, session, event(text))])
+            say(type(result).__name__)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("ended_by", [signal.SIGKILL, signal.SIGTERM])
+def test_wal_removed_while_open_loses_nothing_acknowledged(database_path: Path, ended_by: signal.Signals) -> None:
+    """Seen failing while the process was the only one to have what it had acknowledged: SIGKILL lost 3 of 3 events."""
+    wal = database_path.with_name(database_path.name + "-wal")
+    process = start(append_until_told, database_path)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == "ready\n"
+        for text, answer in (("1", "Event"), ("2", "Event"), ("3", "Event"), ("", "")):
+            if not text:
+                wal.unlink()
+                text, answer = "meanwhile", "FileLostError"  # noqa: PLW2901  # the last round
+            process.stdin.write(text + "\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == answer + "\n"
+        # From outside it is said, and not taken for a file at rest.
+        with pytest.raises(FileLostError, match=f"write-ahead log .* was removed while process {process.pid} "):
+            open_reader(database_path)
+        for command in ("check", "stats", "list"):
+            done = run_sessiondb(command, database_path)
+            assert done.returncode == 1
+            assert "was removed while process" in done.stderr
+            assert "sound" not in done.stdout
+        process.send_signal(ended_by)
+        assert process.wait() == -ended_by
+    finally:
+        process.kill()
+        process.communicate()
+    with open_reader(database_path) as reader:
+        stored = [row.row.content or "" for row in reader.ask(ListEvents())]
+    assert [text in content for text, content in zip("123", stored, strict=False)] == [True] * 3

@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing_extensions import override
 from sessiondb.errors import DatabaseBusyError, FileLostError, StorageError
 from sessiondb.stores.sqlite.connection import open_untouched
 from sessiondb.stores.sqlite.errors import is_not_utf8, primary_code, translate
+from sessiondb.stores.sqlite.file_identity import process_with
 from sessiondb.stores.sqlite.new_file import create_private, sidecars_of
 from sessiondb.stores.sqlite.opening import ClosedAtExit
 
@@ -25,6 +27,10 @@ ResultT = TypeVar("ResultT")
 
 _State: TypeAlias = tuple[int, ...]
 """Of a file: device, inode, size, time of the last change; nothing if there is none."""
+
+_MOMENT = threading.Event()
+"""Never set: a wait that only lets time pass."""
+_MOMENT_SECONDS = 0.02
 
 ATTEMPTS = 3
 """How often to read a file anew that another program began to change meanwhile."""
@@ -132,24 +138,45 @@ class ReadOnlyFile(ClosedAtExit):
             raise failure from (None if is_not_utf8(error) else error)
 
     def _open(self) -> None:
-        wal, shm, journal = sidecars_of(self._path)
         for attempt in range(1, ATTEMPTS + 1):
-            # Taken first: a change between this and the opening then counts as one, where it would else be missed.
-            self._known = self._look()
-            self._folder = None
-            self.is_shared = wal.exists() and shm.exists()
-            if self.is_shared:
-                self.connection = open_untouched(self._path, "mode=ro&readonly_shm=1", self._busy_timeout)
-                if self._is_attached() or attempt == ATTEMPTS:
-                    return
-                # The last program has closed the file meanwhile, and taken both away.
-                self.connection.close()
-            elif wal.exists() or journal.exists():
-                self.connection = self._open_copy()
+            if self._try_to_open(last=attempt == ATTEMPTS):
                 return
-            else:
-                self.connection = open_untouched(self._path, "mode=ro&immutable=1", self._busy_timeout)
-                return
+            # Somebody opens or closes the file at this moment.
+            _MOMENT.wait(_MOMENT_SECONDS)
+
+    def _try_to_open(self, *, last: bool) -> bool:
+        wal, shm, journal = sidecars_of(self._path)
+        # Taken first: a change between this and the opening then counts as one, where it would else be missed.
+        self._known = self._look()
+        self._folder = None
+        self.is_shared = wal.exists() and shm.exists()
+        if self.is_shared:
+            self.connection = open_untouched(self._path, "mode=ro&readonly_shm=1", self._busy_timeout)
+            if self._is_attached() or last:
+                return True
+            # The last program has closed the file meanwhile, and taken both away.
+            self.connection.close()
+            return False
+        if wal.exists() or journal.exists():
+            self.connection = self._open_copy()
+            return True
+        process = self._process_with_it()
+        if process is None:
+            self.connection = open_untouched(self._path, "mode=ro&immutable=1", self._busy_timeout)
+            return True
+        if last:
+            raise FileLostError(
+                f"the write-ahead log of {str(self._path)!r} was removed while process {process} has the database open:"
+                " what it wrote is in a file that has no name any more. End it with SIGTERM, which puts that into the"
+                " database; SIGKILL would lose it"
+            )
+        return False
+
+    def _process_with_it(self) -> int | None:
+        try:
+            return process_with(self._path)
+        except OSError as error:
+            raise StorageError(f"{str(self._path)!r} cannot be read: {error.strerror or error}") from error
 
     def _is_attached(self) -> bool:
         """Has SQLite open the WAL, which it else does with the first read; says whether it was still there."""

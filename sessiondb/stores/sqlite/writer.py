@@ -167,6 +167,10 @@ class SqliteWriter(Writer):
 
     def _note_lost_file(self) -> None:
         logger.error("file_lost", path=str(self._path))
+        if self._files.only_wal_is_missing():
+            # This connection is the last that can read it. From here on what it holds survives a kill, too. (Where
+            # another WAL stands in its place, somebody else writes by that, and nothing may be moved.)
+            self._wal.checkpoint()
         # The next batch checks before it writes, so that no more is written than was under way.
         self._checked_at = -math.inf
 
