@@ -14,6 +14,7 @@ import pytest
 
 from sessiondb import DatabaseSessionService
 from sessiondb.errors import FileLostError, StorageError
+from sessiondb.logger import Repeated
 from sessiondb.model.queries import ListEvents
 from sessiondb.stores import open_reader
 from tests.command import run_sessiondb
@@ -74,6 +75,37 @@ async def test_renamed_table_fails_calls_until_it_is_back(database_path: Path, s
     await service.append_event(session, event("after"))
     assert await texts(service, "s") == ["before", "after"]
     assert service.get_event_count(APP, USER, "s") == 2
+
+
+async def test_lost_file_is_logged_once_and_then_at_intervals(
+    database_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Seen failing while a thousand failing calls wrote a thousand lines."""
+    monkeypatch.setattr("sessiondb.stores.sqlite.writer._CHECK_SECONDS", 0)
+    async with DatabaseSessionService(database_path, max_batch=1) as service:
+        session = await create(service)
+        away = database_path.with_suffix(".away")
+        move(database_path, away)
+        append = functools.partial(service.append_event, session, event())
+
+        def told() -> list[int]:
+            return [record.__dict__["repeated"] for record in caplog.records if record.msg == "file_lost"]
+
+        await outcomes([append] * 20)
+        assert told() == [0]
+        monkeypatch.setattr(Repeated, "INTERVAL", 0)
+        await outcomes([append])
+        assert told() == [0, 19]
+        monkeypatch.undo()
+        # A call that succeeds ends it: the next time is told at once.
+        move(away, database_path)
+        monkeypatch.setattr("sessiondb.stores.sqlite.writer._CHECK_SECONDS", 0)
+        await append()
+        move(database_path, away)
+        await outcomes([functools.partial(service.append_event, session, event("again"))])
+        assert told() == [0, 19, 0]
+        assert "Put the file back" in caplog.records[-1].__dict__["hint"]
+        move(away, database_path)
 
 
 def append_until_told(path: str) -> None:

@@ -40,7 +40,10 @@ def translate(error: sqlite3.Error, path: Path, *, reading: bool = False) -> Sto
     name = getattr(error, "sqlite_errorname", type(error).__name__)
     where = f"{str(path)!r}: {error} ({name})"
     if code in _BUSY:
-        return DatabaseBusyError(f"another program held the lock for longer than busy_timeout: {where}")
+        return DatabaseBusyError(
+            "another program held the lock for longer than busy_timeout; `fuser -v` or `lsof` with the file's path names"
+            f" the programs that have it open: {where}"
+        )
     if code == sqlite3.SQLITE_NOTADB:
         return UnsupportedDatabaseError(f"not an SQLite database; it was not changed: {where}")
     if code == sqlite3.SQLITE_CORRUPT:
