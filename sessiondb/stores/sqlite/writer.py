@@ -59,6 +59,7 @@ class SqliteWriter(Writer):
         self._checked_at = time.monotonic()
         self._slow_checks = 0
         self._wal_bytes_to_look_at: int | None = None
+        self._schema_version = 0
         self._stopped: WriterStoppedError | None = None
         self._lost = Repeated()
         self._refused = Repeated()
@@ -162,6 +163,10 @@ class SqliteWriter(Writer):
         if now - self._checked_at >= _CHECK_SECONDS:
             self._wal_bytes_to_look_at = self._check_files()
             self._checked_at = now
+            # Another program may have created a trigger meanwhile.
+            (version,) = self._connection.execute("PRAGMA schema_version").fetchone()
+            if version != self._schema_version:
+                self._schema_version = schema.check_foreign_objects(self._connection, self._path)
 
     def _check_files(self) -> int:
         """Returns the size of the WAL in bytes; raises FileLostError."""
