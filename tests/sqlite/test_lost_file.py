@@ -10,6 +10,8 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.to_thread
 import pytest
 
 from sessiondb import DatabaseSessionService
@@ -55,6 +57,27 @@ async def test_file_lost_before_a_reader_opens_it(database_path: Path, service: 
     move(away, database_path)
     assert len(await service.list_sessions()) == 1
     assert await service.get_user_state(APP, USER) == {}
+
+
+async def test_readers_of_a_replaced_file_say_that_it_is_lost(
+    database_path: Path, service: DatabaseSessionService
+) -> None:
+    """Seen failing while they spoke of a write that SQLite refused, and of a failing disk."""
+    await create(service)
+    # Nothing is left in the WAL, which would be read all the same.
+    await anyio.to_thread.run_sync(service.vacuum)
+    away = database_path.with_suffix(".away")
+    other = database_path.with_suffix(".other")
+    with other_program(other, "CREATE TABLE t (x)"):
+        pass
+    move(database_path, away)
+    move(other, database_path)
+    for call in (service.list_sessions, functools.partial(service.get_user_state, APP, USER)):
+        (result,) = await outcomes([call])
+        assert isinstance(result, FileLostError)
+        assert "was replaced while it was open" in str(result)
+    move(away, database_path)
+    assert len(await service.list_sessions()) == 1
 
 
 async def test_renamed_table_fails_calls_until_it_is_back(database_path: Path, service: DatabaseSessionService) -> None:

@@ -24,17 +24,18 @@ _PAUSE = threading.Event()
 _PAUSE_SECONDS = 0.005
 
 
-def connect(path: Path, options: str) -> sqlite3.Connection:
+def connect(path: Path, options: str, *, reading: bool = False) -> sqlite3.Connection:
     """Opens a connection that manages no transactions by itself, and may go from thread to thread.
 
     Args:
         path: The file.
         options: Of SQLite's URI, such as ``mode=rw``.
+        reading: Whether errors are to speak of reading.
 
     Raises:
         StorageError: If SQLite refuses.
     """
-    with translated(path):
+    with translated(path, reading=reading):
         return sqlite3.connect(
             f"file:{quote(str(path))}?{options}",
             uri=True,
@@ -76,8 +77,8 @@ def open_reader(path: Path, busy_timeout: float) -> sqlite3.Connection:
 
     It takes part in the WAL, and would create ``-wal`` and ``-shm`` where they are missing.
     """
-    connection = connect(path, "mode=ro")
-    with closed_on_failure(connection), translated(path):
+    connection = connect(path, "mode=ro", reading=True)
+    with closed_on_failure(connection), translated(path, reading=True):
         set_busy_timeout(connection, busy_timeout)
         connection.execute("PRAGMA query_only=ON")
         connection.execute("PRAGMA wal_autocheckpoint=0")
@@ -94,8 +95,8 @@ def open_untouched(path: Path, options: str, busy_timeout: float) -> sqlite3.Con
         options: Of SQLite's URI: how the files beside it are treated.
         busy_timeout: How long it waits for a lock, in seconds.
     """
-    connection = connect(path, options)
-    with closed_on_failure(connection), translated(path):
+    connection = connect(path, options, reading=True)
+    with closed_on_failure(connection), translated(path, reading=True):
         set_busy_timeout(connection, busy_timeout)
         connection.execute("PRAGMA trusted_schema=OFF")
     return connection

@@ -53,6 +53,8 @@ def translate(error: sqlite3.Error, path: Path, *, reading: bool = False) -> Sto
     if is_not_utf8(error):
         # SQLite's message quotes the text.
         return CorruptRowError(f"a text in {str(path)!r} is not UTF-8; it was edited outside sessiondb")
+    if code in _NO_ACCESS and reading:
+        return StorageError(f"the file cannot be opened for reading: {where}")
     if code in _NO_ACCESS:
         return WriteFailedError(
             "the file cannot be opened for writing: file and folder, and the file system they are on, must be readable"

@@ -31,10 +31,7 @@ class FileIdentity:
         found = self._stat()
         for file, known, now in zip(self._files, self._known, found, strict=True):
             if known != _identity_of(now):
-                what = "removed" if now is None else "replaced"
-                raise FileLostError(
-                    f"{file!r} was {what} while it was open: what is written would be lost. {self._advice()}"
-                )
+                raise FileLostError(f"{_lost(file, now)}: what is written would be lost. {self._advice()}")
         wal = found[1]
         return 0 if wal is None else wal.st_size
 
@@ -53,6 +50,26 @@ class FileIdentity:
 
     def _stat(self) -> list[os.stat_result | None]:
         return [_status(file) for file in self._files]
+
+
+def lost_file(path: Path, identity: tuple[int, int]) -> FileLostError | None:
+    """Returns the error for a reader of a file that is no longer at its path, or whose WAL is gone; None if all is there.
+
+    Args:
+        path: The file.
+        identity: Device and inode of the file that was opened.
+    """
+    now = _status(path)
+    if _identity_of(now) != identity:
+        return FileLostError(f"{_lost(str(path), now)}. Put the file back, or close the service and open it anew")
+    wal = f"{path}-wal"
+    if _status(wal) is None:
+        return FileLostError(f"{_lost(wal, None)}. Close the service and open it anew")
+    return None
+
+
+def _lost(file: str, now: os.stat_result | None) -> str:
+    return f"{file!r} was {'removed' if now is None else 'replaced'} while it was open"
 
 
 def _status(file: str | Path) -> os.stat_result | None:

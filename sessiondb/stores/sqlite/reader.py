@@ -17,6 +17,7 @@ from sessiondb.model.queries import Query
 from sessiondb.stores.sqlite import reads, schema
 from sessiondb.stores.sqlite.connection import open_reader
 from sessiondb.stores.sqlite.errors import is_not_utf8, translate, translated
+from sessiondb.stores.sqlite.file_identity import lost_file
 from sessiondb.stores.sqlite.opening import ClosedAtExit, closed_on_failure
 from sessiondb.stores.sqlite.readonly import ReadOnlyFile
 
@@ -26,21 +27,29 @@ ResultT = TypeVar("ResultT")
 class SqliteReader(ClosedAtExit, Reader):
     """A reader beside a writer of the same process."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, identity: tuple[int, int] | None = None) -> None:
         self._path = path
         self._connection = connection
+        self._identity = identity
         self._version: int | None = None
 
     @classmethod
-    def open(cls, path: Path, timeout: float) -> SqliteReader:
+    def open(cls, path: Path, timeout: float, identity: tuple[int, int]) -> SqliteReader:
         """Opens a connection.
 
+        Args:
+            path: The file.
+            timeout: How long to wait for a lock, in seconds.
+            identity: Device and inode of the file that the writer has open.
+
         Raises:
+            FileLostError: If that file is no longer at the path.
             StorageError: If SQLite refuses.
         """
-        connection = open_reader(path, timeout)
-        with closed_on_failure(connection):
-            return cls(path, connection)
+        try:
+            return cls(path, open_reader(path, timeout), identity)
+        except StorageError as error:
+            raise lost_file(path, identity) or error from error
 
     @override
     def close(self) -> None:
@@ -77,6 +86,9 @@ class SqliteReader(ClosedAtExit, Reader):
             raise self._failure(error, query) from (None if is_not_utf8(error) else error)
 
     def _failure(self, error: sqlite3.Error, query: Query[Any]) -> StorageError:
+        # What SQLite meets in another file (a page that is not there, a file that is too short) says nothing of the disk.
+        if self._identity and (lost := lost_file(self._path, self._identity)):
+            return lost
         if is_not_utf8(error):
             return reads.not_utf8(self._connection, query)
         return translate(error, self._path, reading=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import stat
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -212,18 +213,21 @@ class ReadOnlyFile(ClosedAtExit):
     def _look(self) -> tuple[_State, ...]:
         """Returns what tells whether the file, and those beside it, are as they were."""
         try:
-            own = _state_of(self._path.stat())
+            status = self._path.stat()
         except FileNotFoundError:
             raise FileLostError(f"{str(self._path)!r} was removed") from None
         except OSError as error:
             raise StorageError(f"cannot look at {str(self._path)!r}: {error.strerror or error}") from error
+        if not stat.S_ISREG(status.st_mode):
+            # Opening a pipe would wait for somebody who writes to it.
+            raise StorageError(f"{str(self._path)!r} is not a regular file")
         beside: list[_State] = []
         for file in sidecars_of(self._path):
             try:
                 beside.append(_state_of(file.stat()))
             except OSError:
                 beside.append(())
-        return own, *beside
+        return _state_of(status), *beside
 
 
 def _state_of(status: os.stat_result) -> _State:
