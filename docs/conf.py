@@ -65,10 +65,19 @@ nitpick_ignore_regex = [
         "structlog",
     )
 ]
+# Type variables of signatures have no entry of their own.
+nitpick_ignore = [("py:class", "sessiondb.engine.store.ResultT")]
 
 # What somebody who needs this documentation types into its search box, as the index has it: in small letters, without
 # endings. The search runs in the reader's browser, on that index.
 SEARCHED = ("backup", "checkpoint", "cancel", "datasett", "fastapi", "fork", "revis", "stalesessionerror", "vacuum")
+
+
+def says_nothing(_app: Sphinx, _what: str, name: str, member: object, skip: bool, _options: object) -> bool:
+    """Leaves constructors out that are not the class's own: that of every class, of tuples, and of protocols."""
+    if name == "__init__" and (member is object.__init__ or "_no_init" in getattr(member, "__name__", "")):
+        return True
+    return skip or name == "__new__"
 
 
 def check_search(app: Sphinx, failure: Exception | None) -> None:
@@ -83,5 +92,6 @@ def check_search(app: Sphinx, failure: Exception | None) -> None:
 
 
 def setup(app: Sphinx) -> None:
-    """Has the search checked after the build."""
+    """Has the reference say no more than it must, and the search checked after the build."""
+    app.connect("autodoc-skip-member", says_nothing)
     app.connect("build-finished", check_search)

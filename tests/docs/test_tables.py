@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import inspect
 import re
 import sqlite3
@@ -17,6 +18,7 @@ import sessiondb
 from sessiondb import DatabaseSessionService, ServiceStats, errors, stores, testing, transfer
 from sessiondb.adk import limits
 from sessiondb.cli import main
+from sessiondb.model import queries, records
 from sessiondb.stores.sqlite import header, schema
 from tests.docs.markdown import README, ROOT, headings_of, tables_of
 
@@ -210,3 +212,31 @@ def test_api_reference_lists_every_public_name() -> None:
     # A service opens its store itself.
     public.remove("sessiondb.stores.open_store")
     assert public <= documented
+
+
+def test_api_reference_lists_every_field_of_records() -> None:
+    listed = {name: fields for rows in tables_of(_DOCS / "reference.md", "record") for name, fields in rows}
+    assert listed == {name: ", ".join(getattr(records, name)._fields) for name in listed}
+
+
+def test_api_reference_lists_every_argument_of_queries() -> None:
+    (rows,) = tables_of(_DOCS / "reference.md", "query")
+    assert {name: arguments for name, arguments, _ in rows} == {
+        name: ", ".join(field.name for field in dataclasses.fields(getattr(queries, name))) for name, *_ in rows
+    }
+
+
+def test_page_on_the_house_names_existing_files() -> None:
+    named = re.findall(r"`(?:sessiondb/)?([\w/]+\.py)`", (_DOCS / "how-it-is-built.md").read_text(encoding="utf-8"))
+    names = {path.relative_to(_PACKAGE).as_posix() for path in _PACKAGE.rglob("*.py")}
+    assert named
+    # A file without its folder is one of the room that the sentence speaks of.
+    assert not {name for name in named if not any(f"/{known}".endswith(f"/{name}") for known in names)}
+
+
+def test_page_on_the_house_counts_the_files_of_its_walks() -> None:
+    page = (_DOCS / "how-it-is-built.md").read_text(encoding="utf-8")
+    tables = list(tables_of(_DOCS / "how-it-is-built.md", "file"))
+    for said, walk in (("20 modules", tables[:2]), ("15 modules", tables[2:])):
+        assert said in page
+        assert len({name for rows in walk for row in rows for name in row[0].split(", ")}) == int(said.split()[0])
