@@ -31,7 +31,10 @@ class FileIdentity:
         found = self._stat()
         for file, known, now in zip(self._files, self._known, found, strict=True):
             if known != _identity_of(now):
-                raise FileLostError(f"{_lost(file, now)}: what is written would be lost. {self._advice()}")
+                what = "removed" if now is None else "replaced"
+                raise FileLostError(
+                    f"{file!r} was {what} while it was open: what is written would be lost. {self._advice()}"
+                )
         wal = found[1]
         return 0 if wal is None else wal.st_size
 
@@ -61,15 +64,15 @@ def lost_file(path: Path, identity: tuple[int, int]) -> FileLostError | None:
     """
     now = _status(path)
     if _identity_of(now) != identity:
-        return FileLostError(f"{_lost(str(path), now)}. Put the file back, or close the service and open it anew")
-    wal = f"{path}-wal"
-    if _status(wal) is None:
-        return FileLostError(f"{_lost(wal, None)}. Close the service and open it anew")
+        what = "removed" if now is None else "replaced"
+        return FileLostError(
+            f"{str(path)!r} was {what} while it was open. Put the file back, or close the service and open it anew"
+        )
+    if _status(f"{path}-wal") is None:
+        return FileLostError(
+            f"the write-ahead log of {str(path)!r} was removed while it was open. Close the service and open it anew"
+        )
     return None
-
-
-def _lost(file: str, now: os.stat_result | None) -> str:
-    return f"{file!r} was {'removed' if now is None else 'replaced'} while it was open"
 
 
 def _status(file: str | Path) -> os.stat_result | None:

@@ -46,30 +46,31 @@ def prepare_file(path: Path) -> None:
         )
     if not stat.S_ISREG(mode):
         raise ConfigurationError(f"{str(path)!r} is not a regular file")
-    if second := second_name_of(path):
-        raise ConfigurationError(f"{second}. Nothing was changed")
+    refuse_second_name(path)
 
 
-def second_name_of(path: Path) -> str | None:
-    """Says how a file can be reached under another name, and what to do about it; None if it cannot.
+def refuse_second_name(path: Path) -> None:
+    """Makes sure that a file cannot be reached under another name.
 
     SQLite keeps the write-ahead log beside the name by which a file is opened. Two that open one file under two names do
     not see each other's log, and lose what the other has acknowledged.
+
+    Raises:
+        ConfigurationError: If it can; the message says how, and what to do.
     """
     names = path.stat().st_nlink
     if names > 1:
-        return (
+        raise ConfigurationError(
             f"{str(path)!r} is one of {names} names of one file (hard links), and each name would have a write-ahead log of"
             " its own: what is written under one is lost under the others. Remove the other names, or copy the file"
             " (`cp` makes one that stands alone) and use the copy"
         )
     if _is_mounted(path):
-        return (
+        raise ConfigurationError(
             f"{str(path)!r} is mounted by itself (a bind mount of a single file, as with `docker -v ./file:/app/file`): its"
             " write-ahead log would stay beside this name, and whoever opens the file elsewhere would not see it. Mount"
             " the folder that holds the file"
         )
-    return None
 
 
 def _is_mounted(path: Path) -> bool:
