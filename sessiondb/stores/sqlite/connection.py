@@ -19,6 +19,12 @@ _CACHED_STATEMENTS = 256
 _OLDEST_SQLITE = (3, 38, 0)
 """The first version with the ``->>`` operator."""
 
+LARGEST_VALUE = 128 * 1024 * 1024
+"""The longest text, in bytes, that is read of a file whose content nobody vouches for: twice the largest event."""
+
+_INSTRUCTIONS_BETWEEN_SIGNALS = 100_000
+"""Of SQLite's virtual machine: some milliseconds."""
+
 _PAUSE = threading.Event()
 """Never set: a wait that only lets time pass."""
 _PAUSE_SECONDS = 0.005
@@ -99,7 +105,15 @@ def open_untouched(path: Path, options: str, busy_timeout: float) -> sqlite3.Con
     with closed_on_failure(connection), translated(path, reading=True):
         set_busy_timeout(connection, busy_timeout)
         connection.execute("PRAGMA trusted_schema=OFF")
+    # One value of a gigabyte would take several times that in memory.
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST_VALUE)
+    # SQLite runs a statement to its end before Python sees a Ctrl-C. Asked now and then, Python does.
+    connection.set_progress_handler(_go_on, _INSTRUCTIONS_BETWEEN_SIGNALS)
     return connection
+
+
+def _go_on() -> int:
+    return 0
 
 
 def open_scratch(path: Path) -> sqlite3.Connection:

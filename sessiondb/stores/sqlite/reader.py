@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+import weakref
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import GeneratorType
@@ -31,6 +32,7 @@ class SqliteReader(ClosedAtExit, Reader):
         self._path = path
         self._connection = connection
         self._identity = identity
+        self._streams: weakref.WeakSet[Generator[Any, None, None]] = weakref.WeakSet()
         self._version: int | None = None
 
     @classmethod
@@ -53,6 +55,7 @@ class SqliteReader(ClosedAtExit, Reader):
 
     @override
     def close(self) -> None:
+        self._end_streams()
         self._connection.close()
 
     @override
@@ -62,7 +65,9 @@ class SqliteReader(ClosedAtExit, Reader):
         except sqlite3.Error as error:
             raise self._failure(error, query) from (None if is_not_utf8(error) else error)
         if isinstance(answer, GeneratorType):
-            return cast("ResultT", self._streamed(answer, query))
+            stream = self._streamed(answer, query)
+            self._streams.add(stream)
+            return cast("ResultT", stream)
         return answer
 
     @override
@@ -79,7 +84,12 @@ class SqliteReader(ClosedAtExit, Reader):
         known, self._version = self._version, self._data_version()
         return known != self._version
 
-    def _streamed(self, answer: Iterator[Any], query: Query[Any]) -> Iterator[Any]:
+    def _end_streams(self) -> None:
+        # One that is left half read would meet a closed connection when it is collected, and complain where nobody listens.
+        for stream in list(self._streams):
+            stream.close()
+
+    def _streamed(self, answer: Iterator[Any], query: Query[Any]) -> Generator[Any, None, None]:
         try:
             yield from answer
         except sqlite3.Error as error:
@@ -125,6 +135,7 @@ class OutsideReader(SqliteReader):
 
     @override
     def close(self) -> None:
+        self._end_streams()
         self._file.close()
 
     @override
@@ -138,6 +149,7 @@ class OutsideReader(SqliteReader):
         if self._file.is_current():
             # A file at rest, or a copy of one: no version is counted there.
             return self._file.is_shared and super().changed()
+        self._end_streams()
         self._file.reopen()
         self._connection = self._file.connection
         self._version = self._data_version()

@@ -15,8 +15,8 @@ from typing import Any, TypeAlias, TypeVar
 
 from typing_extensions import override
 
-from sessiondb.errors import DatabaseBusyError, FileLostError, StorageError
-from sessiondb.stores.sqlite.connection import open_untouched
+from sessiondb.errors import CorruptRowError, DatabaseBusyError, FileLostError, StorageError
+from sessiondb.stores.sqlite.connection import LARGEST_VALUE, open_untouched
 from sessiondb.stores.sqlite.errors import is_not_utf8, primary_code, translate
 from sessiondb.stores.sqlite.file_identity import process_with
 from sessiondb.stores.sqlite.new_file import create_private, sidecars_of
@@ -125,6 +125,14 @@ class ReadOnlyFile(ClosedAtExit):
         with suppress(FileLostError):
             if not self.is_unchanged():
                 return self._began_to_write()
+        if primary_code(error) == sqlite3.SQLITE_INTERRUPT:
+            # Nobody else interrupts: Python has met a Ctrl-C in the progress handler, where sqlite3 drops it.
+            raise KeyboardInterrupt from None
+        if primary_code(error) == sqlite3.SQLITE_TOOBIG:
+            return CorruptRowError(
+                f"a value in {str(self._path)!r} has more than {LARGEST_VALUE:,} bytes, which no event or state of"
+                " sessiondb has; it was edited outside sessiondb"
+            )
         if primary_code(error) in _UNREADABLE:
             return StorageError(f"{str(self._path)!r} cannot be read: {error}")
         return None
