@@ -69,8 +69,9 @@ class WriteFailedError(StorageError):
 class FileLostError(StorageError):
     """The database file or its write-ahead log was removed or replaced while it was open.
 
-    Writes are refused until the file is back in its place; what an earlier answer acknowledged is in the file that was
-    taken away.
+    Writes are refused until the file is back in its place, or the service is opened anew; whether the call's own write is
+    stored is unknown. If only the write-ahead log was removed, what was acknowledged is moved into the database; else it is
+    in the file that was taken away.
     """
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
+from time import monotonic
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -55,3 +57,32 @@ def _structlog() -> BoundLogger:
 
 
 logger = _Logger()
+
+
+class Repeated:
+    """A failure that may come with every call: worth a line at once, then one at intervals for as long as it lasts.
+
+    For one thread at a time.
+    """
+
+    INTERVAL = 10.0
+    """Seconds between two lines."""
+
+    def __init__(self) -> None:
+        self._told_at = -math.inf
+        self._untold = 0
+
+    def due(self) -> int | None:
+        """Called when it has come. Returns how often it had come since the last line, None if it is not worth a new one."""
+        now = monotonic()
+        if now - self._told_at < self.INTERVAL:
+            self._untold += 1
+            return None
+        self._told_at = now
+        untold, self._untold = self._untold, 0
+        return untold
+
+    def over(self) -> None:
+        """Called when it has ended: the next time is worth a line at once."""
+        self._told_at = -math.inf
+        self._untold = 0

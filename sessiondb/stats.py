@@ -19,11 +19,13 @@ class Health:
     """What a liveness probe wants to know.
 
     Attributes:
-        healthy: The writer runs, and its batch under way is not older than allowed.
+        healthy: The writer runs, its last batch was committed, and the one under way is not older than allowed.
         writer_alive: Whether the writer runs; it ends with a failed sync, for good.
         busy_seconds: How long the batch under way has taken so far, 0 if there is none.
-        pending_writes: Writes that the writer has not begun.
+        pending_writes: Writes that are not answered yet.
         pending_reads: Reads that no reader has begun.
+        last_error: What kept the last batch as a whole from being committed, the name of an error such as
+            ``FileLostError``; None since a batch was committed again.
     """
 
     healthy: bool
@@ -31,6 +33,7 @@ class Health:
     busy_seconds: float
     pending_writes: int
     pending_reads: int
+    last_error: str | None
 
 
 class ServiceStats(TypedDict):

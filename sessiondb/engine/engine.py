@@ -259,12 +259,14 @@ class Threads:
         """Says whether the writer makes progress."""
         busy = self.writer.busy_seconds
         alive = self.writer.is_alive()
+        last_error = self.writer.last_error
         return Health(
-            healthy=alive and busy < stalled_after,
+            healthy=alive and last_error is None and busy < stalled_after,
             writer_alive=alive,
             busy_seconds=busy,
-            pending_writes=self.queue.depth,
+            pending_writes=self.queue.depth + self.writer.under_way,
             pending_reads=self.readers.waiting,
+            last_error=last_error,
         )
 
     def measure(self) -> dict[str, float]:

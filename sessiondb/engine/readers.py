@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from sessiondb.engine.store import Reader, Store
 from sessiondb.engine.waiting import Ticket, complete
-from sessiondb.errors import DatabaseBusyError, ReaderTimeoutError, ServiceClosedError
+from sessiondb.errors import DatabaseBusyError, FileLostError, ReaderTimeoutError, ServiceClosedError
 
 ResultT = TypeVar("ResultT")
 Job: TypeAlias = Callable[[Reader], ResultT]
@@ -157,6 +157,10 @@ class ReaderPool:
                     ticket.outcome = ticket.work(reader)
                 except BaseException as error:  # noqa: BLE001  # reaches its caller, and the thread lives on
                     ticket.error = error
+                    if reader is not None and isinstance(error, FileLostError):
+                        # It may have the wrong file open; the next job opens what is there by then.
+                        reader.close()
+                        reader = None
                 complete([ticket])
         finally:
             if reader is not None:
@@ -214,6 +218,11 @@ class _InlineReaders:
             if reader is None:
                 reader = self._store.reader(0)
             yield reader
+        except FileLostError:
+            if reader is not None:
+                reader.close()
+                reader = None
+            raise
         finally:
             with self._changed:
                 self._borrowed -= 1

@@ -60,6 +60,9 @@ class WriterThread(threading.Thread):
         self._store_name = store.name
         self._queue = queue
         self._max_batch = max_batch
+        # What health() tells: set and read in one step each, so no lock.
+        self.last_error: str | None = None
+        self.under_way = 0
         self._busy_since: float | None = None
         # Held while the store's writer is in use; whoever forks takes it to be alone with the file.
         self._at_rest = threading.Lock()
@@ -75,7 +78,9 @@ class WriterThread(threading.Thread):
                     break
                 with self._at_rest:
                     self._busy_since = time.monotonic()
+                    self.under_way = len(batch)
                     self._execute(batch)
+                    self.under_way = 0
                     self.writer.maintain(idle=not batch)
                     self._busy_since = None
         except WriterStoppedError as stop:
@@ -138,11 +143,13 @@ class WriterThread(threading.Thread):
             return
         except BaseException as error:  # noqa: BLE001  # reaches its callers, and the writer lives on
             logger.error("batch_failed", path=self._store_name, commands=len(tickets), error=type(error).__name__)
+            self.last_error = type(error).__name__
             for ticket in tickets:
                 ticket.error = error
             complete(tickets)
             return
         seconds = time.perf_counter() - started
+        self.last_error = None
         self.stats.record_batch(len(tickets), seconds)
         telemetry.record_batch(len(tickets), seconds)
         if seconds >= _SLOW_SECONDS:
@@ -173,6 +180,7 @@ class WriterThread(threading.Thread):
         complete([ticket])
 
     def _fail(self, tickets: list[WriteTicket], error: StorageError) -> None:
+        self.last_error = type(error).__name__
         for ticket in tickets:
             ticket.error = copy_of(error)
         complete(tickets)

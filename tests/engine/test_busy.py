@@ -6,6 +6,7 @@ Seen to fail with a busy error that is not translated, and with a batch that is 
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -118,3 +119,36 @@ async def test_every_write_succeeds_after_a_lock_wait(database_path: Path, servi
     assert await texts(service, "s") == ["appended"]
     assert (await get(service, "new")).state == {"k": 1, "l": 2}
     assert await service.get_session(APP, USER, gone.id) is None
+
+
+async def test_lock_that_is_held_long_is_logged_while_it_is_waited_for(
+    database_path: Path,
+    service: DatabaseSessionService,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Seen failing while nothing was said for the whole of ``busy_timeout``."""
+    monkeypatch.setattr("sessiondb.stores.sqlite.writer._HELD_LOCK_SECONDS", 0.01)
+    monkeypatch.setattr("sessiondb.stores.sqlite.writer._HELD_LOCK_INTERVAL", 0.01)
+    session = await create(service)
+
+    def told() -> list[logging.LogRecord]:
+        return [record for record in caplog.records if record.msg == "lock_held"]
+
+    with other_program(database_path, "BEGIN IMMEDIATE") as other:
+        async with anyio.create_task_group() as group:
+            group.start_soon(service.append_event, session, event())
+            await until(lambda: len(told()) >= 2)
+            other.execute("ROLLBACK")
+    assert await texts(service, "s") == ["hello"]
+    first, second, *_ = told()
+    assert first.levelname == "WARNING"
+    assert first.__dict__["seconds"] < second.__dict__["seconds"]
+    assert f"fuser -v {database_path}" in first.__dict__["hint"]
+
+
+async def test_lock_error_says_how_to_find_the_holder(database_path: Path) -> None:
+    async with DatabaseSessionService(database_path, busy_timeout=0.01) as service:
+        session = await create(service)
+        with other_program(database_path, "BEGIN IMMEDIATE"), pytest.raises(DatabaseBusyError, match="fuser"):
+            await service.append_event(session, event())

@@ -54,7 +54,7 @@ def stand_still(report: Report, *, path: str, seconds: float) -> None:
             await until(lambda: service.health().busy_seconds > 0)
             cancelled = asyncio.create_task(append("cancelled", "cancelled/1"))
             tasks += [asyncio.create_task(append(f"queued{n}", f"queued{n}/1")) for n in range(3)]
-            await until(lambda: service.health().pending_writes == 4)
+            await until(lambda: service.health().pending_writes == 5)
             # The queue is full: who comes now is told so. Who waits in it can go away, and makes room.
             try:
                 await append("late", "late/1")

@@ -12,7 +12,7 @@ from sessiondb.engine.store import Progress
 from sessiondb.errors import ConfigurationError, DatabaseCorruptError
 from sessiondb.model.records import BackupReport
 from sessiondb.stores.sqlite.connection import open_reader, open_scratch
-from sessiondb.stores.sqlite.errors import translate
+from sessiondb.stores.sqlite.errors import primary_code, translate
 from sessiondb.stores.sqlite.new_file import check_target, create_private, private_folder, publish
 from sessiondb.stores.sqlite.readonly import ReadOnlyFile, read_whole
 from sessiondb.stores.sqlite.wal import find_problems
@@ -131,7 +131,9 @@ def copy_database(
         except sqlite3.Error as error:
             if not goes_on():
                 return None
-            raise translate(error, target) from error
+            # A damaged page is the source's; the copy is new.
+            blamed = path if primary_code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) else target
+            raise translate(error, blamed, reading=blamed is path) from error
         if not is_whole():
             return None
         size = file.stat().st_size

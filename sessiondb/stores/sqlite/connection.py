@@ -23,22 +23,29 @@ _CACHED_STATEMENTS = 256
 _OLDEST_SQLITE = (3, 38, 0)
 """The first version with the ``->>`` operator."""
 
+LARGEST_VALUE = 128 * 1024 * 1024
+"""The longest text, in bytes, that is read of a file whose content nobody vouches for: twice the largest event."""
+
+_INSTRUCTIONS_BETWEEN_SIGNALS = 100_000
+"""Of SQLite's virtual machine: some milliseconds."""
+
 _PAUSE = threading.Event()
 """Never set: a wait that only lets time pass."""
 _PAUSE_SECONDS = 0.005
 
 
-def connect(path: Path, options: str) -> sqlite3.Connection:
+def connect(path: Path, options: str, *, reading: bool = False) -> sqlite3.Connection:
     """Opens a connection that manages no transactions by itself, and may go from thread to thread.
 
     Args:
         path: The file.
         options: Of SQLite's URI, such as ``mode=rw``.
+        reading: Whether errors are to speak of reading.
 
     Raises:
         StorageError: If SQLite refuses.
     """
-    with translated(path):
+    with translated(path, reading=reading):
         return sqlite3.connect(
             f"file:{quote(str(path))}?{options}",
             uri=True,
@@ -80,8 +87,8 @@ def open_reader(path: Path, busy_timeout: float) -> sqlite3.Connection:
 
     It takes part in the WAL, and would create ``-wal`` and ``-shm`` where they are missing.
     """
-    connection = connect(path, "mode=ro")
-    with closed_on_failure(connection), translated(path):
+    connection = connect(path, "mode=ro", reading=True)
+    with closed_on_failure(connection), translated(path, reading=True):
         set_busy_timeout(connection, busy_timeout)
         connection.execute("PRAGMA query_only=ON")
         connection.execute("PRAGMA wal_autocheckpoint=0")
@@ -98,11 +105,19 @@ def open_untouched(path: Path, options: str, busy_timeout: float) -> sqlite3.Con
         options: Of SQLite's URI: how the files beside it are treated.
         busy_timeout: How long it waits for a lock, in seconds.
     """
-    connection = connect(path, options)
-    with closed_on_failure(connection), translated(path):
+    connection = connect(path, options, reading=True)
+    with closed_on_failure(connection), translated(path, reading=True):
         set_busy_timeout(connection, busy_timeout)
         connection.execute("PRAGMA trusted_schema=OFF")
+    # One value of a gigabyte would take several times that in memory.
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST_VALUE)
+    # SQLite runs a statement to its end before Python sees a Ctrl-C. Asked now and then, Python does.
+    connection.set_progress_handler(_go_on, _INSTRUCTIONS_BETWEEN_SIGNALS)
     return connection
+
+
+def _go_on() -> int:
+    return 0
 
 
 def open_scratch(path: Path) -> sqlite3.Connection:

@@ -40,7 +40,10 @@ def translate(error: sqlite3.Error, path: Path, *, reading: bool = False) -> Sto
     name = getattr(error, "sqlite_errorname", type(error).__name__)
     where = f"{str(path)!r}: {error} ({name})"
     if code in _BUSY:
-        return DatabaseBusyError(f"another program held the lock for longer than busy_timeout: {where}")
+        return DatabaseBusyError(
+            "another program held the lock for longer than busy_timeout; `fuser -v` or `lsof` with the file's path names"
+            f" the programs that have it open: {where}"
+        )
     if code == sqlite3.SQLITE_NOTADB:
         return UnsupportedDatabaseError(f"not an SQLite database; it was not changed: {where}")
     if code == sqlite3.SQLITE_CORRUPT:
@@ -50,6 +53,8 @@ def translate(error: sqlite3.Error, path: Path, *, reading: bool = False) -> Sto
     if is_not_utf8(error):
         # SQLite's message quotes the text.
         return CorruptRowError(f"a text in {str(path)!r} is not UTF-8; it was edited outside sessiondb")
+    if code in _NO_ACCESS and reading:
+        return StorageError(f"the file cannot be opened for reading: {where}")
     if code in _NO_ACCESS:
         return WriteFailedError(
             "the file cannot be opened for writing: file and folder, and the file system they are on, must be readable"

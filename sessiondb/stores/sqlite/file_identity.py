@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import struct
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,14 +33,46 @@ class FileIdentity:
             if known != _identity_of(now):
                 what = "removed" if now is None else "replaced"
                 raise FileLostError(
-                    f"{file!r} was {what} while it was open: what is written would be lost. Put the file back, or"
-                    " close the service and open it anew"
+                    f"{file!r} was {what} while it was open: what is written would be lost. {self._advice()}"
                 )
         wal = found[1]
         return 0 if wal is None else wal.st_size
 
+    def only_wal_is_missing(self) -> bool:
+        """Whether the database is in its place, and at the path of its WAL is nothing."""
+        database, wal = self._stat()
+        return wal is None and _identity_of(database) == self._known[0]
+
+    def _advice(self) -> str:
+        if self.only_wal_is_missing():
+            return (
+                "What was acknowledged has been moved into the database as far as its readers allow. End every process that"
+                " has it open with SIGTERM, never SIGKILL, and start them again"
+            )
+        return "Put the file back, or close the service and open it anew"
+
     def _stat(self) -> list[os.stat_result | None]:
         return [_status(file) for file in self._files]
+
+
+def lost_file(path: Path, identity: tuple[int, int]) -> FileLostError | None:
+    """Returns the error for a reader of a file that is no longer at its path, or whose WAL is gone; None if all is there.
+
+    Args:
+        path: The file.
+        identity: Device and inode of the file that was opened.
+    """
+    now = _status(path)
+    if _identity_of(now) != identity:
+        what = "removed" if now is None else "replaced"
+        return FileLostError(
+            f"{str(path)!r} was {what} while it was open. Put the file back, or close the service and open it anew"
+        )
+    if _status(f"{path}-wal") is None:
+        return FileLostError(
+            f"the write-ahead log of {str(path)!r} was removed while it was open. Close the service and open it anew"
+        )
+    return None
 
 
 def _status(file: str | Path) -> os.stat_result | None:
@@ -59,11 +93,45 @@ def is_open_here(path: Path) -> bool:
     Closing any descriptor of a database file gives up all POSIX locks that the process holds on it, so such a file must
     not be opened in any other way than by SQLite.
     """
+    return _descriptor_of(path) is not None
+
+
+def process_with(path: Path) -> int | None:
+    """Returns the id of a process that has a database in WAL mode open, this one included; None if there is none.
+
+    Raises:
+        OSError: If the file cannot be read.
+    """
+    descriptor = _descriptor_of(path)
+    if descriptor is not None:
+        return os.getpid() if _is_in_wal_mode(descriptor) else None
+    # Nobody of this process has the file open, so closing it gives up nobody's locks.
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        asked = _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, *_SHARED_LOCK, 0)
+        kind, *_, process = _LOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_GETLK, asked))
+        return process if kind != fcntl.F_UNLCK and _is_in_wal_mode(descriptor) else None
+    finally:
+        os.close(descriptor)
+
+
+_SHARED_LOCK = (0x40000002, 510)
+"""Start and length of the bytes that SQLite keeps locked in a database file for as long as it has it open in WAL mode."""
+
+_LOCK = struct.Struct("@hhqqi4x")
+"""What the system calls ``struct flock``: kind, from where, start, length, process."""
+
+
+def _is_in_wal_mode(descriptor: int) -> bool:
+    return os.pread(descriptor, 2, 18) == b"\2\2"
+
+
+def _descriptor_of(path: Path) -> int | None:
+    """Returns a descriptor of this process for a file; None if there is none."""
     wanted = _identity_of(_status(path))
     for name in os.listdir("/dev/fd"):  # noqa: PTH208  # names of descriptors, not paths
         # One of them lists the folder, and is closed by now.
         with suppress(OSError):
-            status = os.fstat(int(name))
-            if _identity_of(status) == wanted:
-                return True
-    return False
+            if _identity_of(os.fstat(int(name))) == wanted:
+                return int(name)
+    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -22,7 +23,7 @@ def prepare_file(path: Path) -> None:
     that this process holds on it.
 
     Raises:
-        ConfigurationError: If the path is a symlink, a folder or a special file.
+        ConfigurationError: If the path is a symlink, a folder or a special file, or the file has a second name.
         StorageError: If the file or a folder cannot be created.
     """
     try:
@@ -45,6 +46,46 @@ def prepare_file(path: Path) -> None:
         )
     if not stat.S_ISREG(mode):
         raise ConfigurationError(f"{str(path)!r} is not a regular file")
+    refuse_second_name(path)
+
+
+def refuse_second_name(path: Path) -> None:
+    """Makes sure that a file cannot be reached under another name.
+
+    SQLite keeps the write-ahead log beside the name by which a file is opened. Two that open one file under two names do
+    not see each other's log, and lose what the other has acknowledged.
+
+    Raises:
+        ConfigurationError: If it can; the message says how, and what to do.
+    """
+    names = path.stat().st_nlink
+    if names > 1:
+        raise ConfigurationError(
+            f"{str(path)!r} is one of {names} names of one file (hard links), and each name would have a write-ahead log of"
+            " its own: what is written under one is lost under the others. Remove the other names, or copy the file"
+            " (`cp` makes one that stands alone) and use the copy"
+        )
+    if _is_mounted(path):
+        raise ConfigurationError(
+            f"{str(path)!r} is mounted by itself (a bind mount of a single file, as with `docker -v ./file:/app/file`): its"
+            " write-ahead log would stay beside this name, and whoever opens the file elsewhere would not see it. Mount"
+            " the folder that holds the file"
+        )
+
+
+def _is_mounted(path: Path) -> bool:
+    try:
+        mounts = Path("/proc/self/mountinfo").read_bytes()
+    except OSError:
+        # Another system than Linux: bind mounts of single files are a thing of containers there, too.
+        return False
+    real = os.fsencode(path.resolve())
+    return any(_unescaped(mount.split(b" ", 5)[4]) == real for mount in mounts.splitlines())
+
+
+def _unescaped(field: bytes) -> bytes:
+    """Undoes what the kernel does to white space and backslashes in a path."""
+    return re.sub(rb"\\([0-7]{3})", lambda code: bytes([int(code[1], 8)]), field)
 
 
 def sync_folder(folder: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+import weakref
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import GeneratorType
@@ -17,6 +18,7 @@ from sessiondb.model.queries import Query
 from sessiondb.stores.sqlite import reads, schema
 from sessiondb.stores.sqlite.connection import ClosedAtExit, closed_on_failure, open_reader
 from sessiondb.stores.sqlite.errors import is_not_utf8, translate, translated
+from sessiondb.stores.sqlite.file_identity import lost_file
 from sessiondb.stores.sqlite.readonly import ReadOnlyFile
 
 ResultT = TypeVar("ResultT")
@@ -25,24 +27,34 @@ ResultT = TypeVar("ResultT")
 class SqliteReader(ClosedAtExit, Reader):
     """A reader beside a writer of the same process."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, identity: tuple[int, int] | None = None) -> None:
         self._path = path
         self._connection = connection
+        self._identity = identity
+        self._streams: weakref.WeakSet[Generator[Any, None, None]] = weakref.WeakSet()
         self._version: int | None = None
 
     @classmethod
-    def open(cls, path: Path, timeout: float) -> SqliteReader:
+    def open(cls, path: Path, timeout: float, identity: tuple[int, int]) -> SqliteReader:
         """Opens a connection.
 
+        Args:
+            path: The file.
+            timeout: How long to wait for a lock, in seconds.
+            identity: Device and inode of the file that the writer has open.
+
         Raises:
+            FileLostError: If that file is no longer at the path.
             StorageError: If SQLite refuses.
         """
-        connection = open_reader(path, timeout)
-        with closed_on_failure(connection):
-            return cls(path, connection)
+        try:
+            return cls(path, open_reader(path, timeout), identity)
+        except StorageError as error:
+            raise lost_file(path, identity) or error from error
 
     @override
     def close(self) -> None:
+        self._end_streams()
         self._connection.close()
 
     @override
@@ -52,7 +64,9 @@ class SqliteReader(ClosedAtExit, Reader):
         except sqlite3.Error as error:
             raise self._failure(error, query) from (None if is_not_utf8(error) else error)
         if isinstance(answer, GeneratorType):
-            return cast("ResultT", self._streamed(answer, query))
+            stream = self._streamed(answer, query)
+            self._streams.add(stream)
+            return cast("ResultT", stream)
         return answer
 
     @override
@@ -69,13 +83,21 @@ class SqliteReader(ClosedAtExit, Reader):
         known, self._version = self._version, self._data_version()
         return known != self._version
 
-    def _streamed(self, answer: Iterator[Any], query: Query[Any]) -> Iterator[Any]:
+    def _end_streams(self) -> None:
+        # One that is left half read would meet a closed connection when it is collected, and complain where nobody listens.
+        for stream in list(self._streams):
+            stream.close()
+
+    def _streamed(self, answer: Iterator[Any], query: Query[Any]) -> Generator[Any, None, None]:
         try:
             yield from answer
         except sqlite3.Error as error:
             raise self._failure(error, query) from (None if is_not_utf8(error) else error)
 
     def _failure(self, error: sqlite3.Error, query: Query[Any]) -> StorageError:
+        # What SQLite meets in another file (a page that is not there, a file that is too short) says nothing of the disk.
+        if self._identity and (lost := lost_file(self._path, self._identity)):
+            return lost
         if is_not_utf8(error):
             return reads.not_utf8(self._connection, query)
         return translate(error, self._path, reading=True)
@@ -112,6 +134,7 @@ class OutsideReader(SqliteReader):
 
     @override
     def close(self) -> None:
+        self._end_streams()
         self._file.close()
 
     @override
@@ -125,6 +148,7 @@ class OutsideReader(SqliteReader):
         if self._file.is_current():
             # A file at rest, or a copy of one: no version is counted there.
             return self._file.is_shared and super().changed()
+        self._end_streams()
         self._file.reopen()
         self._connection = self._file.connection
         self._version = self._data_version()

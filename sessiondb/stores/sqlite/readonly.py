@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import stat
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
@@ -13,9 +15,10 @@ from typing import Any, TypeAlias, TypeVar
 
 from typing_extensions import override
 
-from sessiondb.errors import DatabaseBusyError, FileLostError, StorageError
-from sessiondb.stores.sqlite.connection import ClosedAtExit, open_untouched
+from sessiondb.errors import CorruptRowError, DatabaseBusyError, FileLostError, StorageError
+from sessiondb.stores.sqlite.connection import LARGEST_VALUE, ClosedAtExit, open_untouched
 from sessiondb.stores.sqlite.errors import is_not_utf8, primary_code, translate
+from sessiondb.stores.sqlite.file_identity import process_with
 from sessiondb.stores.sqlite.new_file import create_private, sidecars_of
 
 _UNREADABLE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY)
@@ -24,6 +27,10 @@ ResultT = TypeVar("ResultT")
 
 _State: TypeAlias = tuple[int, ...]
 """Of a file: device, inode, size, time of the last change; nothing if there is none."""
+
+_MOMENT = threading.Event()
+"""Never set: a wait that only lets time pass."""
+_MOMENT_SECONDS = 0.02
 
 ATTEMPTS = 3
 """How often to read a file anew that another program began to change meanwhile."""
@@ -117,6 +124,14 @@ class ReadOnlyFile(ClosedAtExit):
         with suppress(FileLostError):
             if not self.is_unchanged():
                 return self._began_to_write()
+        if primary_code(error) == sqlite3.SQLITE_INTERRUPT:
+            # Nobody else interrupts: Python has met a Ctrl-C in the progress handler, where sqlite3 drops it.
+            raise KeyboardInterrupt from None
+        if primary_code(error) == sqlite3.SQLITE_TOOBIG:
+            return CorruptRowError(
+                f"a value in {str(self._path)!r} has more than {LARGEST_VALUE:,} bytes, which no event or state of"
+                " sessiondb has; it was edited outside sessiondb"
+            )
         if primary_code(error) in _UNREADABLE:
             return StorageError(f"{str(self._path)!r} cannot be read: {error}")
         return None
@@ -131,24 +146,45 @@ class ReadOnlyFile(ClosedAtExit):
             raise failure from (None if is_not_utf8(error) else error)
 
     def _open(self) -> None:
-        wal, shm, journal = sidecars_of(self._path)
         for attempt in range(1, ATTEMPTS + 1):
-            # Taken first: a change between this and the opening then counts as one, where it would else be missed.
-            self._known = self._look()
-            self._folder = None
-            self.is_shared = wal.exists() and shm.exists()
-            if self.is_shared:
-                self.connection = open_untouched(self._path, "mode=ro&readonly_shm=1", self._busy_timeout)
-                if self._is_attached() or attempt == ATTEMPTS:
-                    return
-                # The last program has closed the file meanwhile, and taken both away.
-                self.connection.close()
-            elif wal.exists() or journal.exists():
-                self.connection = self._open_copy()
+            if self._try_to_open(last=attempt == ATTEMPTS):
                 return
-            else:
-                self.connection = open_untouched(self._path, "mode=ro&immutable=1", self._busy_timeout)
-                return
+            # Somebody opens or closes the file at this moment.
+            _MOMENT.wait(_MOMENT_SECONDS)
+
+    def _try_to_open(self, *, last: bool) -> bool:
+        wal, shm, journal = sidecars_of(self._path)
+        # Taken first: a change between this and the opening then counts as one, where it would else be missed.
+        self._known = self._look()
+        self._folder = None
+        self.is_shared = wal.exists() and shm.exists()
+        if self.is_shared:
+            self.connection = open_untouched(self._path, "mode=ro&readonly_shm=1", self._busy_timeout)
+            if self._is_attached() or last:
+                return True
+            # The last program has closed the file meanwhile, and taken both away.
+            self.connection.close()
+            return False
+        if wal.exists() or journal.exists():
+            self.connection = self._open_copy()
+            return True
+        process = self._process_with_it()
+        if process is None:
+            self.connection = open_untouched(self._path, "mode=ro&immutable=1", self._busy_timeout)
+            return True
+        if last:
+            raise FileLostError(
+                f"the write-ahead log of {str(self._path)!r} was removed while process {process} has the database open:"
+                " what it wrote is in a file that has no name any more. End it with SIGTERM, which puts that into the"
+                " database; SIGKILL would lose it"
+            )
+        return False
+
+    def _process_with_it(self) -> int | None:
+        try:
+            return process_with(self._path)
+        except OSError as error:
+            raise StorageError(f"{str(self._path)!r} cannot be read: {error.strerror or error}") from error
 
     def _is_attached(self) -> bool:
         """Has SQLite open the WAL, which it else does with the first read; says whether it was still there."""
@@ -184,18 +220,21 @@ class ReadOnlyFile(ClosedAtExit):
     def _look(self) -> tuple[_State, ...]:
         """Returns what tells whether the file, and those beside it, are as they were."""
         try:
-            own = _state_of(self._path.stat())
+            status = self._path.stat()
         except FileNotFoundError:
             raise FileLostError(f"{str(self._path)!r} was removed") from None
         except OSError as error:
             raise StorageError(f"cannot look at {str(self._path)!r}: {error.strerror or error}") from error
+        if not stat.S_ISREG(status.st_mode):
+            # Opening a pipe would wait for somebody who writes to it.
+            raise StorageError(f"{str(self._path)!r} is not a regular file")
         beside: list[_State] = []
         for file in sidecars_of(self._path):
             try:
                 beside.append(_state_of(file.stat()))
             except OSError:
                 beside.append(())
-        return own, *beside
+        return _state_of(status), *beside
 
 
 def _state_of(status: os.stat_result) -> _State:

@@ -26,6 +26,7 @@ from sessiondb.model.queries import (
     Since,
 )
 from sessiondb.model.records import (
+    EVERYTHING,
     Cursor,
     EventRow,
     LoggedEvent,
@@ -283,21 +284,30 @@ def _snapshot(connection: sqlite3.Connection) -> Iterator[None]:
         connection.execute("COMMIT")
 
 
+_TABLES_OF: dict[type[Any], tuple[str, ...]] = {
+    GetSession: ("adk_events", "adk_sessions", "adk_state"),
+    ListSessions: ("adk_sessions", "adk_state"),
+    ListEvents: ("adk_events",),
+    ListState: ("adk_state",),
+    GetUserState: ("adk_state",),
+}
+"""The tables whose texts a query reads."""
+
+
 def not_utf8(connection: sqlite3.Connection, query: Query[Any]) -> CorruptRowError:
-    """Looks for the text that could not be read, and returns the error that names its row."""
-    key: dict[str, str] = {}
+    """Looks for the text that could not be read, and returns the error that names its row, never the text."""
     if isinstance(query, GetSession):
-        key = query.key._asdict()
+        selection = Selection(*query.key)
     elif isinstance(query, GetUserState):
-        key = {"app_name": query.app_name}
-    elif isinstance(query, ListSessions) and query.selection.app_name is not None:
-        key = {"app_name": query.selection.app_name}
-    log = " AND ".join(f"{column} = :{column}" for column in key) or "true"
-    others = "app_name = :app_name" if key else "true"
+        selection = Selection(query.app_name, query.user_id)
+    else:
+        selection = getattr(query, "selection", EVERYTHING)
     connection.text_factory = bytes
     try:
-        for table, where in (("adk_events", log), ("adk_sessions", others), ("adk_state", others)):
-            rows = connection.execute(f"SELECT rowid, * FROM {table} WHERE {where} ORDER BY rowid", key)
+        for table in _TABLES_OF.get(type(query), ()):
+            # State that several sessions read has no session of its own.
+            where = _where(selection if table == "adk_events" else Selection(selection.app_name))
+            rows = connection.execute(f"SELECT rowid, * FROM {table} {where} ORDER BY rowid", selection._asdict())
             for row_id, *values in rows:
                 for (column, *_), value in zip(rows.description[1:], values, strict=True):
                     if isinstance(value, bytes) and not _is_utf8(value):

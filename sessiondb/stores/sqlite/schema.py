@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from sessiondb.errors import UnsupportedDatabaseError
 from sessiondb.stores.sqlite.connection import enter_wal_mode, transaction
+from sessiondb.stores.sqlite.foreign import foreign_objects
 from sessiondb.stores.sqlite.header import APPLICATION_ID, look
 from sessiondb.stores.sqlite.upgrade import Step, upgrade
 
@@ -118,7 +119,8 @@ def prepare(connection: sqlite3.Connection, path: Path, schema: Schema = PRESENT
     All that once it is known to be ours or empty.
 
     Raises:
-        UnsupportedDatabaseError: If it is another program's, or of a newer version; it is left as it was.
+        UnsupportedDatabaseError: If it is another program's, or of a newer version, or if triggers of another program would
+            change what is stored; it is left as it was.
         UpgradeError: If it is of an earlier version, and could not be brought up to date; it is left as it was.
         sqlite3.Error: As SQLite raises it.
     """
@@ -130,7 +132,28 @@ def prepare(connection: sqlite3.Connection, path: Path, schema: Schema = PRESENT
         upgrade(connection, path, schema.version, schema.steps)
         # A newer release may have been first, and gone further.
         _version(connection, path, schema)
+    check_foreign_objects(connection, path)
     reload(connection)
+
+
+def check_foreign_objects(connection: sqlite3.Connection, path: Path) -> int:
+    """Looks whether triggers of other programs would change what is stored; returns the version of what was looked at.
+
+    Raises:
+        UnsupportedDatabaseError: If one would.
+        sqlite3.Error: As SQLite raises it.
+    """
+    (version,) = connection.execute("PRAGMA schema_version").fetchone()
+    triggers = [found for found in foreign_objects(connection) if found.kind == "trigger"]
+    harmful = [f"trigger {trigger.name!r} {trigger.harm}" for trigger in triggers if trigger.harm]
+    if harmful:
+        raise UnsupportedDatabaseError(
+            f"{str(path)!r} has triggers of another program that would change what is stored: {'; '.join(harmful)}. Nothing"
+            " was written: drop them (DROP TRIGGER), or have them write to tables of their own"
+        )
+    # In a schema that is not trusted SQLite takes a full-text table in a trigger for unsafe (3.40 does).
+    connection.execute(f"PRAGMA trusted_schema={'ON' if triggers else 'OFF'}")
+    return int(version)
 
 
 def reload(connection: sqlite3.Connection) -> None:

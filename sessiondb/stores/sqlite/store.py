@@ -51,7 +51,8 @@ class SqliteStore(Store, SupportsBackup):
         self.path = path
         self.name = str(path)
         self.label = path.name
-        self.identity = (status.st_dev, status.st_ino)
+        self._file = (status.st_dev, status.st_ino)
+        self.identity = self._file
         self._options = options
 
     @override
@@ -60,7 +61,7 @@ class SqliteStore(Store, SupportsBackup):
 
     @override
     def reader(self, timeout: float) -> SqliteReader:
-        return SqliteReader.open(self.path, timeout)
+        return SqliteReader.open(self.path, timeout, self._file)
 
     @override
     def file_bytes(self) -> int:

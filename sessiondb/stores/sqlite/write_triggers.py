@@ -37,6 +37,9 @@ CREATES = ("n", *columns.SESSION_KEY, "event_time", "timestamp", *_DELTA)
 SAME_ID = 100
 """A status for the write path only: an event of this id is there, and whether it is equal takes more than SQL to say."""
 
+NOT_STORED = "a row was not stored: a trigger of another program, or a table that was altered, stands in the way"
+"""What a row ends with that something has kept SQLite from writing."""
+
 UNEXPECTED = "a row is not as expected"
 """What the fast path ends with."""
 
@@ -52,8 +55,19 @@ _GIVEN = (*columns.SESSION_KEY, *columns.EVENT_RECORD, "event_hash")
 _EVENT_ROW = names((*_GIVEN, "seq", "revision", "incarnation"))
 _NEW_EVENT_ROW = names(_GIVEN, "NEW")
 
+# Follows each statement that writes one row. What another trigger has SQLite ignore is not counted as a change.
+_STORED = f"SELECT RAISE(ABORT, '{NOT_STORED}') WHERE changes() <> 1;"
 # Ends the work on a row whose result is not DONE; the rows after it go on.
 _NEXT_UNLESS_DONE = f"SELECT RAISE(IGNORE) FROM results WHERE n = NEW.n AND status <> {Status.DONE};"
+
+
+def _all_stored(scope: str) -> str:
+    """The same for the keys of a scope that a delta sets."""
+    return (
+        f"SELECT RAISE(ABORT, '{NOT_STORED}') WHERE NEW.{scope}_set IS NOT NULL"
+        f" AND changes() <> (SELECT count(*) FROM json_each(NEW.{scope}_set));"
+    )
+
 
 _APPLY_DELTA = f"""
     INSERT INTO adk_state
@@ -61,16 +75,19 @@ _APPLY_DELTA = f"""
           FROM json_each(NEW.session_set) WHERE NEW.session_set IS NOT NULL
         ON CONFLICT (app_name, user_id, session_id, scope, state_key)
         DO UPDATE SET state_value = excluded.state_value, updated_at = excluded.updated_at;
+    {_all_stored("session")}
     INSERT INTO adk_state
         SELECT NEW.app_name, NEW.user_id, NULL, 'USER', key, value, NEW.timestamp
           FROM json_each(NEW.user_set) WHERE NEW.user_set IS NOT NULL
         ON CONFLICT (app_name, user_id, state_key) WHERE scope = 'USER'
         DO UPDATE SET state_value = excluded.state_value, updated_at = excluded.updated_at;
+    {_all_stored("user")}
     INSERT INTO adk_state
         SELECT NEW.app_name, NULL, NULL, 'APP', key, value, NEW.timestamp
           FROM json_each(NEW.app_set) WHERE NEW.app_set IS NOT NULL
         ON CONFLICT (app_name, state_key) WHERE scope = 'APP'
         DO UPDATE SET state_value = excluded.state_value, updated_at = excluded.updated_at;
+    {_all_stored("app")}
     DELETE FROM adk_state
      WHERE NEW.session_removed IS NOT NULL AND {_THIS_SESSION} AND scope = 'SESSION'
        AND state_key IN (SELECT value FROM json_each(NEW.session_removed));
@@ -121,10 +138,12 @@ OBJECTS = (
            SET revision = revision + NEW.advance, last_seq = last_seq + 1, updated_at = NEW.timestamp,
                update_time = NEW.event_time
          WHERE {_THIS_SESSION};
+        {_STORED}
         INSERT INTO adk_events ({_EVENT_ROW})
             SELECT {_NEW_EVENT_ROW}, s.last_seq, s.revision, s.incarnation
               FROM adk_sessions AS s
              WHERE {_OF_SESSION};
+        {_STORED}
         {_APPLY_DELTA}
     END
     """,
@@ -176,10 +195,12 @@ OBJECTS = (
         {_NEXT_UNLESS_DONE}
         INSERT INTO adk_events ({_EVENT_ROW})
             SELECT {_NEW_EVENT_ROW}, seq, revision, incarnation FROM results WHERE n = NEW.n;
+        {_STORED}
         UPDATE adk_sessions
            SET revision = revision + NEW.advance, last_seq = last_seq + 1, updated_at = NEW.timestamp,
                update_time = NEW.event_time
          WHERE rowid = (SELECT session_row FROM results WHERE n = NEW.n);
+        {_STORED}
         {_APPLY_DELTA}
     END
     """,
@@ -195,6 +216,7 @@ OBJECTS = (
         INSERT INTO adk_sessions (app_name, user_id, session_id, created_at, updated_at, update_time, incarnation)
             SELECT NEW.app_name, NEW.user_id, NEW.session_id, NEW.timestamp, NEW.timestamp, NEW.event_time, incarnation
               FROM results WHERE n = NEW.n;
+        {_STORED}
         {_APPLY_DELTA}
         UPDATE results SET
             session_state = {object_of(f"{_THIS_SESSION} AND scope = 'SESSION'")},

@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from sessiondb.engine.store import Writer
 from sessiondb.errors import FileLostError, StorageError, WriterStoppedError
-from sessiondb.logger import logger
+from sessiondb.logger import Repeated, logger
 from sessiondb.model.commands import DataCommand, advance_handle
 from sessiondb.model.records import Outcome
 from sessiondb.options import StoreOptions
@@ -33,7 +33,12 @@ _SLOW_CHECKS = 3
 """After so many slow checks in a row there is none after each commit, only one every ``_CHECK_SECONDS``."""
 
 _LOCK_WAIT_SECONDS = 0.1
-"""A longer wait for the write lock is worth a line in the host's log."""
+"""A longer wait for the write lock is worth a line in the host's log, when it is over."""
+
+_HELD_LOCK_SECONDS = 1.0
+"""A lock that is held for so long is told of while it is waited for; then again at intervals."""
+
+_HELD_LOCK_INTERVAL = 10.0
 
 
 class SqliteWriter(Writer):
@@ -53,7 +58,10 @@ class SqliteWriter(Writer):
         self._checked_at = time.monotonic()
         self._slow_checks = 0
         self._wal_bytes_to_look_at: int | None = None
+        self._schema_version = 0
         self._stopped: WriterStoppedError | None = None
+        self._lost = Repeated()
+        self._refused = Repeated()
         self._failed_batches = 0
         self._lock_waits = 0
         self._lock_wait_seconds = 0.0
@@ -66,8 +74,8 @@ class SqliteWriter(Writer):
             # After the commit, before the answers: what is acknowledged is in a file that can be found at its path.
             if self._slow_checks < _SLOW_CHECKS:
                 self._check_files()
-        except FileLostError:
-            self._note_lost_file()
+        except FileLostError as error:
+            self._note_lost_file(error)
             raise
         except sqlite3.Error as error:
             self._roll_back()
@@ -76,6 +84,8 @@ class SqliteWriter(Writer):
             self._roll_back()
             raise
         self._wal.note_write()
+        self._lost.over()
+        self._refused.over()
         return results
 
     @override
@@ -86,8 +96,8 @@ class SqliteWriter(Writer):
             with self._waiting_for_locks():
                 vacuum(self._connection, self._path)
             self._wal.checkpoint(cut=True)
-        except FileLostError:
-            self._note_lost_file()
+        except FileLostError as error:
+            self._note_lost_file(error)
             raise
         except sqlite3.Error as error:
             raise self._failure(error, 1) from error
@@ -152,6 +162,10 @@ class SqliteWriter(Writer):
         if now - self._checked_at >= _CHECK_SECONDS:
             self._wal_bytes_to_look_at = self._check_files()
             self._checked_at = now
+            # Another program may have created a trigger meanwhile.
+            (version,) = self._connection.execute("PRAGMA schema_version").fetchone()
+            if version != self._schema_version:
+                self._schema_version = schema.check_foreign_objects(self._connection, self._path)
 
     def _check_files(self) -> int:
         """Returns the size of the WAL in bytes; raises FileLostError."""
@@ -164,8 +178,13 @@ class SqliteWriter(Writer):
             self._slow_checks = max(self._slow_checks - 1, 0)
         return wal_bytes
 
-    def _note_lost_file(self) -> None:
-        logger.error("file_lost", path=str(self._path))
+    def _note_lost_file(self, error: FileLostError) -> None:
+        if (repeated := self._lost.due()) is not None:
+            logger.error("file_lost", path=str(self._path), repeated=repeated, hint=str(error))
+        if self._files.only_wal_is_missing():
+            # This connection is the last that can read it. From here on what it holds survives a kill, too. (Where
+            # another WAL stands in its place, somebody else writes by that, and nothing may be moved.)
+            self._wal.checkpoint()
         # The next batch checks before it writes, so that no more is written than was under way.
         self._checked_at = -math.inf
 
@@ -207,10 +226,24 @@ class SqliteWriter(Writer):
         """Begins a transaction that holds the write lock, and takes note of how long that took."""
         self._lock_waits += 1
         started = time.perf_counter()
+        interval = _HELD_LOCK_SECONDS
         try:
-            with self._waiting_for_locks():
-                self._connection.execute("BEGIN IMMEDIATE")
+            while True:
+                left = started + self._options.busy_timeout - time.perf_counter()
+                set_busy_timeout(self._connection, max(min(interval, left), 0))
+                try:
+                    self._connection.execute("BEGIN IMMEDIATE")
+                except sqlite3.OperationalError as error:
+                    if primary_code(error) != sqlite3.SQLITE_BUSY or left <= interval:
+                        raise
+                else:
+                    return
+                waited = time.perf_counter() - started
+                hint = f"`fuser -v {self._path}` names the programs that have it open"
+                logger.warning("lock_held", path=str(self._path), seconds=waited, hint=hint)
+                interval = _HELD_LOCK_INTERVAL
         finally:
+            set_busy_timeout(self._connection, 0)
             seconds = time.perf_counter() - started
             self._lock_wait_seconds += seconds
             if seconds >= _LOCK_WAIT_SECONDS:
@@ -243,13 +276,16 @@ class SqliteWriter(Writer):
                 f"the disk could not be synced, so the writer has stopped: {failure}"
             )
         self._failed_batches += 1
-        logger.warning(
-            "batch_refused",
-            path=str(self._path),
-            commands=commands,
-            error=getattr(error, "sqlite_errorname", type(error).__name__),
-            stopped=self._stopped is not None,
-        )
+        if (repeated := self._refused.due()) is not None:
+            logger.warning(
+                "batch_refused",
+                path=str(self._path),
+                commands=commands,
+                error=getattr(error, "sqlite_errorname", type(error).__name__),
+                stopped=self._stopped is not None,
+                repeated=repeated,
+                hint=str(failure),
+            )
         return failure
 
 
