@@ -80,7 +80,6 @@ class WriterThread(threading.Thread):
                     self._busy_since = time.monotonic()
                     self.under_way = len(batch)
                     self._execute(batch)
-                    self.under_way = 0
                     self.writer.maintain(idle=not batch)
                     self._busy_since = None
         except WriterStoppedError as stop:
@@ -146,7 +145,7 @@ class WriterThread(threading.Thread):
             self.last_error = type(error).__name__
             for ticket in tickets:
                 ticket.error = error
-            complete(tickets)
+            self._answer(tickets)
             return
         seconds = time.perf_counter() - started
         self.last_error = None
@@ -165,7 +164,7 @@ class WriterThread(threading.Thread):
             ticket.outcome = result
             # Before the answers: a caller that goes on must find its handle where its append has brought it.
             advance_handle(command, result)
-        complete(tickets)
+        self._answer(tickets)
         if stopped is not None:
             raise copy_of(stopped)
 
@@ -177,12 +176,17 @@ class WriterThread(threading.Thread):
             return
         except BaseException as error:  # noqa: BLE001  # reaches its caller, and the writer lives on
             ticket.error = error
-        complete([ticket])
+        self._answer([ticket])
 
     def _fail(self, tickets: list[WriteTicket], error: StorageError) -> None:
         self.last_error = type(error).__name__
         for ticket in tickets:
             ticket.error = copy_of(error)
-        complete(tickets)
+        self._answer(tickets)
         if isinstance(error, WriterStoppedError):
             raise error
+
+    def _answer(self, tickets: list[WriteTicket]) -> None:
+        # First, so that nobody who has an answer still counts as pending.
+        self.under_way -= len(tickets)
+        complete(tickets)
