@@ -137,7 +137,7 @@ def event_as_dict(row: EventRow, key: SessionKey) -> dict[str, Any]:
             "actions": _json_object(row.actions),
             **({} if row.extra is None else _json_object(row.extra)),
         }
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         raise CorruptRowError(
             f"{_where(row, key)} does not hold JSON objects; it was edited outside sessiondb"
         ) from None

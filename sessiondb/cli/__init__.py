@@ -8,6 +8,8 @@ The modules of this package import what they need inside their commands, so that
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib import import_module
 
 import click
@@ -40,16 +42,30 @@ class _Group(click.Group):
     @override
     def invoke(self, ctx: click.Context) -> object:
         try:
-            return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            found = super().invoke(ctx)
+            sys.stdout.flush()
+        except (click.exceptions.Exit, click.Abort):
             raise
+        except click.ClickException as error:
+            # File names and ids are whatever somebody has made them.
+            vars(error).update(message=safe_line(error.message))
+            raise
+        except BrokenPipeError:
+            # Whoever read, `head` for example, has enough. What is left must not be written when Python ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise click.exceptions.Exit(1) from None
+        except RecursionError:
+            raise click.ClickException("something in it is nested too deep to be read") from None
         except Exception as error:
             from sessiondb.errors import SessionDBError
 
+            if isinstance(error, OSError):
+                raise click.ClickException(safe_line(f"{error.strerror or error}")) from error
             if not isinstance(error, SessionDBError):
                 raise
             # An integrity report has many lines; on standard error an error is one.
             raise click.ClickException(safe_line("; ".join(str(error).splitlines()))) from error
+        return found
 
 
 @click.group(cls=_Group, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})

@@ -35,6 +35,9 @@ def to_existing_path(context: click.Context, parameter: click.Parameter, value: 
     if not path.exists():
         # Opening it would create it: an empty database in answer to a mistyped name.
         raise click.BadParameter(f"{path} does not exist")
+    if not path.is_file():
+        # Opening a pipe would wait for somebody who writes to it.
+        raise click.BadParameter(f"{path} is not a regular file")
     return path
 
 
@@ -47,6 +50,12 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
     app_option = click.option("--app", "app_name", metavar="NAME", help="Only this app.")
     user_option = click.option("--user", "user_id", metavar="ID", help="Only this user.")
     return app_option(user_option(command))
+
+
+def among(app_name: str | None, user_id: str | None, session_id: str | None = None) -> str:
+    """Says what the selection options have chosen, for a message."""
+    chosen = (("app", app_name), ("user", user_id), ("session", session_id))
+    return "".join(f" of {kind} {name!r}" for kind, name in chosen if name is not None)
 
 
 session_option = click.option("--session", "session_id", metavar="ID", help="Only this session.")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .database import file_argument, selection_options, session_option
-from .output import compact_json, json_lines_option, note, print_json_line, print_rows
+from .database import among, file_argument, selection_options, session_option
+from .output import compact_json, json_lines_option, note, or_say_so, print_json_line, print_rows
 
 if TYPE_CHECKING:
     from sessiondb.model.records import LoggedEvent
@@ -42,7 +42,8 @@ def command(
 
     query = ListEvents(Selection(app_name, user_id, session_id), state_key=state_key)
     with stores.open_reader(file) as reader, reader.snapshot():
-        changes = _changes(reader.ask(query), state_key)
+        what = f"change of {state_key!r}{among(app_name, user_id, session_id)} in the log"
+        changes = or_say_so(_changes(reader.ask(query), state_key), what)
         if as_json:
             for change in changes:
                 print_json_line(change)

@@ -34,7 +34,7 @@ def command(*, source: str, target: Path, skip_existing: bool, as_json: bool) ->
     from sessiondb.transfer.jsonl import import_lines
 
     with (
-        click.open_file(source, encoding="utf-8") as lines,
+        click.open_file(source, encoding="utf-8-sig") as lines,
         stores.open_import(target) as into,
         progress("imported lines") as advance,
     ):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .database import file_argument, selection_options
-from .output import json_lines_option, print_json_line, print_rows
+from .database import among, file_argument, selection_options
+from .output import json_lines_option, or_say_so, print_json_line, print_rows
 
 if TYPE_CHECKING:
     from sessiondb.model.records import SessionSummary
@@ -38,7 +38,8 @@ def command(*, file: Path, app_name: str | None, user_id: str | None, limit: int
 
     query = ListSessions(Selection(app_name, user_id), "newest", limit=limit, with_state=False)
     with stores.open_reader(file) as reader, reader.snapshot():
-        print_sessions(reader.ask(query), as_json=as_json)
+        found = or_say_so(reader.ask(query), f"session{among(app_name, user_id)}")
+        print_sessions(found, as_json=as_json)
 
 
 def print_sessions(sessions: Iterable[SessionSummary], *, as_json: bool) -> None:

@@ -7,20 +7,37 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
-from typing import Any
+from typing import Any, TypeVar
+from unicodedata import category
 
 import click
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 json_lines_option = click.option("--json", "as_json", is_flag=True, help="Print JSON Lines instead of text.")
 
+ItemT = TypeVar("ItemT")
+
 _MEASURED_ROWS = 200
 """Rows that decide how wide the columns of a table are; the rest may be endless."""
 
-# What moves the cursor, starts an escape sequence, or turns the direction of what follows around.
-_CONTROLS = [*range(0x20), *range(0x7F, 0xA0), *range(0x2028, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000)]
-_SHOWN = {code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in _CONTROLS}
-_SHOWN_IN_TEXT = {code: shown for code, shown in _SHOWN.items() if code not in (0x09, 0x0A)}
+_UNSAFE = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
+"""Categories of characters that move the cursor, start an escape sequence, turn the direction of what follows around, or
+cannot be seen, so that two names look alike."""
+
+
+class _Shown(dict[int, int | str]):
+    """How characters are printed, each found out when it comes first."""
+
+    def __missing__(self, code: int) -> int | str:
+        shown: int | str = code
+        if category(chr(code)) in _UNSAFE:
+            shown = f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+        self[code] = shown
+        return shown
+
+
+_SHOWN = _Shown()
+_SHOWN_IN_TEXT = _Shown({0x09: 0x09, 0x0A: 0x0A})
 
 
 def safe_line(text: str) -> str:
@@ -70,6 +87,21 @@ def print_rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for row in chain(measured, remaining):
         cells = (cell + " " * max(0, width - cell_len(cell)) for cell, width in zip(row, widths, strict=True))
         click.echo("  ".join(cells).rstrip())
+
+
+def or_say_so(items: Iterable[ItemT], what: str) -> Iterator[ItemT]:
+    """Passes items on; where there are none, says so on standard error: silence could be taken for a mistake.
+
+    Args:
+        items: The items.
+        what: What there is none of.
+    """
+    found = False
+    for item in items:
+        found = True
+        yield item
+    if not found:
+        click.echo(safe_line(f"there is no {what}"), err=True)
 
 
 def note(text: str) -> None:

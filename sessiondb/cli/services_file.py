@@ -73,11 +73,16 @@ def plan(folder: Path) -> ServicesFile:
 
 def _read(path: Path) -> tuple[list[dict[str, Any]], str, str]:
     """Returns the entries of a file, the lines that would add one for this package, and where they go."""
+    if not path.is_file():
+        # Opening a pipe would wait for somebody who writes to it.
+        raise ServicesFileError(f"{path} is not a regular file")
     try:
         text = path.read_text(encoding="utf-8")
         data, root = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         raise ServicesFileError(f"{path} is not YAML: {_one_line(error)}") from error
+    except RecursionError:
+        raise ServicesFileError(f"{path} is nested too deep to be read") from None
     except (OSError, ValueError) as error:
         raise ServicesFileError(f"{path} cannot be read: {error}") from error
     if data is not None and not isinstance(data, dict):

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .database import file_argument, selection_options, session_option
-from .output import json_lines_option
+from .database import among, file_argument, selection_options, session_option
+from .output import json_lines_option, or_say_so
 from .timeline import full_option, print_event
 from .watching import interval_option, until_interrupted, wait
 
@@ -74,6 +74,8 @@ def command(
         with reader.snapshot():
             last = list(reader.ask(ListEvents(selection, last=count)))
             end = reader.ask(GetLogEnd())
+        if count and not follow:
+            last = list(or_say_so(last, f"event{among(app_name, user_id, session_id)}"))
         coming = _coming(reader, selection, end, interval) if follow else ()
         for event in islice(chain(last, coming), limit):
             print_event(event, as_json=as_json, full=full, with_session=True)

@@ -253,7 +253,7 @@ class _Line:
         self._number = number
         try:
             members = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise self.error("is not JSON") from None
         if not isinstance(members, dict):
             raise self.error("is not a JSON object")

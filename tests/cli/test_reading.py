@@ -43,9 +43,9 @@ def reading(arguments: list[str], file: Path, *more: str) -> list[str]:
     return [*arguments[:words], str(file), *arguments[words:], *more]
 
 
-def lines_of(*arguments: str | Path) -> list[dict[str, Any]]:
+def lines_of(*arguments: str | Path, says: str = "") -> list[dict[str, Any]]:
     done = run_sessiondb(*arguments, "--json")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, says and f"{says}\n")
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
@@ -103,8 +103,9 @@ def test_list_sorts_by_last_update(database: Path) -> None:
     [(["--app", APP], 2), (["--user", USER], 2), (["--app", APP, "--user", USER], 1), (["--app", "x' OR 1=1--"], 0)],
 )
 def test_list_filters_by_app_user_and_limit(options: list[str], found: int, database: Path) -> None:
-    assert len(lines_of("list", database, *options)) == found
-    assert len(lines_of("list", database, *options, "--limit", "1")) == min(found, 1)
+    nothing = "" if found else f"there is no session of app {options[1]!r}"
+    assert len(lines_of("list", database, *options, says=nothing)) == found
+    assert len(lines_of("list", database, *options, "--limit", "1", says=nothing)) == min(found, 1)
 
 
 def test_list_prints_aligned_columns_or_nothing(database: Path) -> None:
@@ -118,7 +119,8 @@ def test_list_prints_aligned_columns_or_nothing(database: Path) -> None:
     column = table[0].index("SESSION")
     assert [line[column : column + 6].strip() for line in table[1:]] == ["lonely", "sess_a", "sess_a"]
     nothing = run_sessiondb("list", database, "--app", "nobody")
-    assert (nothing.returncode, nothing.stdout, nothing.stderr) == (0, "", "")
+    assert (nothing.returncode, nothing.stdout) == (0, "")
+    assert nothing.stderr == "there is no session of app 'nobody'\n"
 
 
 def test_show_tells_the_conversation(database: Path) -> None:
@@ -258,7 +260,7 @@ def test_history_notes_go_to_a_terminal_only(database: Path) -> None:
     ("key", "values"), [("progress", [1, 2, None]), ("user:theme", ["light"]), ("app:version", [2]), ("theme", [])]
 )
 def test_history_has_every_change_of_a_key(key: str, values: list[object], database: Path) -> None:
-    changes = lines_of("history", key, database)
+    changes = lines_of("history", key, database, says="" if values else f"there is no change of {key!r} in the log")
     assert [change["value"] for change in changes] == values
     assert [change["deleted"] for change in changes] == [value is None for value in values]
     assert all((change["session_id"], change["key"]) == (SESSION, key) for change in changes)
@@ -267,7 +269,8 @@ def test_history_has_every_change_of_a_key(key: str, values: list[object], datab
 
 
 def test_history_filters_by_user_app_and_session(database: Path) -> None:
-    assert lines_of("history", "progress", database, "--user", "other") == []
+    nothing = "there is no change of 'progress' of user 'other' in the log"
+    assert lines_of("history", "progress", database, "--user", "other", says=nothing) == []
     assert len(lines_of("history", "progress", database, "--app", APP, "--user", USER, "--session", SESSION)) == 3
     keys = ['we"ird', "$.a[0]", "a.b", "ключ"]
 
@@ -292,7 +295,8 @@ def test_tail_shows_the_newest(database: Path) -> None:
     assert [line["seq"] for line in lines_of("tail", database)] == [1, 2, 3, 4]
     assert [line["seq"] for line in lines_of("tail", "-n", "2", database)] == [3, 4]
     assert lines_of("tail", "-n", "0", database) == []
-    assert lines_of("tail", "--user", "other", database) == []
+    nothing = "there is no event of user 'other' of session 'x'"
+    assert lines_of("tail", "--user", "other", "--session", "x", database, says=nothing) == []
     heads = [line for line in run_sessiondb("tail", database).stdout.splitlines() if line.startswith("#")]
     assert len(heads) == 4
     assert heads[-1].endswith(f"agent  {APP}/{USER}/{SESSION}")

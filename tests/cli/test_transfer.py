@@ -170,7 +170,7 @@ def test_failed_export_keeps_earlier_output(database: Path, tmp_path: Path) -> N
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("UPDATE adk_events SET actions = 'nonsense' WHERE seq = 3")
         connection.commit()
-    done = run_sessiondb("export", database, "-o", output)
+    done = run_sessiondb("export", database, "-o", output, "--overwrite")
     assert done.returncode == 1
     assert done.stderr.startswith("Error: row 3 of adk_events")
     assert output.read_text() == "earlier"

@@ -1,0 +1,102 @@
+"""What a terminal must not be given, and what commands do when nobody listens any more."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from sessiondb import DatabaseSessionService
+from sessiondb.cli import main
+from sessiondb.cli.output import safe_line, safe_text
+from tests.command import PACKAGE_PARENT
+
+
+def made(path: Path, session_id: str = "s", updates: int = 0) -> Path:
+    async def make() -> None:
+        async with DatabaseSessionService(path) as service:
+            await service.create_session(app_name="app", user_id="user", session_id=session_id)
+            for number in range(updates):
+                await service.update_keys("app", "user", session_id, {"k": "x" * 2000 + str(number)})
+
+    asyncio.run(make())
+    return path
+
+
+@pytest.mark.parametrize(
+    "hidden", ["\u200b", "\u061c", "\u200e", "\ufeff", "\u00ad", "\U000e0041", "\x1b", "\u202e", "\u2066"]
+)
+def test_invisible_and_control_characters_are_escaped(hidden: str, tmp_path: Path) -> None:
+    """Seen failing while ids that differ in one of them looked alike."""
+    assert hidden not in safe_line(f"a{hidden}b")
+    assert hidden not in safe_text(f"a{hidden}b")
+    listed = CliRunner().invoke(main, ["list", str(made(tmp_path / "a.sqlite3", f"se{hidden}ss"))])
+    assert hidden not in listed.stdout
+    assert listed.stdout.count("\\") == 1
+
+
+def test_letters_of_all_scripts_are_left_alone() -> None:
+    text = "Grüße, ключ, 你好, שלום, 🙂 é"
+    assert (safe_line(text), safe_text(f"{text}\n\t")) == (text, f"{text}\n\t")
+
+
+@pytest.mark.parametrize("command", ["list", "stats", "check", "export", "recover", "migrate"])
+def test_file_name_with_escape_sequence_is_escaped_in_errors(command: str, tmp_path: Path) -> None:
+    name = tmp_path / "a\x1b]0;owned\x07b.sqlite3"
+    more = [str(tmp_path / "new")] if command in ("recover", "migrate") else []
+    missing = CliRunner().invoke(main, [command, str(name), *more])
+    assert missing.exit_code
+    assert "\x1b" not in missing.output
+    name.write_text("no database")
+    wrong = CliRunner().invoke(main, [command, str(name), *more])
+    assert wrong.exit_code
+    assert "\x1b" not in wrong.output
+
+
+def test_reader_that_goes_away_ends_a_command_quietly(tmp_path: Path) -> None:
+    path = made(tmp_path / "a.sqlite3", updates=200)
+    command = [sys.executable, "-m", "sessiondb", "tail", "-n", "1000", "--json", str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=PACKAGE_PARENT) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 1
+
+
+def test_full_standard_output_fails_in_one_line(tmp_path: Path) -> None:
+    path = made(tmp_path / "a.sqlite3")
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "sessiondb", "list", str(path)]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=PACKAGE_PARENT)
+    assert (done.returncode, done.stderr) == (1, "Error: No space left on device\n")
+
+
+def test_json_nested_too_deep_fails_in_one_line(tmp_path: Path) -> None:
+    """Seen failing with a traceback of fifty lines."""
+    deep = "[" * 100_000 + "]" * 100_000
+    lines = tmp_path / "deep.jsonl"
+    lines.write_text(deep)
+    done = CliRunner().invoke(main, ["import", str(lines), str(tmp_path / "target.sqlite3")])
+    assert (done.exit_code, done.stderr) == (1, "Error: line 1 is not JSON\n")
+    agents = tmp_path / "agents" / "one"
+    agents.mkdir(parents=True)
+    (agents / "agent.py").write_text("")
+    (tmp_path / "agents" / "services.yaml").write_text(deep)
+    done = CliRunner().invoke(main, ["init", str(tmp_path / "agents"), str(tmp_path / "target.sqlite3")])
+    assert done.exit_code == 1
+    assert "nested too deep" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_import_of_text_with_byte_order_mark_works(tmp_path: Path) -> None:
+    exported = CliRunner().invoke(main, ["export", str(made(tmp_path / "a.sqlite3"))]).stdout
+    marked = tmp_path / "marked.jsonl"
+    marked.write_text(exported, encoding="utf-8-sig")
+    done = CliRunner().invoke(main, ["import", str(marked), str(tmp_path / "b.sqlite3")])
+    assert (done.exit_code, done.stderr) == (0, "")
