@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import sqlite3
@@ -274,3 +275,42 @@ def test_check_command_of_file_that_is_no_database(tmp_path: Path) -> None:
 def test_check_command_without_file_is_usage_error(tmp_path: Path) -> None:
     assert run_sessiondb("check", tmp_path / "missing").returncode == 2
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "says"),
+    [
+        ("CREATE TRIGGER t AFTER INSERT ON adk_events BEGIN DELETE FROM adk_state; END", "writes to the tables"),
+        ("CREATE TRIGGER t BEFORE INSERT ON adk_events BEGIN SELECT RAISE(IGNORE); END", "has rows ignored"),
+    ],
+)
+def test_check_finds_foreign_trigger_that_changes_what_is_stored(
+    original: Original, tmp_path: Path, statement: str, says: str
+) -> None:
+    """Seen failing while the file was called sound, and one append deleted all state."""
+    report = checked(changed(original, tmp_path, statement))
+    (finding,) = report.findings
+    assert finding.check == "schema"
+    assert f"trigger 't' of another program {says}" in finding.problems[0]
+
+
+def test_check_notes_other_foreign_objects(original: Original, tmp_path: Path) -> None:
+    report = checked(changed(original, tmp_path, "CREATE VIEW v AS SELECT * FROM adk_events"))
+    assert report.is_sound
+    assert report.notes.problems == ["view 'v' of another program is beside the tables of sessiondb"]
+
+
+def test_check_finds_hard_link(original: Original, tmp_path: Path) -> None:
+    path = tmp_path / "one.sqlite3"
+    path.write_bytes(original.data)
+    os.link(path, tmp_path / "two.sqlite3")
+    (finding,) = checked(path).findings
+    assert finding.check == "file"
+    assert "one of 2 names" in finding.problems[0]
+
+
+def test_check_of_another_kind_of_file_says_so_once(tmp_path: Path) -> None:
+    path = tmp_path / "text.sqlite3"
+    path.write_bytes(b"These are the voyages. " * 500)
+    (finding,) = checked(path).findings
+    assert (finding.count, finding.problems) == (1, ["cannot be read any further: file is not a database"])

@@ -10,12 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
-from sessiondb.errors import CorruptRowError
+from sessiondb.errors import ConfigurationError, CorruptRowError
 from sessiondb.model import columns
 from sessiondb.model.records import EventRow, SessionKey
 from sessiondb.stores.sqlite import schema
 from sessiondb.stores.sqlite.connection import connect
+from sessiondb.stores.sqlite.errors import primary_code
+from sessiondb.stores.sqlite.foreign import foreign_objects
 from sessiondb.stores.sqlite.header import look
+from sessiondb.stores.sqlite.new_file import refuse_second_name
 from sessiondb.stores.sqlite.readonly import ReadOnlyFile, read_whole
 from sessiondb.stores.sqlite.sql import names
 from sessiondb.stores.sqlite.writes import event_hash
@@ -159,6 +162,9 @@ class _Inspection:
                 step()
             except sqlite3.Error as error:
                 self._add(name, f"cannot be read any further: {error}")
+                if primary_code(error) == sqlite3.SQLITE_NOTADB:
+                    # Every further step would say the same.
+                    break
         return CheckReport(
             self._path,
             len(self._sessions),
@@ -180,6 +186,11 @@ class _Inspection:
             self._add("file", f"its application id is {found.application_id}, not that of sessiondb")
         if found.version != schema.SCHEMA_VERSION:
             self._add("file", f"it has schema version {found.version}; {schema.SCHEMA_VERSION} is known here")
+        try:
+            refuse_second_name(self._path)
+        except ConfigurationError as error:
+            # What was written under the other name may be in a WAL that is not read here.
+            self._add("file", str(error))
 
     def _check_schema(self) -> None:
         found = _objects(self._connection)
@@ -188,6 +199,12 @@ class _Inspection:
                 self._add("schema", f"{name} is missing")
             elif found[name] != definition:
                 self._add("schema", f"{name} is not defined as it should be")
+        for foreign in foreign_objects(self._connection):
+            what = f"{foreign.kind} {foreign.name!r} of another program"
+            if foreign.harm:
+                self._add("schema", f"{what} {foreign.harm}")
+            else:
+                self._add(_NOTES, f"{what} is beside the tables of sessiondb")
 
     def _check_pages(self) -> None:
         try:
