@@ -21,7 +21,7 @@ _EPILOG = """\b
 Examples:
   sessiondb demo
   sessiondb list --limit 20
-  sessiondb show SESSION path/to/sessions.sqlite3
+  sessiondb show path/to/sessions.sqlite3 SESSION
   sessiondb tail --follow
 
 \b

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .database import among, file_argument, selection_options, session_option
+from .database import FileAnd, among, file_and, selection_options, session_option
 from .output import compact_json, json_lines_option, note, or_say_so, print_json_line, print_rows
 
 if TYPE_CHECKING:
@@ -18,18 +17,17 @@ _EPILOG = """\b
 Examples:
   sessiondb history progress --session sess_abc
   sessiondb history user:theme --app my_app --user user_123
-  sessiondb history app:version path/to/sessions.sqlite3 --json
+  sessiondb history path/to/sessions.sqlite3 app:version --json
 """
 
 
 @click.command("history", epilog=_EPILOG)
-@click.argument("state_key", metavar="KEY")
-@file_argument
+@file_and("KEY")
 @selection_options
 @session_option
 @json_lines_option
 def command(
-    *, state_key: str, file: Path, app_name: str | None, user_id: str | None, session_id: str | None, as_json: bool
+    *, given: FileAnd, app_name: str | None, user_id: str | None, session_id: str | None, as_json: bool
 ) -> None:
     """Show who set KEY to what, and when: every change in the log of FILE, the oldest first.
 
@@ -40,6 +38,7 @@ def command(
     from sessiondb.model.queries import ListEvents
     from sessiondb.model.records import Selection
 
+    file, state_key = given
     query = ListEvents(Selection(app_name, user_id, session_id), state_key=state_key)
     with stores.open_reader(file) as reader, reader.snapshot():
         what = f"change of {state_key!r}{among(app_name, user_id, session_id)} in the log"

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from .database import file_argument, selection_options
+from .database import FileAnd, file_and, selection_options
 from .output import json_lines_option, safe_line
 from .timeline import full_option, print_event
 
 _EPILOG = """\b
 Examples:
   sessiondb show sess_abc
-  sessiondb show sess_abc path/to/sessions.sqlite3 --app my_app --user user_123
+  sessiondb show path/to/sessions.sqlite3 sess_abc --app my_app --user user_123
   sessiondb show sess_abc --json | jq .event.content
 """
 
@@ -22,14 +20,11 @@ _NAMED = 3
 
 
 @click.command("show", epilog=_EPILOG)
-@click.argument("session_id", metavar="SESSION")
-@file_argument
+@file_and("SESSION")
 @selection_options
 @full_option
 @json_lines_option
-def command(
-    *, session_id: str, file: Path, app_name: str | None, user_id: str | None, full: bool, as_json: bool
-) -> None:
+def command(*, given: FileAnd, app_name: str | None, user_id: str | None, full: bool, as_json: bool) -> None:
     """Show the conversation SESSION in FILE: who said what, calls and responses, changes of state.
 
     Users and apps may have sessions of the same id; --app and --user tell them apart. The file is only
@@ -39,6 +34,7 @@ def command(
     from sessiondb.model.queries import ListEvents, ListSessions
     from sessiondb.model.records import Selection
 
+    file, session_id = given
     query = ListSessions(Selection(app_name, user_id, session_id), "key", limit=_NAMED + 1, with_state=False)
     with stores.open_reader(file) as reader, reader.snapshot():
         found = list(reader.ask(query))

@@ -38,9 +38,8 @@ READING = [
 
 
 def reading(arguments: list[str], file: Path, *more: str) -> list[str]:
-    """The command with its file, which comes after what it looks for."""
-    words = 2 if arguments[0] in ("show", "history") else 1
-    return [*arguments[:words], str(file), *arguments[words:], *more]
+    """The command with its file, which comes first."""
+    return [arguments[0], str(file), *arguments[1:], *more]
 
 
 def lines_of(*arguments: str | Path, says: str = "") -> list[dict[str, Any]]:
@@ -124,7 +123,7 @@ def test_list_prints_aligned_columns_or_nothing(database: Path) -> None:
 
 
 def test_show_tells_the_conversation(database: Path) -> None:
-    done = run_sessiondb("show", SESSION, database, "--app", APP, "--user", USER)
+    done = run_sessiondb("show", database, SESSION, "--app", APP, "--user", USER)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert lines[0].startswith(f"session {SESSION}  user {USER}  app {APP}  created 20")
@@ -144,7 +143,7 @@ def test_show_tells_the_conversation(database: Path) -> None:
 
 
 def test_show_json_is_read_by_adk(database: Path) -> None:
-    shown = lines_of("show", SESSION, database, "--app", APP, "--user", USER)
+    shown = lines_of("show", database, SESSION, "--app", APP, "--user", USER)
 
     async def stored() -> list[Event]:
         async with DatabaseSessionService(database) as service:
@@ -177,17 +176,31 @@ def test_terminal_escape_sequences_are_not_printed(arguments: list[str], more: l
 
 
 def test_show_escapes_control_characters_of_unknown_id(database: Path) -> None:
-    done = run_sessiondb("show", "no\x1b[2Jone", database)
+    done = run_sessiondb("show", database, "no\x1b[2Jone")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"Error: there is no session 'no\\x1b[2Jone' in {database}\n"
 
 
 def test_show_ambiguous_session_id_is_usage_error(database: Path) -> None:
-    done = run_sessiondb("show", SESSION, database)
+    done = run_sessiondb("show", database, SESSION)
     assert (done.returncode, done.stdout) == (2, "")
     assert f"--app '{APP}' --user 'other'" in done.stderr
     assert f"--app '{APP}' --user '{USER}'" in done.stderr
-    assert run_sessiondb("show", SESSION, database, "--user", "other").returncode == 0
+    assert run_sessiondb("show", database, SESSION, "--user", "other").returncode == 0
+
+
+@pytest.mark.parametrize("command", [["show", "lonely"], ["history", "app:version"]], ids=lambda command: command[0])
+def test_file_may_stand_last_as_in_first_versions(command: list[str], database: Path) -> None:
+    name, word = command
+    assert run_sessiondb(name, word, database).stdout == run_sessiondb(name, database, word).stdout != ""
+
+
+def test_show_names_wrong_file_and_too_many_arguments(database: Path) -> None:
+    missing = database.with_name("missing")
+    done = run_sessiondb("show", missing, SESSION)
+    assert (done.returncode, f"{missing} does not exist" in done.stderr) == (2, True)
+    done = run_sessiondb("show", database, SESSION, "more")
+    assert (done.returncode, "give [FILE] SESSION" in done.stderr) == (2, True)
 
 
 def test_show_truncates_long_values_unless_full(database: Path) -> None:
@@ -196,10 +209,10 @@ def test_show_truncates_long_values_unless_full(database: Path) -> None:
             await service.update_keys("zoo", USER, "lonely", {"long": "x" * 5000})
 
     asyncio.run(grow())
-    short = run_sessiondb("show", "lonely", database).stdout
+    short = run_sessiondb("show", database, "lonely").stdout
     assert len(short) < 1000
     assert "--full shows all" in short
-    assert "x" * 5000 in run_sessiondb("show", "lonely", database, "--full").stdout
+    assert "x" * 5000 in run_sessiondb("show", database, "lonely", "--full").stdout
 
 
 def test_show_names_thoughts_files_and_other_parts(database: Path) -> None:
@@ -224,7 +237,7 @@ def test_show_names_thoughts_files_and_other_parts(database: Path) -> None:
             await service.append_event(session, event)
 
     asyncio.run(append())
-    assert run_sessiondb("show", "lonely", database).stdout.splitlines()[2:] == [
+    assert run_sessiondb("show", database, "lonely").stdout.splitlines()[2:] == [
         "    (thought) let me think",
         "    data image/png, about 3,000 bytes",
         '    file_data {"file_uri": "gs://bucket/file", "mime_type": "text/plain"}',
@@ -237,7 +250,7 @@ def test_show_names_thoughts_files_and_other_parts(database: Path) -> None:
 def test_history_notes_go_to_a_terminal_only(database: Path) -> None:
     def errors_of(descriptor: int) -> None:
         subprocess.run(
-            [sys.executable, "-m", "sessiondb", "history", "progress", str(database)],
+            [sys.executable, "-m", "sessiondb", "history", str(database), "progress"],
             cwd=PACKAGE_PARENT,
             stdout=subprocess.DEVNULL,
             stderr=descriptor,
@@ -260,18 +273,18 @@ def test_history_notes_go_to_a_terminal_only(database: Path) -> None:
     ("key", "values"), [("progress", [1, 2, None]), ("user:theme", ["light"]), ("app:version", [2]), ("theme", [])]
 )
 def test_history_has_every_change_of_a_key(key: str, values: list[object], database: Path) -> None:
-    changes = lines_of("history", key, database, says="" if values else f"there is no change of {key!r} in the log")
+    changes = lines_of("history", database, key, says="" if values else f"there is no change of {key!r} in the log")
     assert [change["value"] for change in changes] == values
     assert [change["deleted"] for change in changes] == [value is None for value in values]
     assert all((change["session_id"], change["key"]) == (SESSION, key) for change in changes)
-    text = run_sessiondb("history", key, database).stdout.splitlines()
+    text = run_sessiondb("history", database, key).stdout.splitlines()
     assert len(text) == len(values) + bool(values)
 
 
 def test_history_filters_by_user_app_and_session(database: Path) -> None:
     nothing = "there is no change of 'progress' of user 'other' in the log"
-    assert lines_of("history", "progress", database, "--user", "other", says=nothing) == []
-    assert len(lines_of("history", "progress", database, "--app", APP, "--user", USER, "--session", SESSION)) == 3
+    assert lines_of("history", database, "progress", "--user", "other", says=nothing) == []
+    assert len(lines_of("history", database, "progress", "--app", APP, "--user", USER, "--session", SESSION)) == 3
     keys = ['we"ird', "$.a[0]", "a.b", "ключ"]
 
     async def odd_keys() -> None:
@@ -280,7 +293,7 @@ def test_history_filters_by_user_app_and_session(database: Path) -> None:
 
     asyncio.run(odd_keys())
     for key in keys:
-        assert [change["value"] for change in lines_of("history", key, database)] == [2**70]
+        assert [change["value"] for change in lines_of("history", database, key)] == [2**70]
 
 
 def test_stats_watch_repeats_up_to_limit(database: Path) -> None:
@@ -422,7 +435,7 @@ def test_show_names_corrupt_row_in_one_line(database: Path) -> None:
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("UPDATE adk_events SET content = '[1]' WHERE seq = 2")
         connection.commit()
-    done = run_sessiondb("show", SESSION, database, "--user", USER)
+    done = run_sessiondb("show", database, SESSION, "--user", USER)
     assert done.returncode == 1
     assert done.stderr.startswith("Error: row 2 of adk_events (event 2 of session 'sess_abc'")
     assert len(done.stderr.splitlines()) == 1

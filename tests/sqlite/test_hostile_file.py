@@ -98,9 +98,9 @@ def test_text_that_is_not_utf8_is_not_shown_by_commands(closed_file: Path, tmp_p
     failed = 0
     commands: list[list[str | Path]] = [
         ["list", closed_file],
-        ["show", "s", closed_file],
+        ["show", closed_file, "s"],
         ["tail", closed_file],
-        ["history", "k", closed_file],
+        ["history", closed_file, "k"],
         ["export", closed_file],
         ["migrate", closed_file, tmp_path / "adk.db", "--to", "adk-sqlite"],
     ]
