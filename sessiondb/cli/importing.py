@@ -31,17 +31,16 @@ def command(*, source: str, target: Path, skip_existing: bool, as_json: bool) ->
     from dataclasses import asdict
 
     from sessiondb import stores
-    from sessiondb.transfer.jsonl import import_lines
+    from sessiondb.transfer.jsonl import checked_lines, import_lines
 
-    with (
-        click.open_file(source, encoding="utf-8-sig") as lines,
-        stores.open_import(target) as into,
-        progress("imported lines") as advance,
-    ):
-        try:
-            done = asdict(import_lines(lines, into, skip_existing=skip_existing, advance=advance))
-        except UnicodeDecodeError as error:
-            raise click.ClickException(f"{source} is not UTF-8") from error
+    try:
+        with click.open_file(source, encoding="utf-8-sig") as lines:
+            # Before DEST is created: a file of another kind leaves nothing behind.
+            export = checked_lines(lines)
+            with stores.open_import(target) as into, progress("imported lines") as advance:
+                done = asdict(import_lines(export, into, skip_existing=skip_existing, advance=advance))
+    except UnicodeDecodeError as error:
+        raise click.ClickException(f"{source} is not UTF-8") from error
     if as_json:
         print_json(done)
     else:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import groupby
+from itertools import chain, groupby, islice
 from typing import Any
 
 from google.adk.events import Event
@@ -153,6 +153,18 @@ def import_lines(
     if line.number("sessions") != done.sessions + done.skipped:
         raise line.error("speaks of another number of sessions than came before it")
     return done
+
+
+def checked_lines(lines: Iterable[str]) -> Iterator[str]:
+    """Returns the lines, after a look whether the first one begins an export that this version reads.
+
+    Raises:
+        TransferFormatError: If it does not.
+    """
+    remaining = iter(lines)
+    first = list(islice(remaining, 1))
+    _check_header(_Source(first, lambda _: None).take())
+    return chain(first, remaining)
 
 
 def encode_state(scope: scopes.Scope, state: Mapping[str, Any]) -> str:

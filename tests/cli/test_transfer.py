@@ -299,6 +299,7 @@ def test_import_refuses_what_is_no_export_in_one_line(content: bytes, tmp_path: 
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("Error: ")
     assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "target.sqlite3").exists()
 
 
 def test_export_piped_into_import(rich: Path, tmp_path: Path) -> None:
