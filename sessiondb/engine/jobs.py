@@ -33,16 +33,7 @@ class Jobs:
     async def run(self, job: Job[ResultT], name: str, when_cancelled: str) -> ResultT:
         """Runs a job. If the process forks meanwhile, it is told to stop and starts over.
 
-        A cancelled call tells the job to stop, and waits until it has.
-
-        Args:
-            job: The job.
-            name: For its thread.
-            when_cancelled: What the error says for a job that has stopped since the call was cancelled.
-
-        Raises:
-            ServiceClosedError: If the store is closed, or is being closed.
-            Exception: What the job raises.
+        A cancelled call tells the job to stop, and waits until it has; ``when_cancelled`` is what the error says then.
         """
         waiter = waiter_for_task()
         ticket: Ticket[None, ResultT] = Ticket(None, waiter)
@@ -60,13 +51,13 @@ class Jobs:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-            self._changed.wait_for(self._is_idle)
+            self._changed.wait_for(lambda: not self._running)
 
     def suspend(self) -> None:
         """Has the store given up until :meth:`resume`; what is under way starts over then."""
         with self._changed:
             self._suspended = True
-            self._changed.wait_for(self._is_idle)
+            self._changed.wait_for(lambda: not self._running)
 
     def resume(self) -> None:
         """Lets jobs go on."""
@@ -86,16 +77,9 @@ class Jobs:
             if cancelled.is_set():
                 raise StorageError(when_cancelled)
 
-    def _is_idle(self) -> bool:
-        return not self._running
-
     @contextmanager
     def _store_in_use(self) -> Iterator[None]:
-        """Lasts while a job may have the store open.
-
-        Raises:
-            ServiceClosedError: If the store is closed.
-        """
+        """Lasts while a job may have the store open."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or not self._suspended)
             if self._closed:
