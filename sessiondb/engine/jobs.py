@@ -51,13 +51,13 @@ class Jobs:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-            self._changed.wait_for(lambda: not self._running)
+            self._changed.wait_for(self._is_idle)
 
     def suspend(self) -> None:
         """Has the store given up until :meth:`resume`; what is under way starts over then."""
         with self._changed:
             self._suspended = True
-            self._changed.wait_for(lambda: not self._running)
+            self._changed.wait_for(self._is_idle)
 
     def resume(self) -> None:
         """Lets jobs go on."""
@@ -76,6 +76,9 @@ class Jobs:
                 return result
             if cancelled.is_set():
                 raise StorageError(when_cancelled)
+
+    def _is_idle(self) -> bool:
+        return not self._running
 
     @contextmanager
     def _store_in_use(self) -> Iterator[None]:
