@@ -39,15 +39,7 @@ from sessiondb.logger import logger
 from sessiondb.model.commands import AppendEvent, CreateSession, DeleteSession, Flush, UpdateKeys, Vacuum
 from sessiondb.model.queries import CountEvents, GetUserState, ListSessions, MeasureStore
 from sessiondb.model.records import BackupReport, Outcome, Selection, SessionKey, SessionSnapshot, Status
-from sessiondb.options import (
-    CacheMode,
-    Durability,
-    OnStale,
-    ServiceOptions,
-    StoreOptions,
-    followed,
-    resolve_path,
-)
+from sessiondb.options import CacheMode, Durability, OnStale, ServiceOptions, StoreOptions, followed, resolve_path
 from sessiondb.stats import Health, ServiceStats
 
 
@@ -324,11 +316,7 @@ class DatabaseSessionService(BaseSessionService):
     async def get_user_state(self, app_name: str, user_id: str) -> dict[str, Any]:
         """Returns what is stored for a user of an app, keys without ``user:``; ``{}`` if nothing is."""
         query = GetUserState(check_text("app_name", app_name), check_text("user_id", user_id))
-        owner = SessionKey(app_name, user_id, "")
-
-        def decode(state: str) -> dict[str, Any]:
-            return decode_scope(owner, state)
-
+        decode = functools.partial(decode_scope, SessionKey(app_name, user_id, ""))
         found = self._engine.read_inline(query, decode)
         return found[0] if found is not None else await self._engine.read(query, decode)
 
@@ -366,7 +354,7 @@ class DatabaseSessionService(BaseSessionService):
             "events": size.events,
             "state_keys": size.state_keys,
             "db_size_mb": size.file_bytes / 2**20,
-            **engine.measure(),
+            **engine.threads.measure(),
             "cache_hits": 0 if cache is None else cache.stats.hits,
             "cache_misses": 0 if cache is None else cache.stats.misses,
             "cache_bytes": 0 if cache is None else cache.bytes,
@@ -379,7 +367,7 @@ class DatabaseSessionService(BaseSessionService):
         Args:
             stalled_after: How old the batch under way may be, in seconds.
         """
-        return self._engine.health(stalled_after)
+        return self._engine.threads.health(stalled_after)
 
     @telemetry.operation
     def vacuum(self) -> None:

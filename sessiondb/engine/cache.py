@@ -46,7 +46,8 @@ class LogCache:
         self._limit = limit
         self._lock = threading.Lock()
         self._entries: OrderedDict[SessionKey, CachedLog] = OrderedDict()
-        self._bytes = 0
+        # About how much memory the entries take.
+        self.bytes = 0
         renew_after_fork(self)
 
     def renew_in_child(self) -> None:
@@ -54,12 +55,7 @@ class LogCache:
         self.stats.hits = self.stats.misses = 0
         self._lock = threading.Lock()
         self._entries = OrderedDict()
-        self._bytes = 0
-
-    @property
-    def bytes(self) -> int:
-        """About how much memory the entries take."""
-        return self._bytes
+        self.bytes = 0
 
     def get(self, key: SessionKey) -> CachedLog | None:
         """Returns the entry of a session, which is used last from now on."""
@@ -80,22 +76,22 @@ class LogCache:
                 same_log = present.position[:2] == entry.position[:2]
                 if same_log and present.position.seq >= entry.position.seq and len(present.events) > len(entry.events):
                     return
-                self._bytes -= present.bytes
+                self.bytes -= present.bytes
                 del self._entries[key]
             if entry.bytes > self._limit:
                 return
             self._entries[key] = entry
-            self._bytes += entry.bytes
-            while self._bytes > self._limit:
+            self.bytes += entry.bytes
+            while self.bytes > self._limit:
                 _, dropped = self._entries.popitem(last=False)
-                self._bytes -= dropped.bytes
+                self.bytes -= dropped.bytes
 
     def discard(self, key: SessionKey) -> None:
         """Forgets a session."""
         with self._lock:
             entry = self._entries.pop(key, None)
             if entry is not None:
-                self._bytes -= entry.bytes
+                self.bytes -= entry.bytes
 
 
 def estimate_bytes(events: int, characters: int) -> int:

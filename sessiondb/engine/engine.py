@@ -14,14 +14,7 @@ from sessiondb.engine.jobs import Jobs
 from sessiondb.engine.queue import WriteQueue, WriteTicket
 from sessiondb.engine.readers import ReaderPool, ReadTicket
 from sessiondb.engine.store import Progress, Reader, Store, SupportsBackup
-from sessiondb.engine.waiting import (
-    Admission,
-    ThreadWaiter,
-    Ticket,
-    wait_in_task,
-    wait_in_thread,
-    waiter_for_task,
-)
+from sessiondb.engine.waiting import Admission, ThreadWaiter, Ticket, wait_in_task, wait_in_thread, waiter_for_task
 from sessiondb.engine.writer import WriterThread
 from sessiondb.errors import ConfigurationError, ServiceClosedError
 from sessiondb.logger import logger
@@ -46,28 +39,18 @@ class Engine:
     """
 
     def __init__(self, store: Store, options: StoreOptions) -> None:
-        """Opens the store and starts the writer.
-
-        Raises:
-            StorageError: If the store cannot be opened.
-        """
+        """Opens the store and starts the writer."""
         self.store = store
         self.options = options
         self.handles = Handles()
         self._lock = threading.Lock()
         self._closing = threading.Lock()
         self._closed = False
-        # Set once nobody shares the engine any more: it is closing, or closed.
-        self.ending = False
         self._threads: Threads | None = Threads(store, options)
 
     @property
     def threads(self) -> Threads:
-        """What runs in this process; started here in a process that was forked from the one that opened the store.
-
-        Raises:
-            ServiceClosedError: If the engine is closed.
-        """
+        """What runs in this process; started here in a process that was forked from the one that opened the store."""
         threads = self._threads
         if threads is not None:
             return threads
@@ -83,10 +66,6 @@ class Engine:
 
         A cancelled call is either taken back before the writer has begun, or waits for the answer: after the
         cancellation nothing is left undecided.
-
-        Raises:
-            QueueFullError: If the queue stays full for ``busy_timeout``.
-            StorageError: If the command cannot be executed.
         """
         queue = self.threads.queue
         waiter = waiter_for_task()
@@ -106,10 +85,6 @@ class Engine:
         """Answers a query from one snapshot; ``then`` turns the answer into the result, on the reader's thread.
 
         A cancelled call is taken back, or its result dropped.
-
-        Raises:
-            ReaderTimeoutError: If no reader becomes free within ``busy_timeout``.
-            StorageError: If the store refuses the read.
         """
         pool = self.threads.readers
         waiter = waiter_for_task()
@@ -134,11 +109,7 @@ class Engine:
     def prune_from_thread(self, selection: Selection, updated_before: float) -> Iterator[SessionSummary]:
         """Deletes sessions that were not updated since a moment, some at a time, so that other writers get between.
 
-        Yields:
-            The sessions that are gone, the one updated longest ago first.
-
-        Raises:
-            StorageError: If the store refuses; what was yielded is gone.
+        Yields the sessions that are gone, the one updated longest ago first.
         """
         while True:
             outcome: Outcome = self.write_from_thread(PruneSessions(selection, updated_before, PRUNED_AT_ONCE))
@@ -152,10 +123,6 @@ class Engine:
         """Copies what is committed at this moment to ``target``, beside the writer.
 
         A cancelled call waits until the copy has stopped and its traces are gone.
-
-        Raises:
-            ConfigurationError: If ``target`` cannot be used, or the store cannot copy itself to a file.
-            StorageError: If the copy cannot be made, or is damaged as the database is.
         """
         store = self.store
         if not isinstance(store, SupportsBackup):
@@ -165,14 +132,6 @@ class Engine:
             return store.backup(target, overwrite=overwrite, progress=progress, goes_on=goes_on)
 
         return await self.threads.jobs.run(copy, "backup", "the backup was cancelled; nothing was left behind")
-
-    def measure(self) -> dict[str, float]:
-        """Returns figures by their names in :class:`~sessiondb.stats.ServiceStats`; touches no connection."""
-        return self.threads.measure()
-
-    def health(self, stalled_after: float) -> Health:
-        """Says whether the writer makes progress; touches no connection and waits for nothing."""
-        return self.threads.health(stalled_after)
 
     def close(self, timeout: float | None = None) -> None:
         """Commits what is queued, then ends the threads and closes the store. Blocks; idempotent.
@@ -256,7 +215,7 @@ class Threads:
         self.writer.writer.close()
 
     def health(self, stalled_after: float) -> Health:
-        """Says whether the writer makes progress."""
+        """Says whether the writer makes progress; touches no connection and waits for nothing."""
         busy = self.writer.busy_seconds
         alive = self.writer.is_alive()
         last_error = self.writer.last_error
@@ -270,7 +229,7 @@ class Threads:
         )
 
     def measure(self) -> dict[str, float]:
-        """Returns figures by their names in :class:`~sessiondb.stats.ServiceStats`."""
+        """Returns figures by their names in :class:`~sessiondb.stats.ServiceStats`; touches no connection."""
         stats = self.writer.stats
         return {
             **asdict(stats),

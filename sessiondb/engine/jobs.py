@@ -33,16 +33,7 @@ class Jobs:
     async def run(self, job: Job[ResultT], name: str, when_cancelled: str) -> ResultT:
         """Runs a job. If the process forks meanwhile, it is told to stop and starts over.
 
-        A cancelled call tells the job to stop, and waits until it has.
-
-        Args:
-            job: The job.
-            name: For its thread.
-            when_cancelled: What the error says for a job that has stopped since the call was cancelled.
-
-        Raises:
-            ServiceClosedError: If the store is closed, or is being closed.
-            Exception: What the job raises.
+        A cancelled call tells the job to stop, and waits until it has; ``when_cancelled`` is what the error says then.
         """
         waiter = waiter_for_task()
         ticket: Ticket[None, ResultT] = Ticket(None, waiter)
@@ -91,11 +82,7 @@ class Jobs:
 
     @contextmanager
     def _store_in_use(self) -> Iterator[None]:
-        """Lasts while a job may have the store open.
-
-        Raises:
-            ServiceClosedError: If the store is closed.
-        """
+        """Lasts while a job may have the store open."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or not self._suspended)
             if self._closed:

@@ -54,11 +54,7 @@ class WriteQueue:
         return len(self._queued) + len(self._parked)
 
     def put(self, ticket: WriteTicket) -> bool:
-        """Queues a ticket, or parks it if the queue is full; says whether it was queued.
-
-        Raises:
-            ServiceClosedError, WriterStoppedError: If new commands are rejected.
-        """
+        """Queues a ticket, or parks it if the queue is full; says whether it was queued."""
         with self._lock:
             if self._refusal is not None:
                 raise copy_of(self._refusal)
@@ -79,14 +75,10 @@ class WriteQueue:
     def withdraw(self, ticket: WriteTicket) -> bool:
         """Takes a ticket back that the writer has not begun; says whether that was so."""
         with self._lock:
-            if ticket in self._parked:
-                del self._parked[ticket]
-                return True
-            if ticket in self._queued:
-                del self._queued[ticket]
+            if self._queued.pop(ticket, self) is None:
                 self._move_up()
                 return True
-            return False
+            return self._parked.pop(ticket, self) is None
 
     def refuse_parked(self, ticket: WriteTicket, timeout: float) -> QueueFullError | None:
         """Takes a ticket back that is still parked, and returns the error for it; None if it has moved up."""
@@ -101,8 +93,7 @@ class WriteQueue:
     def take(self, limit: int, timeout: float | None) -> list[WriteTicket] | None:
         """Waits for tickets and takes what is there, at most ``limit``.
 
-        Returns:
-            The tickets; an empty list after ``timeout`` seconds without any; None once the queue is closed and empty.
+        Returns an empty list after ``timeout`` seconds without any; None once the queue is closed and empty.
         """
         while True:
             with self._lock:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar
 
 from sessiondb.engine.store import Reader, Store
@@ -12,8 +11,7 @@ from sessiondb.engine.waiting import Ticket, complete
 from sessiondb.errors import DatabaseBusyError, FileLostError, ReaderTimeoutError, ServiceClosedError
 
 ResultT = TypeVar("ResultT")
-Job: TypeAlias = Callable[[Reader], ResultT]
-ReadTicket: TypeAlias = Ticket[Job[Any], Any]
+ReadTicket: TypeAlias = Ticket[Callable[[Reader], Any], Any]
 
 
 class ReaderPool:
@@ -28,13 +26,18 @@ class ReaderPool:
         self._store = store
         self._size = size
         self._busy_timeout = busy_timeout
-        self._lock = threading.Condition(threading.Lock())
+        self._mutex = threading.Lock()
+        self._lock = threading.Condition(self._mutex)
         self._waiting: dict[ReadTicket, None] = {}
         self._threads: list[threading.Thread] = []
         self._idle = 0
         self._closed = False
         self._suspended = False
-        self._inline = _InlineReaders(store, size)
+        # Readers for the callers' own threads, as many as there are callers at once, at most `size`: event loops in several
+        # threads read beside each other then.
+        self._inline: list[Reader] = []
+        self._lent = 0
+        self._given_back = threading.Condition(self._mutex)
 
     @property
     def in_use(self) -> int:
@@ -47,11 +50,7 @@ class ReaderPool:
         return len(self._waiting)
 
     def submit(self, ticket: ReadTicket) -> bool:
-        """Queues a job; says whether a reader is free to begin it at once.
-
-        Raises:
-            ServiceClosedError: If the pool is closed.
-        """
+        """Queues a job; says whether a reader is free to begin it at once."""
         with self._lock:
             if self._closed:
                 raise ServiceClosedError("the session service is closed")
@@ -86,23 +85,35 @@ class ReaderPool:
             f"none of the {self._size} readers became free within {timeout:g} s; raise `readers`, or read less at once"
         )
 
-    def try_inline(self, job: Job[ResultT]) -> tuple[ResultT] | None:
+    def try_inline(self, job: Callable[[Reader], ResultT]) -> tuple[ResultT] | None:
         """Runs a job in the calling thread, if that can be done without waiting for anything; None if not.
 
         For reads known to be shorter than a hop to a thread and back (50 to 80 us).
-
-        Returns:
-            The job's result, wrapped; None if it was not run.
-
-        Raises:
-            ServiceClosedError: If the pool is closed.
-            StorageError: If the store refuses the read.
         """
+        with self._lock:
+            if self._closed:
+                raise ServiceClosedError("the session service is closed")
+            if self._suspended or self._lent >= self._size:
+                return None
+            reader = self._inline.pop() if self._inline else None
+            self._lent += 1
         try:
-            with self._inline.borrowed() as reader:
-                return None if reader is None else (job(reader),)
+            if reader is None:
+                reader = self._store.reader(0)
+            return (job(reader),)
         except DatabaseBusyError:
             return None
+        except FileLostError:
+            if reader is not None:
+                reader.close()
+                reader = None
+            raise
+        finally:
+            with self._lock:
+                self._lent -= 1
+                if reader is not None:
+                    self._inline.append(reader)
+                self._given_back.notify_all()
 
     def close(self, timeout: float | None = None) -> None:
         """Ends the pool: running jobs finish, waiting jobs get ServiceClosedError. Blocks; idempotent.
@@ -121,11 +132,10 @@ class ReaderPool:
         complete(refused)
         for thread in threads:
             thread.join(timeout)
-        self._inline.close()
+        self._close_inline()
 
     def suspend(self) -> None:
         """Waits until no job is running, and gives up the file until :meth:`resume`."""
-        self._inline.suspend()
         with self._lock:
             self._suspended = True
             threads = list(self._threads)
@@ -133,6 +143,7 @@ class ReaderPool:
         # Threads end when told to suspend, closing their connections; they are started anew when needed.
         for thread in threads:
             thread.join()
+        self._close_inline()
 
     def resume(self) -> None:
         """Serves again after :meth:`suspend`."""
@@ -140,9 +151,15 @@ class ReaderPool:
             self._suspended = False
             waiting = list(self._waiting)
             self._waiting.clear()
-        self._inline.resume()
         for ticket in waiting:
             self.submit(ticket)
+
+    def _close_inline(self) -> None:
+        with self._lock:
+            while self._lent:
+                self._given_back.wait()
+            while self._inline:
+                self._inline.pop().close()
 
     def _serve(self) -> None:
         reader: Reader | None = None
@@ -178,77 +195,3 @@ class ReaderPool:
             ticket = next(iter(self._waiting))
             del self._waiting[ticket]
             return ticket
-
-
-class _InlineReaders:
-    """Readers for reads in the callers' own threads: as many as there are callers at once, at most ``limit``.
-
-    Event loops in several threads read beside each other then; a loop that finds none free goes to the reader threads.
-    """
-
-    def __init__(self, store: Store, limit: int) -> None:
-        self._store = store
-        self._limit = limit
-        self._changed = threading.Condition(threading.Lock())
-        self._free: list[Reader] = []
-        self._borrowed = 0
-        self._closed = False
-        self._suspended = False
-
-    @contextmanager
-    def borrowed(self) -> Iterator[Reader | None]:
-        """Lends a reader; None if that would take waiting.
-
-        Raises:
-            ServiceClosedError: If they are closed.
-            StorageError: If a reader cannot be opened.
-        """
-        with self._changed:
-            if self._closed:
-                raise ServiceClosedError("the session service is closed")
-            if self._suspended or self._borrowed >= self._limit:
-                reader, lent = None, False
-            else:
-                reader, lent = self._free.pop() if self._free else None, True
-                self._borrowed += 1
-        if not lent:
-            yield None
-            return
-        try:
-            if reader is None:
-                reader = self._store.reader(0)
-            yield reader
-        except FileLostError:
-            if reader is not None:
-                reader.close()
-                reader = None
-            raise
-        finally:
-            with self._changed:
-                self._borrowed -= 1
-                if reader is not None:
-                    self._free.append(reader)
-                self._changed.notify_all()
-
-    def suspend(self) -> None:
-        """Lends nothing until :meth:`resume`; waits until all are back, and closes them."""
-        with self._changed:
-            self._suspended = True
-            self._close_all()
-
-    def resume(self) -> None:
-        """Lends again after :meth:`suspend`."""
-        with self._changed:
-            self._suspended = False
-
-    def close(self) -> None:
-        """Lends nothing any more; waits until all are back, and closes them."""
-        with self._changed:
-            self._closed = True
-            self._close_all()
-
-    def _close_all(self) -> None:
-        while self._borrowed:
-            self._changed.wait()
-        while self._free:
-            self._free.pop().close()

@@ -83,12 +83,6 @@ class LogReader:
     """Plans reads and decodes the answers; keeps what it decoded for later reads. Safe for any thread."""
 
     def __init__(self, decode: DecodeEvent, cache: LogCache | None) -> None:
-        """Reads logs.
-
-        Args:
-            decode: Decodes an event.
-            cache: Where to keep decoded logs; None: nowhere.
-        """
         self.cache = cache
         self._decode = decode
 
@@ -113,7 +107,6 @@ class LogReader:
 
         Raises:
             LogHasGrownError: If the query had a limit, and the answer has reached it.
-            CorruptRowError: If a row cannot be read.
         """
         key, part = plan.query.key, plan.query.part
         if snapshot is None:

@@ -10,7 +10,7 @@ from dataclasses import fields
 
 from sessiondb.engine.engine import Engine
 from sessiondb.engine.store import Store
-from sessiondb.engine.waiting import AnyTicket, Ticket, run_on_thread, wait_in_task, waiter_for_task
+from sessiondb.engine.waiting import Ticket, run_on_thread, wait_in_task, waiter_for_task
 from sessiondb.errors import ConfigurationError
 from sessiondb.options import StoreOptions
 
@@ -69,7 +69,7 @@ async def give_back(engine: Engine, *, first: bool) -> None:
     """
     if first:
         _give_up(engine)
-    if not engine.ending:
+    if engine in _shares:
         return
     waiter = waiter_for_task()
     ticket: Ticket[None, None] = Ticket(None, waiter)
@@ -79,26 +79,22 @@ async def give_back(engine: Engine, *, first: bool) -> None:
         # The interpreter is ending; nobody else is there to be held up.
         _close(engine, _EXIT_TIMEOUT)
         return
-    await wait_in_task(ticket, waiter, _wait_for_the_end)
+    # Closing cannot be taken back.
+    await wait_in_task(ticket, waiter, lambda _: False)
 
 
 def give_back_in_background(engine: Engine) -> None:
     """As :func:`give_back`, without waiting."""
     _give_up(engine)
-    if engine.ending:
+    if engine not in _shares:
         threading.Thread(target=_close, args=(engine,), name="sessiondb-close", daemon=True).start()
 
 
 def give_back_from_thread(engine: Engine) -> None:
     """As :func:`give_back`, for a plain thread, which it blocks."""
     _give_up(engine)
-    if engine.ending:
+    if engine not in _shares:
         _close(engine)
-
-
-def _wait_for_the_end(_ticket: AnyTicket) -> bool:
-    # Closing cannot be taken back.
-    return False
 
 
 def _give_up(engine: Engine) -> None:
@@ -106,12 +102,8 @@ def _give_up(engine: Engine) -> None:
         _shares[engine] -= 1
         if _shares[engine]:
             return
-        engine.ending = True
         _ending.add(engine)
-        del _shares[engine]
-        for identity, candidate in list(_engines.items()):
-            if candidate is engine:
-                del _engines[identity]
+        del _shares[engine], _engines[engine.store.identity]
 
 
 def _close(engine: Engine, timeout: float | None = None) -> None:

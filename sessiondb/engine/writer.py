@@ -49,11 +49,7 @@ class WriterThread(threading.Thread):
     """
 
     def __init__(self, store: Store, queue: WriteQueue, max_batch: int) -> None:
-        """Opens the store's writer; start the thread to serve the queue.
-
-        Raises:
-            StorageError: If it cannot be opened.
-        """
+        """Opens the store's writer; start the thread to serve the queue."""
         super().__init__(name=f"sessiondb-writer-{store.label}", daemon=True)
         self.stats = WriterStats()
         self.writer = store.writer()

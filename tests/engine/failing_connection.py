@@ -55,7 +55,7 @@ def break_writer(service: DatabaseSessionService, statement: str, error: BaseExc
     writer = sqlite_writer(service)
     broken: Any = FailingConnection(writer._connection, statement, error, passes)
     writer._connection = broken
-    writer._wal.use(broken)
+    writer._wal.connection = broken
 
 
 FSYNC = sqlite_error(sqlite3.SQLITE_IOERR_FSYNC, "SQLITE_IOERR_FSYNC")

@@ -248,7 +248,7 @@ async def test_a_writer_that_stops_answers_all_that_wait(
     if call == "one command":
         # The neighbour in the same commit was carried out.
         assert (ends[1], ends[2].status) == (error, Status.DONE)
-    await until(lambda: not engine.health(60).writer_alive)
+    await until(lambda: not engine.threads.health(60).writer_alive)
     with pytest.raises(WriterStoppedError, match=said):
         await engine.write(Flush())
     # Who reads needs no writer.

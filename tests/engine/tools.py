@@ -111,7 +111,7 @@ def sqlite_writer(service: DatabaseSessionService) -> SqliteWriter:
 
 def measured(service: DatabaseSessionService) -> dict[str, float]:
     """Figures of the moment; unlike ``get_stats`` this touches no connection."""
-    return engine_of(service).measure()
+    return engine_of(service).threads.measure()
 
 
 def in_flight(service: DatabaseSessionService) -> dict[Any, Any]:

@@ -130,7 +130,7 @@ def passive_checkpoints() -> None:
     """Checkpoints do not take the write lock."""
 
     def checkpoint(self: wal.WalKeeper, **_: Any) -> None:
-        self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
         self.checkpoints += 1
 
     wal.WalKeeper.checkpoint = checkpoint  # type: ignore[method-assign]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from sessiondb.engine.store import Progress
@@ -32,27 +32,15 @@ SELECT (SELECT count(*) FROM adk_sessions), (SELECT count(*) FROM adk_events), (
 
 
 def check_backup_target(target: Path, path: Path, *, overwrite: bool) -> None:
-    """Looks whether a copy of ``path`` may be put at ``target``.
-
-    Raises:
-        ConfigurationError: If it is the file itself, a database in use, or exists and may not be replaced.
-    """
-    try:
-        is_itself = target.samefile(path)
-    except OSError:
-        is_itself = False
-    if is_itself:
-        raise ConfigurationError(f"{str(target)!r} is the database itself")
+    """Looks whether a copy of ``path`` may be put at ``target``: never over itself, or over a database in use."""
+    with suppress(OSError):
+        if target.samefile(path):
+            raise ConfigurationError(f"{str(target)!r} is the database itself")
     check_target(target, overwrite=overwrite)
 
 
 def back_up(path: Path, target: Path, *, overwrite: bool, progress: Progress | None) -> BackupReport:
-    """Makes a backup from outside: the file is only read, whether or not services use it.
-
-    Raises:
-        ConfigurationError: If ``target`` is a database in use, or exists and may not be replaced.
-        StorageError: If the copy cannot be made, or is damaged as the file is.
-    """
+    """Makes a backup from outside: the file is only read, whether or not services use it."""
     check_backup_target(target, path, overwrite=overwrite)
 
     def copy(file: ReadOnlyFile) -> BackupReport | None:
@@ -64,12 +52,7 @@ def back_up(path: Path, target: Path, *, overwrite: bool, progress: Progress | N
 
 
 def back_up_beside_writer(path: Path, target: Path) -> None:
-    """Copies what is committed, beside a connection of this process that may hold the write lock.
-
-    Raises:
-        ConfigurationError: If something is at ``target``.
-        StorageError: If the copy cannot be made, or is damaged as the file is.
-    """
+    """Copies what is committed, beside a connection of this process that may hold the write lock."""
     check_target(target, overwrite=False)
     with closing(open_reader(path, _LOCK_TIMEOUT)) as source:
         copy_database(source, path, target, overwrite=False)
@@ -79,10 +62,6 @@ class _GivenUpError(Exception):
     """The copy was given up between two steps; never leaves this module."""
 
 
-def _always() -> bool:
-    return True
-
-
 def copy_database(
     source: sqlite3.Connection,
     path: Path,
@@ -90,17 +69,12 @@ def copy_database(
     *,
     overwrite: bool,
     progress: Progress | None = None,
-    goes_on: Callable[[], bool] = _always,
-    is_whole: Callable[[], bool] = _always,
+    goes_on: Callable[[], bool] = lambda: True,
+    is_whole: Callable[[], bool] = lambda: True,
 ) -> BackupReport | None:
     """Copies what a connection sees of ``path``, while ``goes_on``, and keeps the copy if ``is_whole`` in the end.
 
-    Returns:
-        What the copy holds; None if one of the two said no, and nothing was left behind.
-
-    Raises:
-        ConfigurationError: If something has appeared at ``target`` that may not be replaced.
-        StorageError: If the copy cannot be made, or is damaged as the file is.
+    Returns None if one of the two said no, and nothing was left behind.
     """
     started = time.monotonic()
 

@@ -6,7 +6,6 @@ A service appends events one by one as they happen; what comes from another file
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
 
@@ -51,12 +50,7 @@ class SqliteImport(ClosedAtExit, BulkImport):
     """A file opened for putting sessions into it."""
 
     def __init__(self, path: Path, busy_timeout: float = 30.0) -> None:
-        """Opens the file, creating it and its folders where they are missing.
-
-        Raises:
-            ConfigurationError: If the path cannot be used.
-            StorageError: If the file cannot be opened, is damaged, or is not ours.
-        """
+        """Opens the file, creating it and its folders where they are missing."""
         prepare_file(path)
         self._path = path
         self._connection = open_writer(path, "full", busy_timeout)
@@ -77,7 +71,7 @@ class SqliteImport(ClosedAtExit, BulkImport):
     @override
     def put(self, session: NewSession, events: Iterator[NewEvent]) -> bool:
         at_hand = list(islice(events, _READ_AHEAD))
-        with self._transaction():
+        with translated(self._path), transaction(self._connection):
             if self._connection.execute(_SESSION_IS_THERE, session.key).fetchone() is not None:
                 return False
             (incarnation,) = self._connection.execute(_NEXT_INCARNATION).fetchone()
@@ -105,15 +99,10 @@ class SqliteImport(ClosedAtExit, BulkImport):
             "state": state,
             "updated_at": updated_at,
         }
-        with self._transaction():
+        with translated(self._path), transaction(self._connection):
             (kept,) = self._connection.execute(_KEPT_STATE, parameters).fetchone()
             self._connection.execute(_INSERT_STATE, parameters)
         return int(kept)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with translated(self._path), transaction(self._connection):
-            yield
 
 
 class _Rows:
@@ -130,11 +119,4 @@ class _Rows:
         for record, advances in self._events:
             self.seq += 1
             self.revision += advances
-            yield (
-                *self._key,
-                self.seq,
-                self.revision,
-                self._incarnation,
-                event_hash(record.event_id),
-                *record,
-            )
+            yield (*self._key, self.seq, self.revision, self._incarnation, event_hash(record.event_id), *record)

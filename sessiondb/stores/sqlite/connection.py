@@ -29,9 +29,10 @@ LARGEST_VALUE = 128 * 1024 * 1024
 _INSTRUCTIONS_BETWEEN_SIGNALS = 100_000
 """Of SQLite's virtual machine: some milliseconds."""
 
-_PAUSE = threading.Event()
-"""Never set: a wait that only lets time pass."""
 _PAUSE_SECONDS = 0.005
+
+let_pass = threading.Event().wait
+"""Only lets seconds pass: nobody sets the event."""
 
 
 def connect(path: Path, options: str, *, reading: bool = False) -> sqlite3.Connection:
@@ -41,9 +42,6 @@ def connect(path: Path, options: str, *, reading: bool = False) -> sqlite3.Conne
         path: The file.
         options: Of SQLite's URI, such as ``mode=rw``.
         reading: Whether errors are to speak of reading.
-
-    Raises:
-        StorageError: If SQLite refuses.
     """
     with translated(path, reading=reading):
         return sqlite3.connect(
@@ -56,13 +54,7 @@ def connect(path: Path, options: str, *, reading: bool = False) -> sqlite3.Conne
 
 
 def open_writer(path: Path, durability: Durability, busy_timeout: float) -> sqlite3.Connection:
-    """Opens a connection that writes. Nothing in the file is changed yet.
-
-    Raises:
-        ConfigurationError: If Python is linked with an SQLite that is too old.
-        DatabaseCorruptError, UnsupportedDatabaseError, DatabaseBusyError, WriteFailedError: If SQLite refuses the
-            file.
-    """
+    """Opens a connection that writes. Nothing in the file is changed yet."""
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         raise ConfigurationError(
             f"SQLite {'.'.join(map(str, _OLDEST_SQLITE))} or newer is needed; this Python is linked with"
@@ -100,10 +92,7 @@ def open_reader(path: Path, busy_timeout: float) -> sqlite3.Connection:
 def open_untouched(path: Path, options: str, busy_timeout: float) -> sqlite3.Connection:
     """Opens a connection that cannot write, for a file whose content nobody vouches for.
 
-    Args:
-        path: The file.
-        options: Of SQLite's URI: how the files beside it are treated.
-        busy_timeout: How long it waits for a lock, in seconds.
+    ``options``, of SQLite's URI, say how the files beside it are treated.
     """
     connection = connect(path, options, reading=True)
     with closed_on_failure(connection), translated(path, reading=True):
@@ -112,12 +101,8 @@ def open_untouched(path: Path, options: str, busy_timeout: float) -> sqlite3.Con
     # One value of a gigabyte would take several times that in memory.
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST_VALUE)
     # SQLite runs a statement to its end before Python sees a Ctrl-C. Asked now and then, Python does.
-    connection.set_progress_handler(_go_on, _INSTRUCTIONS_BETWEEN_SIGNALS)
+    connection.set_progress_handler(lambda: 0, _INSTRUCTIONS_BETWEEN_SIGNALS)
     return connection
-
-
-def _go_on() -> int:
-    return 0
 
 
 def open_scratch(path: Path) -> sqlite3.Connection:
@@ -132,12 +117,7 @@ def open_scratch(path: Path) -> sqlite3.Connection:
 
 
 def enter_wal_mode(connection: sqlite3.Connection, path: Path) -> None:
-    """Switches a file to WAL mode, which lasts.
-
-    Raises:
-        UnsupportedDatabaseError: If the file system cannot do that.
-        sqlite3.Error: As SQLite raises it.
-    """
+    """Switches a file to WAL mode, which lasts."""
     mode = _switched(connection)
     if mode != "wal":
         raise UnsupportedDatabaseError(
@@ -158,7 +138,7 @@ def _switched(connection: sqlite3.Connection) -> str:
             # Two that switch at once cannot wait for each other's locks, so SQLite fails one without its busy handler.
             if primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() >= give_up:
                 raise
-            _PAUSE.wait(_PAUSE_SECONDS)
+            let_pass(_PAUSE_SECONDS)
         else:
             return mode
 

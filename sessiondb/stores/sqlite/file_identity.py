@@ -23,11 +23,7 @@ class FileIdentity:
         self._known = list(map(_identity_of, self._stat()))
 
     def check(self) -> int:
-        """Returns the size of the WAL, in bytes.
-
-        Raises:
-            FileLostError: If the database or its WAL was removed, replaced or renamed since it was opened.
-        """
+        """Looks whether database and WAL are the ones that were opened; returns the size of the WAL, in bytes."""
         found = self._stat()
         for file, known, now in zip(self._files, self._known, found, strict=True):
             if known != _identity_of(now):
@@ -58,9 +54,7 @@ class FileIdentity:
 def lost_file(path: Path, identity: tuple[int, int]) -> FileLostError | None:
     """Returns the error for a reader of a file that is no longer at its path, or whose WAL is gone; None if all is there.
 
-    Args:
-        path: The file.
-        identity: Device and inode of the file that was opened.
+    ``identity`` is device and inode of the file that was opened.
     """
     now = _status(path)
     if _identity_of(now) != identity:
@@ -97,11 +91,7 @@ def is_open_here(path: Path) -> bool:
 
 
 def process_with(path: Path) -> int | None:
-    """Returns the id of a process that has a database in WAL mode open, this one included; None if there is none.
-
-    Raises:
-        OSError: If the file cannot be read.
-    """
+    """Returns the id of a process that has a database in WAL mode open, this one included; None if there is none."""
     descriptor = _descriptor_of(path)
     if descriptor is not None:
         return os.getpid() if _is_in_wal_mode(descriptor) else None

@@ -43,11 +43,7 @@ class ForeignObject(NamedTuple):
 
 
 def foreign_objects(connection: sqlite3.Connection) -> list[ForeignObject]:
-    """Lists what is in a file of ours and is not ours.
-
-    Raises:
-        sqlite3.Error: As SQLite raises it.
-    """
+    """Lists what is in a file of ours and is not ours."""
     return [
         ForeignObject(kind, name, table, _harm_of(kind, table, sql))
         for kind, name, table, sql in connection.execute(_FOREIGN)

@@ -29,11 +29,7 @@ class Found(NamedTuple):
 
 
 def look(connection: sqlite3.Connection) -> Found:
-    """Returns what a file says of itself.
-
-    Raises:
-        sqlite3.Error: As SQLite raises it.
-    """
+    """Returns what a file says of itself."""
     # One statement, so one moment: another process may be creating the tables.
     return Found._make(
         connection.execute(

@@ -21,21 +21,17 @@ def prepare_file(path: Path) -> None:
 
     An existing file is looked at, never opened: closing any descriptor of a database file gives up all POSIX locks
     that this process holds on it.
-
-    Raises:
-        ConfigurationError: If the path is a symlink, a folder or a special file, or the file has a second name.
-        StorageError: If the file or a folder cannot be created.
     """
     try:
         for folder in reversed([parent for parent in path.parents if not parent.exists()]):
             # mkdir(parents=True) gives only the last folder the mode; each one made here is to be private.
             with suppress(FileExistsError):
                 folder.mkdir(mode=0o700)
-                sync_folder(folder.parent)
+                _sync(folder.parent, os.O_DIRECTORY)
         with suppress(FileExistsError):
             # SQLite gives -wal and -shm the mode of the database file.
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-            sync_folder(path.parent)
+            _sync(path.parent, os.O_DIRECTORY)
         mode = path.lstat().st_mode
     except OSError as error:
         raise StorageError(f"cannot create {str(path)!r}: {error.strerror or error}") from error
@@ -54,9 +50,6 @@ def refuse_second_name(path: Path) -> None:
 
     SQLite keeps the write-ahead log beside the name by which a file is opened. Two that open one file under two names do
     not see each other's log, and lose what the other has acknowledged.
-
-    Raises:
-        ConfigurationError: If it can; the message says how, and what to do.
     """
     names = path.stat().st_nlink
     if names > 1:
@@ -88,13 +81,9 @@ def _unescaped(field: bytes) -> bytes:
     return re.sub(rb"\\([0-7]{3})", lambda code: bytes([int(code[1], 8)]), field)
 
 
-def sync_folder(folder: Path) -> None:
-    """Makes a folder's entries survive a power cut: syncing a file does not sync its name.
-
-    Raises:
-        OSError: If the folder cannot be opened or synced.
-    """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def _sync(path: Path, flags: int) -> None:
+    """Makes a file's content, or a folder's entries, survive a power cut: syncing a file does not sync its name."""
+    descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)
     finally:
@@ -102,11 +91,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def check_target(target: Path, *, overwrite: bool) -> None:
-    """Looks whether a new database may be put at a path.
-
-    Raises:
-        ConfigurationError: If something is there that may not be replaced.
-    """
+    """Looks whether a new database may be put at a path: whether nothing is there that may not be replaced."""
     left = [file.name for file in sidecars_of(target) if os.path.lexists(file)]
     if left:
         # SQLite would apply them to whatever file stands there.
@@ -133,11 +118,7 @@ def sidecars_of(database: Path) -> list[Path]:
 
 @contextmanager
 def private_folder(target: Path) -> Iterator[Path]:
-    """Gives a folder that only this user can enter, on the file system of ``target``; it is removed in the end.
-
-    Raises:
-        StorageError: If it cannot be made.
-    """
+    """Gives a folder that only this user can enter, on the file system of ``target``; it is removed in the end."""
     try:
         folder = Path(tempfile.mkdtemp(prefix=".sessiondb-", dir=target.parent))
     except OSError as error:
@@ -149,11 +130,7 @@ def private_folder(target: Path) -> Iterator[Path]:
 
 
 def create_private(file: Path) -> None:
-    """Creates an empty file that only this user can read.
-
-    Raises:
-        StorageError: If it cannot be created.
-    """
+    """Creates an empty file that only this user can read."""
     try:
         os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except OSError as error:
@@ -161,25 +138,16 @@ def create_private(file: Path) -> None:
 
 
 def publish(file: Path, target: Path, *, overwrite: bool) -> None:
-    """Syncs a closed database file, and moves it to its path in one step.
-
-    Raises:
-        ConfigurationError: If something has appeared at the path that may not be replaced.
-        StorageError: If the file system refuses.
-    """
+    """Syncs a closed database file, and moves it to its path in one step."""
     check_target(target, overwrite=overwrite)
     try:
-        descriptor = os.open(file, os.O_RDWR)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _sync(file, os.O_RDWR)
         if overwrite:
             file.replace(target)
         else:
             # Unlike a rename, a link never replaces what another program has put there since.
             os.link(file, target)
-        sync_folder(target.parent)
+        _sync(target.parent, os.O_DIRECTORY)
     except FileExistsError as error:
         raise ConfigurationError(f"{str(target)!r} has appeared meanwhile, and is not replaced") from error
     except OSError as error:

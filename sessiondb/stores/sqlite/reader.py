@@ -36,17 +36,7 @@ class SqliteReader(ClosedAtExit, Reader):
 
     @classmethod
     def open(cls, path: Path, timeout: float, identity: tuple[int, int]) -> SqliteReader:
-        """Opens a connection.
-
-        Args:
-            path: The file.
-            timeout: How long to wait for a lock, in seconds.
-            identity: Device and inode of the file that the writer has open.
-
-        Raises:
-            FileLostError: If that file is no longer at the path.
-            StorageError: If SQLite refuses.
-        """
+        """Opens a connection; ``identity`` is device and inode of the file that the writer has open."""
         try:
             return cls(path, open_reader(path, timeout), identity)
         except StorageError as error:
@@ -102,13 +92,12 @@ class SqliteReader(ClosedAtExit, Reader):
             return reads.not_utf8(self._connection, query)
         return translate(error, self._path, reading=True)
 
-    def _run(self, statement: str) -> None:
+    def _run(self, statement: str) -> list[Any]:
         with translated(self._path, reading=True):
-            self._connection.execute(statement)
+            return self._connection.execute(statement).fetchall()
 
     def _data_version(self) -> int:
-        with translated(self._path, reading=True):
-            ((version,),) = self._connection.execute("PRAGMA data_version").fetchall()
+        ((version,),) = self._run("PRAGMA data_version")
         return int(version)
 
 
@@ -116,21 +105,10 @@ class OutsideReader(SqliteReader):
     """A reader of a file that other processes may use: nothing of it, and nothing beside it, is changed or created."""
 
     def __init__(self, path: Path, timeout: float) -> None:
-        """Opens the file.
-
-        Args:
-            path: The file, which exists.
-            timeout: How long to wait for a lock, in seconds.
-
-        Raises:
-            UnsupportedDatabaseError: If it is not a database of sessiondb, or of another version.
-            StorageError: If it cannot be read.
-        """
         self._file = ReadOnlyFile(path, timeout)
         with closed_on_failure(self._file):
             super().__init__(path, self._file.connection)
-            self._version = self._data_version()
-            self._check_schema()
+            self._begin()
 
     @override
     def close(self) -> None:
@@ -151,14 +129,14 @@ class OutsideReader(SqliteReader):
         self._end_streams()
         self._file.reopen()
         self._connection = self._file.connection
-        self._version = self._data_version()
-        self._check_schema()
+        self._begin()
         return True
 
     @override
     def _failure(self, error: sqlite3.Error, query: Query[Any]) -> StorageError:
         return self._file.failure(error) or super()._failure(error, query)
 
-    def _check_schema(self) -> None:
+    def _begin(self) -> None:
+        self._version = self._data_version()
         with self._file.translated():
             schema.check_version(self._connection, self._path)

@@ -7,7 +7,6 @@ import shutil
 import sqlite3
 import stat
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any, TypeAlias, TypeVar
 from typing_extensions import override
 
 from sessiondb.errors import CorruptRowError, DatabaseBusyError, FileLostError, StorageError
-from sessiondb.stores.sqlite.connection import LARGEST_VALUE, ClosedAtExit, open_untouched
+from sessiondb.stores.sqlite.connection import LARGEST_VALUE, ClosedAtExit, let_pass, open_untouched
 from sessiondb.stores.sqlite.errors import is_not_utf8, primary_code, translate
 from sessiondb.stores.sqlite.file_identity import process_with
 from sessiondb.stores.sqlite.new_file import create_private, sidecars_of
@@ -28,8 +27,6 @@ ResultT = TypeVar("ResultT")
 _State: TypeAlias = tuple[int, ...]
 """Of a file: device, inode, size, time of the last change; nothing if there is none."""
 
-_MOMENT = threading.Event()
-"""Never set: a wait that only lets time pass."""
 _MOMENT_SECONDS = 0.02
 
 ATTEMPTS = 3
@@ -54,11 +51,6 @@ class ReadOnlyFile(ClosedAtExit):
     """
 
     def __init__(self, path: Path, busy_timeout: float) -> None:
-        """Opens the file.
-
-        Raises:
-            StorageError: If it cannot be opened.
-        """
         self._path = path
         self._busy_timeout = busy_timeout
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -86,53 +78,39 @@ class ReadOnlyFile(ClosedAtExit):
             raise self._began_to_write()
 
     def rows(self, statement: str, parameters: Sequence[Any] = ()) -> Iterator[Any]:
-        """Runs a statement, and yields what it finds as it is found.
-
-        Raises:
-            StorageError: If SQLite refuses.
-        """
+        """Runs a statement, and yields what it finds as it is found."""
         with self.translated(), closing(self.connection.execute(statement, parameters)) as rows:
             yield from rows
 
     def reopen(self) -> None:
-        """Opens what is at the path now.
-
-        Raises:
-            StorageError: If it cannot be opened.
-        """
+        """Opens what is at the path now."""
         self.close()
         self._open()
 
     def is_unchanged(self) -> bool:
-        """Whether all that was read is of one moment, as far as the file was read as one that nobody changes.
-
-        Raises:
-            FileLostError: If the file was removed.
-        """
+        """Whether all that was read is of one moment, as far as the file was read as one that nobody changes."""
         return self.is_shared or self._look() == self._known
 
     def is_current(self) -> bool:
-        """Whether the connection still belongs to what is at the path.
-
-        Raises:
-            FileLostError: If the file was removed.
-        """
-        return self._look()[0][:2] == self._known[0][:2] if self.is_shared else self._look() == self._known
+        """Whether the connection still belongs to what is at the path."""
+        now = self._look()
+        return now[0][:2] == self._known[0][:2] if self.is_shared else now == self._known
 
     def failure(self, error: sqlite3.Error) -> StorageError | None:
         """Returns the error of sessiondb for one of SQLite that has to do with how the file was opened; else None."""
         with suppress(FileLostError):
             if not self.is_unchanged():
                 return self._began_to_write()
-        if primary_code(error) == sqlite3.SQLITE_INTERRUPT:
+        code = primary_code(error)
+        if code == sqlite3.SQLITE_INTERRUPT:
             # Nobody else interrupts: Python has met a Ctrl-C in the progress handler, where sqlite3 drops it.
             raise KeyboardInterrupt from None
-        if primary_code(error) == sqlite3.SQLITE_TOOBIG:
+        if code == sqlite3.SQLITE_TOOBIG:
             return CorruptRowError(
                 f"a value in {str(self._path)!r} has more than {LARGEST_VALUE:,} bytes, which no event or state of"
                 " sessiondb has; it was edited outside sessiondb"
             )
-        if primary_code(error) in _UNREADABLE:
+        if code in _UNREADABLE:
             return StorageError(f"{str(self._path)!r} cannot be read: {error}")
         return None
 
@@ -150,7 +128,7 @@ class ReadOnlyFile(ClosedAtExit):
             if self._try_to_open(last=attempt == ATTEMPTS):
                 return
             # Somebody opens or closes the file at this moment.
-            _MOMENT.wait(_MOMENT_SECONDS)
+            let_pass(_MOMENT_SECONDS)
 
     def _try_to_open(self, *, last: bool) -> bool:
         wal, shm, journal = sidecars_of(self._path)
@@ -168,7 +146,10 @@ class ReadOnlyFile(ClosedAtExit):
         if wal.exists() or journal.exists():
             self.connection = self._open_copy()
             return True
-        process = self._process_with_it()
+        try:
+            process = process_with(self._path)
+        except OSError as error:
+            raise StorageError(f"{str(self._path)!r} cannot be read: {error.strerror or error}") from error
         if process is None:
             self.connection = open_untouched(self._path, "mode=ro&immutable=1", self._busy_timeout)
             return True
@@ -179,12 +160,6 @@ class ReadOnlyFile(ClosedAtExit):
                 " database; SIGKILL would lose it"
             )
         return False
-
-    def _process_with_it(self) -> int | None:
-        try:
-            return process_with(self._path)
-        except OSError as error:
-            raise StorageError(f"{str(self._path)!r} cannot be read: {error.strerror or error}") from error
 
     def _is_attached(self) -> bool:
         """Has SQLite open the WAL, which it else does with the first read; says whether it was still there."""
@@ -244,14 +219,7 @@ def _state_of(status: os.stat_result) -> _State:
 def read_whole(path: Path, read: Callable[[ReadOnlyFile], ResultT | None], busy_timeout: float = 5.0) -> ResultT:
     """Reads a file, up to three times, until it did not change meanwhile.
 
-    Args:
-        path: The file.
-        read: Reads it; returns None if :meth:`ReadOnlyFile.is_unchanged` said in the end that it did change.
-        busy_timeout: How long to wait for a lock, in seconds.
-
-    Raises:
-        StorageError: If the file cannot be opened.
-        DatabaseBusyError: If it was changed each time.
+    ``read`` returns None if :meth:`ReadOnlyFile.is_unchanged` said in the end that it did change.
     """
     for _ in range(ATTEMPTS):
         with ReadOnlyFile(path, busy_timeout) as file:

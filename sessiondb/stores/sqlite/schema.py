@@ -116,13 +116,7 @@ PRESENT = Schema(SCHEMA_VERSION, _TABLES, {})
 def prepare(connection: sqlite3.Connection, path: Path, schema: Schema = PRESENT) -> None:
     """Puts a file into WAL mode, creates the tables in an empty one, and brings older ones up to date.
 
-    All that once it is known to be ours or empty.
-
-    Raises:
-        UnsupportedDatabaseError: If it is another program's, or of a newer version, or if triggers of another program would
-            change what is stored; it is left as it was.
-        UpgradeError: If it is of an earlier version, and could not be brought up to date; it is left as it was.
-        sqlite3.Error: As SQLite raises it.
+    All that once it is known to be ours or empty; else it is left as it was.
     """
     version = _version(connection, path, schema)
     enter_wal_mode(connection, path)
@@ -137,12 +131,7 @@ def prepare(connection: sqlite3.Connection, path: Path, schema: Schema = PRESENT
 
 
 def check_foreign_objects(connection: sqlite3.Connection, path: Path) -> int:
-    """Looks whether triggers of other programs would change what is stored; returns the version of what was looked at.
-
-    Raises:
-        UnsupportedDatabaseError: If one would.
-        sqlite3.Error: As SQLite raises it.
-    """
+    """Looks whether triggers of other programs would change what is stored; returns the version of what was looked at."""
     (version,) = connection.execute("PRAGMA schema_version").fetchone()
     triggers = [found for found in foreign_objects(connection) if found.kind == "trigger"]
     harmful = [f"trigger {trigger.name!r} {trigger.harm}" for trigger in triggers if trigger.harm]
@@ -160,20 +149,12 @@ def reload(connection: sqlite3.Connection) -> None:
     """Has a connection look at the tables again, which another process may have created or altered meanwhile.
 
     The triggers of the temporary schema do not notice that by themselves: a statement must name a table first.
-
-    Raises:
-        sqlite3.Error: If the tables are not there.
     """
     connection.execute("SELECT 1 FROM adk_sessions LIMIT 0")
 
 
 def check_version(connection: sqlite3.Connection, path: Path) -> None:
-    """Looks whether a file can be read as it is.
-
-    Raises:
-        UnsupportedDatabaseError: If it is not ours, or of another version.
-        sqlite3.Error: As SQLite raises it.
-    """
+    """Looks whether a file can be read as it is: it is ours, and of this version."""
     found = look(connection)
     if not found.is_ours:
         raise UnsupportedDatabaseError(f"{str(path)!r} is not a database of sessiondb")

@@ -32,10 +32,6 @@ class SqliteStore(Store, SupportsBackup):
         Args:
             path: The file; None for a database in memory.
             options: How to keep it.
-
-        Raises:
-            ConfigurationError: If the path is a symlink, a folder or a special file.
-            StorageError: If the file or a folder cannot be created.
         """
         self._folder: Path | None = None
         self._folder_owner = os.getpid()
@@ -51,8 +47,7 @@ class SqliteStore(Store, SupportsBackup):
         self.path = path
         self.name = str(path)
         self.label = path.name
-        self._file = (status.st_dev, status.st_ino)
-        self.identity = self._file
+        self.identity = self._file = (status.st_dev, status.st_ino)
         self._options = options
 
     @override

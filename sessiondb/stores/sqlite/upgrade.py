@@ -14,9 +14,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from itertools import count
+from collections.abc import Callable, Mapping
+from itertools import chain, count
 from pathlib import Path
 from typing import TypeAlias
 
@@ -40,23 +39,20 @@ def upgrade(connection: sqlite3.Connection, path: Path, version: int, steps: Map
         path: The file, in WAL mode.
         version: The version it is to have.
         steps: For each earlier version, the step to the next one.
-
-    Raises:
-        UnsupportedDatabaseError: If no steps lead from the file's version to this one; it is left as it was.
-        UpgradeError: If no copy can be made, or a step fails; the file is left as it was.
-        sqlite3.Error: If SQLite does not let the transaction begin, or end.
     """
-    with _without_foreign_keys(connection):
+    # Within a transaction this setting cannot be changed.
+    connection.execute("PRAGMA foreign_keys=OFF")
+    try:
         # From here on nobody else writes: what is copied is what is changed.
         connection.execute("BEGIN IMMEDIATE")
-        try:
-            found = look(connection).version
-            if found < version:
-                _climb(connection, path, range(found, version), steps)
-        finally:
-            # Nothing was changed, or all that was is committed.
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+        found = look(connection).version
+        if found < version:
+            _climb(connection, path, range(found, version), steps)
+    finally:
+        # Nothing was changed, or all that was is committed.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        connection.execute("PRAGMA foreign_keys=ON")
 
 
 def _climb(connection: sqlite3.Connection, path: Path, versions: range, steps: Mapping[int, Step]) -> None:
@@ -98,11 +94,8 @@ def _climb(connection: sqlite3.Connection, path: Path, versions: range, steps: M
 def _copy(path: Path, versions: range) -> Path:
     """Copies the file to a free name beside it: a copy that is there may be all that is left of something else."""
     name = f"{path.name}.schema-{versions.start}.backup"
-    copy = next(
-        copy
-        for copy in (path.with_name(name if number == 1 else f"{name}-{number}") for number in count(1))
-        if not os.path.lexists(copy)
-    )
+    names = chain([name], (f"{name}-{number}" for number in count(2)))
+    copy = next(copy for copy in map(path.with_name, names) if not os.path.lexists(copy))
     try:
         back_up_beside_writer(path, copy)
     except SessionDBError as error:
@@ -118,13 +111,3 @@ def _failed(path: Path, versions: range, why: str) -> UpgradeError:
         f"{str(path)!r} could not be brought from schema version {versions.start} to {versions.stop}, and was not"
         f" changed: {why}"
     )
-
-
-@contextmanager
-def _without_foreign_keys(connection: sqlite3.Connection) -> Iterator[None]:
-    # Within a transaction this setting cannot be changed.
-    connection.execute("PRAGMA foreign_keys=OFF")
-    try:
-        yield
-    finally:
-        connection.execute("PRAGMA foreign_keys=ON")

@@ -32,6 +32,7 @@ class WalKeeper:
     and now and then while no write comes.
 
     Attributes:
+        connection: The writer's; another one to the same file may take its place.
         checkpoints: Checkpoints that moved the whole WAL into the database file, so that it starts anew.
         blocked: Checkpoints that a reader, or another program, kept from finishing.
         failed: Checkpoints that SQLite refused.
@@ -41,7 +42,7 @@ class WalKeeper:
         self.checkpoints = 0
         self.blocked = 0
         self.failed = 0
-        self._connection = connection
+        self.connection = connection
         self._path = path
         self._durability = durability
         self._due_bytes = _DUE_BYTES
@@ -59,10 +60,6 @@ class WalKeeper:
         if self._idle_work:
             return _IDLE_SECONDS
         return _RETRY_SECONDS if self._was_blocked else None
-
-    def use(self, connection: sqlite3.Connection) -> None:
-        """Goes on with another connection to the same file."""
-        self._connection = connection
 
     def note_write(self) -> None:
         """Called after each batch: there is something to checkpoint when the writer falls idle."""
@@ -93,12 +90,12 @@ class WalKeeper:
         started = time.perf_counter()
         mode = "TRUNCATE" if cut or self.size > _MOST_BYTES else "RESTART"
         try:
-            (timeout,) = self._connection.execute("PRAGMA busy_timeout").fetchone()
-            self._connection.execute(f"PRAGMA busy_timeout={_READERS_MAY_TAKE_MS}")
+            (timeout,) = self.connection.execute("PRAGMA busy_timeout").fetchone()
+            self.connection.execute(f"PRAGMA busy_timeout={_READERS_MAY_TAKE_MS}")
             try:
-                busy, frames, done = self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+                busy, frames, done = self.connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
             finally:
-                self._connection.execute(f"PRAGMA busy_timeout={timeout}")
+                self.connection.execute(f"PRAGMA busy_timeout={timeout}")
         except sqlite3.Error as error:
             if self._durability == "normal" and error.sqlite_errorcode in SYNC_FAILED:
                 raise
@@ -129,13 +126,8 @@ def wal_bytes(database: str | Path) -> int:
 
 
 def vacuum(connection: sqlite3.Connection, path: Path) -> None:
-    """Checks the file, then rebuilds it without free pages and refreshes the planner's statistics.
-
-    Raises:
-        DatabaseCorruptError: If the file is damaged; it is not rebuilt then.
-    """
-    problems = find_problems(connection)
-    if problems:
+    """Checks the file, then rebuilds it without free pages and refreshes the planner's statistics."""
+    if problems := find_problems(connection):
         raise DatabaseCorruptError(
             f"{str(path)!r} is damaged and was not rebuilt: {'; '.join(problems)}. Restore a backup, or recover what is"
             " readable into a new file"

@@ -45,11 +45,6 @@ class SqliteWriter(Writer):
     """The connection of a process that writes to one file."""
 
     def __init__(self, path: Path, options: StoreOptions) -> None:
-        """Opens the file, creating and upgrading its tables.
-
-        Raises:
-            StorageError: If the file cannot be opened, is damaged, or is not ours.
-        """
         self._path = path
         self._options = options
         self._connection = self._connect()
@@ -135,8 +130,7 @@ class SqliteWriter(Writer):
 
     @override
     def resume(self) -> None:
-        self._connection = self._connect()
-        self._wal.use(self._connection)
+        self._connection = self._wal.connection = self._connect()
         self._files = FileIdentity(self._path)
 
     @override
@@ -168,7 +162,6 @@ class SqliteWriter(Writer):
                 self._schema_version = schema.check_foreign_objects(self._connection, self._path)
 
     def _check_files(self) -> int:
-        """Returns the size of the WAL in bytes; raises FileLostError."""
         started = time.monotonic()
         wal_bytes = self._files.check()
         # Now and then one is fast, whatever runs beside: it takes several to believe that.
@@ -291,9 +284,5 @@ class SqliteWriter(Writer):
 
 def _is_of_one_command(error: sqlite3.Error) -> bool:
     """Whether an error may come from what one command holds, not from the file or the machine."""
-    return (
-        isinstance(
-            error, sqlite3.IntegrityError | sqlite3.DataError | sqlite3.ProgrammingError | sqlite3.InterfaceError
-        )
-        or primary_code(error) == sqlite3.SQLITE_ERROR
-    )
+    of_values = sqlite3.IntegrityError | sqlite3.DataError | sqlite3.ProgrammingError | sqlite3.InterfaceError
+    return isinstance(error, of_values) or primary_code(error) == sqlite3.SQLITE_ERROR
