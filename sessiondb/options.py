@@ -94,7 +94,13 @@ def resolve_path(path: str | os.PathLike[str] | None, uri: str | None) -> Path |
             return None
     if not text or "\0" in text:
         raise ConfigurationError(f"{text!r} cannot be a path; give the path of a file")
-    return Path(text).absolute()
+    path = Path(text).absolute()
+    if ".." in path.parts:
+        # SQLite takes no more of them than the path is deep. What goes through a symbolic link is left to the file system.
+        short = Path(os.path.normpath(path))
+        if os.path.realpath(path.parent) == str(short.parent):
+            return short
+    return path
 
 
 def followed(path: Path) -> Path:

@@ -168,6 +168,20 @@ async def test_relative_path_survives_chdir(workplace: Path, monkeypatch: pytest
     assert _entries(workplace / "elsewhere") == []
 
 
+async def test_path_may_go_up_more_often_than_it_is_deep(workplace: Path) -> None:
+    up = "/".join([".."] * (len(workplace.parts) + 2))
+    async with DatabaseSessionService(f"{up}{workplace}/sessions.db") as service:
+        await service.create_session(APP, USER, SESSION)
+    assert (workplace / "sessions.db").is_file()
+
+
+def test_path_up_from_a_symbolic_link_is_left_to_the_file_system(workplace: Path) -> None:
+    (workplace / "deep" / "deeper").mkdir(parents=True)
+    (workplace / "link").symlink_to("deep/deeper")
+    through = workplace / "link" / ".." / "sessions.db"
+    assert resolve_path(through, None) == through
+
+
 @pytest.mark.parametrize("memory", [":memory:", "sqlite:///:memory:", "sessiondb:///:memory:", Path(":memory:")])
 async def test_memory_database_is_private_and_removed(workplace: Path, memory: str | Path) -> None:
     async with DatabaseSessionService(memory) as one, DatabaseSessionService(memory) as other:

@@ -53,7 +53,13 @@ class ServicesFile:
 
 def plan(folder: Path) -> ServicesFile:
     """Finds what ADK lacks in ``folder`` to use this package; raises ServicesFileError if a file there is unusable."""
-    files = {path: _read(path) for name in _NAMES if (path := folder / name).exists()}
+    paths = [folder / name for name in _NAMES]
+    for path in paths:
+        if path.is_symlink() and not path.exists():
+            raise ServicesFileError(
+                f"{path} is a symbolic link that leads nowhere; remove it, or create what it points to"
+            )
+    files = {path: _read(path) for path in paths if path.exists()}
     if not files:
         return ServicesFile(folder / _NAMES[0], exists=False)
     entries = [(path, entry) for path, (found, *_) in files.items() for entry in found]
