@@ -51,8 +51,8 @@ class _Group(click.Group):
             vars(error).update(message=safe_line(error.message))
             raise
         except BrokenPipeError:
-            # Whoever read, `head` for example, has enough. What is left must not be written when Python ends.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            # Whoever read, `head` for example, has enough.
+            _drop_unwritten()
             raise click.exceptions.Exit(1) from None
         except RecursionError:
             raise click.ClickException("something in it is nested too deep to be read") from None
@@ -60,12 +60,21 @@ class _Group(click.Group):
             from sessiondb.errors import SessionDBError
 
             if isinstance(error, OSError):
+                _drop_unwritten()
                 raise click.ClickException(safe_line(f"{error.strerror or error}")) from error
             if not isinstance(error, SessionDBError):
                 raise
             # An integrity report has many lines; on standard error an error is one.
             raise click.ClickException(safe_line("; ".join(str(error).splitlines()))) from error
         return found
+
+
+def _drop_unwritten() -> None:
+    """Drops what standard output does not take: Python would try again at its end, and fail in words of its own."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @click.group(cls=_Group, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})

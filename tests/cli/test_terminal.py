@@ -69,7 +69,11 @@ def test_reader_that_goes_away_ends_a_command_quietly(tmp_path: Path) -> None:
         assert process.wait() == 1
 
 
-def test_full_standard_output_fails_in_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+def test_full_standard_output_fails_in_one_line(
+    unbuffered: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     path = made(tmp_path / "a.sqlite3")
     with Path("/dev/full").open("w") as full:
         command = [sys.executable, "-m", "sessiondb", "list", str(path)]
