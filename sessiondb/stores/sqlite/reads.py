@@ -134,12 +134,9 @@ _ORDERS = {
 def _list_sessions(connection: sqlite3.Connection, query: ListSessions) -> Iterator[SessionSummary]:
     also = "" if query.updated_before is None else "update_time < :updated_before"
     where = _where(query.selection, also)
-    rest = f"{where} ORDER BY {_ORDERS[query.order]} LIMIT :limit"
-    parameters = {
-        **query.selection._asdict(),
-        "updated_before": query.updated_before,
-        "limit": _NO_LIMIT if query.limit is None else query.limit,
-    }
+    # A LIMIT, even one that lets all pass, makes SQLite sort in another way, which takes longer.
+    rest = f"{where} ORDER BY {_ORDERS[query.order]}{'' if query.limit is None else ' LIMIT :limit'}"
+    parameters = {**query.selection._asdict(), "updated_before": query.updated_before, "limit": query.limit}
     if not query.with_state:
         return _summaries(_rows(connection, f"{_SESSIONS}, '{{}}' FROM adk_sessions {rest}", parameters), {}, {})
     own_state = object_of(
@@ -169,11 +166,9 @@ def _list_sessions(connection: sqlite3.Connection, query: ListSessions) -> Itera
 def _summaries(
     rows: Iterator[Any], users: dict[tuple[str, str], str], apps: dict[str, str]
 ) -> Generator[SessionSummary, None, None]:
-    for app_name, user_id, session_id, created_at, updated_at, *head in rows:
-        states = (users.get((app_name, user_id), "{}"), apps.get(app_name, "{}"))
-        yield SessionSummary(
-            SessionKey(app_name, user_id, session_id), created_at, updated_at, SessionHead._make((*head, *states))
-        )
+    for row in rows:
+        head = (*row[5:], users.get(row[:2], "{}"), apps.get(row[0], "{}"))
+        yield SessionSummary(SessionKey._make(row[:3]), row[3], row[4], SessionHead._make(head))
 
 
 _HOLDS_KEY = (
