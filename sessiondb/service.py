@@ -283,7 +283,7 @@ class DatabaseSessionService(BaseSessionService):
             logger.info("stale_append_rejected", app_name=key.app_name, session_id=key.session_id)
             raise StaleSessionError(
                 f"Session {session.id} has been modified in storage since it was loaded: another handle has appended"
-                " to it. Read it again with get_session and append to that."
+                " to it, which is a Session object of another read. Read it again with get_session and append to that."
             )
         return event
 

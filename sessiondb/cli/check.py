@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .database import file_argument
-from .output import json_option, print_json, safe_line
+from .output import json_option, note, print_json, safe_line
 
 if TYPE_CHECKING:
     from sessiondb.stores.sqlite.repair.check import CheckReport
@@ -55,6 +55,8 @@ def command(context: click.Context, file: Path, limit: int, as_json: bool) -> No
 def _print(report: CheckReport) -> None:
     looked_at = f"{report.sessions:,} sessions, {report.events:,} events, {report.state_keys:,} keys of state"
     click.echo(f"{'sound' if report.is_sound else 'NOT SOUND'}: {looked_at}")
+    if report.is_sound:
+        note("Sound: SQLite's own check and those of sessiondb have found nothing that is not as it was written.")
     for finding in (*report.findings, report.notes):
         if finding.count:
             click.echo(f"{finding.check} ({finding.count:,})")

@@ -67,11 +67,15 @@ def print_json_line(value: Any) -> None:
 
 def print_pairs(pairs: Mapping[str, Any]) -> None:
     """Prints names and values as a table."""
+    click.echo(pairs_text(pairs))
+
+
+def pairs_text(pairs: Mapping[str, Any]) -> str:
+    """Returns names and values as a table."""
     shown = {name: f"{value:,.3f}" if isinstance(value, float) else f"{value:,}" for name, value in pairs.items()}
     name_width = max(map(len, shown))
     value_width = max(map(len, shown.values()))
-    for name, value in shown.items():
-        click.echo(f"{name:<{name_width}}  {value:>{value_width}}")
+    return "\n".join(f"{name:<{name_width}}  {value:>{value_width}}" for name, value in shown.items())
 
 
 def print_rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

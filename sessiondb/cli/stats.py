@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from itertools import count, islice
 from pathlib import Path
 
 import click
 
 from .database import file_argument
-from .output import json_option, print_json, print_json_line, print_pairs
-from .watching import interval_option, until_interrupted, wait
+from .output import json_option, pairs_text, print_json, print_json_line
+from .watching import in_place, interval_option, until_interrupted, wait
 
 _EPILOG = """\b
 Examples:
@@ -21,19 +22,20 @@ Examples:
 
 @click.command("stats", epilog=_EPILOG)
 @file_argument
-@click.option("--watch", is_flag=True, help="Go on, until Ctrl-C; with --json, one line each time.")
+@click.option("--watch", is_flag=True, help="Go on, until Ctrl-C: in place at a terminal.")
 @interval_option
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="With --watch: end after N times.")
 @json_option
 def command(*, file: Path, watch: bool, interval: float, limit: int | None, as_json: bool) -> None:
     """Show how much FILE holds: sessions, events, state keys; and its size.
 
-    The file is only read. Without FILE: $SESSIONDB_PATH, else .adk/adk.sqlite3, as the service itself.
+    With --watch, also how many events came in a second; with --json, one line each time. The file is only read. Without FILE: $SESSIONDB_PATH, else .adk/adk.sqlite3, as the service itself.
     """
     from sessiondb import stores
     from sessiondb.model.queries import MeasureStore
 
-    with until_interrupted(), stores.open_reader(file) as reader:
+    seen = (0.0, 0)
+    with until_interrupted(), stores.open_reader(file) as reader, in_place() as show:
         for turn in islice(count(), limit if watch else 1):
             if turn:
                 wait(interval)
@@ -48,9 +50,11 @@ def command(*, file: Path, watch: bool, interval: float, limit: int | None, as_j
                 "wal_bytes": size.wal_bytes,
             }
             if not as_json:
+                now = (time.monotonic(), size.events)
                 if turn:
-                    click.echo()
-                print_pairs(stats)
+                    stats["events_per_second"] = (now[1] - seen[1]) / (now[0] - seen[0])
+                seen = now
+                show(f"{time.strftime('%X')}\n{pairs_text(stats)}" if watch else pairs_text(stats))
             elif watch:
                 print_json_line(stats)
             else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import click
@@ -28,6 +28,20 @@ def until_interrupted() -> Iterator[None]:
         # Whatever was typed last shares a line with "^C".
         if sys.stderr.isatty():
             click.echo(err=True)
+
+
+@contextmanager
+def in_place() -> Iterator[Callable[[str], None]]:
+    """Yields a function that prints a text: at a terminal over the one before, elsewhere below it."""
+    if not sys.stdout.isatty():
+        yield click.echo
+        return
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(console=Console(), auto_refresh=False) as live:
+        yield lambda text: live.update(Text(text), refresh=True)
 
 
 def wait(seconds: float) -> None:

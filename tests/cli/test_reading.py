@@ -302,6 +302,31 @@ def test_stats_watch_repeats_up_to_limit(database: Path) -> None:
     assert [json.loads(line)["events"] for line in done.stdout.splitlines()] == [4, 4, 4]
     text = run_sessiondb("stats", database, "--watch", "--interval", "0.01", "--limit", "2").stdout
     assert text.count("state_keys") == 2
+    assert text.count("events_per_second") == 1
+
+
+def test_stats_watch_redraws_in_place_at_a_terminal(database: Path) -> None:
+    ours, theirs = os.openpty()
+    command = [
+        sys.executable,
+        "-m",
+        "sessiondb",
+        "stats",
+        str(database),
+        "--watch",
+        "--interval",
+        "0.01",
+        "--limit",
+        "3",
+    ]
+    environment = {**os.environ, "TERM": "xterm"}
+    subprocess.run(command, cwd=PACKAGE_PARENT, stdout=theirs, env=environment, check=True)
+    os.close(theirs)
+    shown = os.read(ours, 100_000).decode()
+    os.close(ours)
+    up_a_line = "\x1b[1A"
+    # Six lines first, without a rate, then seven; at the end they are drawn once more, to stay.
+    assert (shown.count("state_keys"), shown.count(up_a_line)) == (4, 5 + 6 + 6)
 
 
 def test_tail_shows_the_newest(database: Path) -> None:

@@ -69,7 +69,11 @@ def test_check_of_sound_file_finds_nothing(original: Original) -> None:
         ("ALTER TABLE adk_state ADD COLUMN extra", "schema", "adk_state is not defined as it should be"),
         ("UPDATE adk_sessions SET session_id = 'other' WHERE session_id = 's30'", "references", "does not exist"),
         ("UPDATE adk_sessions SET revision = 'x' WHERE session_id = 's30'", "sessions", "another type"),
-        ("UPDATE adk_sessions SET incarnation = 40 WHERE session_id = 's30'", "sessions", "has the incarnation of"),
+        (
+            "UPDATE adk_sessions SET incarnation = 40 WHERE session_id = 's30'",
+            "sessions",
+            "(number of its creation) of session 's30'",
+        ),
         ("UPDATE adk_sessions SET incarnation = 999 WHERE session_id = 's30'", "sessions", "given again"),
         ("DELETE FROM sessiondb_meta", "sessions", "is not known"),
         ("UPDATE adk_events SET author = x'ff' WHERE id = 300", "events", "another type"),

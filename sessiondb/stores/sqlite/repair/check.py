@@ -228,7 +228,7 @@ class _Inspection:
             "SELECT value FROM sessiondb_meta WHERE name = 'incarnations'"
         ).fetchone() or (None,)
         if not isinstance(last, int):
-            self._add("sessions", "the number of the incarnation given last is not known")
+            self._add("sessions", "the incarnation (number of a session's creation) given last is not known")
         seen: dict[object, SessionKey] = {}
         for row in self._connection.execute(_SESSIONS):
             key = SessionKey._make(row[:3])
@@ -238,10 +238,15 @@ class _Inspection:
                 continue
             session = self._sessions[key] = _Session(*numbers)
             if session.incarnation in seen:
-                self._add("sessions", f"{_name(key)} has the incarnation of {_name(seen[session.incarnation])}")
+                self._add(
+                    "sessions",
+                    f"{_name(key)} has the incarnation (number of its creation) of {_name(seen[session.incarnation])}",
+                )
             seen[session.incarnation] = key
             if isinstance(last, int) and session.incarnation > last:
-                self._add("sessions", f"{_name(key)} has an incarnation that will be given again")
+                self._add(
+                    "sessions", f"{_name(key)} has an incarnation (number of its creation) that will be given again"
+                )
 
     def _check_events(self) -> None:
         for app_name, user_id, session_id, incarnation, hashed, *columns_of_row in self._connection.execute(_EVENTS):
