@@ -26,8 +26,9 @@ class WalKeeper:
 
     A checkpointed WAL is written anew from its start (RESTART) and keeps its size: overwriting a file syncs in about
     half the time of making it longer. So a checkpoint is due when the file *grows*, which says that it is full. Only a
-    WAL that some reader has made very large is cut (TRUNCATE). Both modes hold the write lock: with PASSIVE checkpoints
-    SQLite before 3.51.3 can skip frames of a WAL that another connection resets meanwhile ("WAL-reset" defect). Slow
+    WAL that some reader has made very large is cut (TRUNCATE). Both modes take the write lock: with PASSIVE checkpoints
+    SQLite before 3.51.3 can skip frames of a WAL that another connection resets meanwhile ("WAL-reset" defect). They do
+    without it if another process has it for longer than the timeout below, which SQLite answers as busy. Slow
     readers are not waited for: a checkpoint that cannot finish is tried again when the WAL has grown by as much again,
     and now and then while no write comes.
 
