@@ -60,13 +60,21 @@ def file_and(word: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
             case (only,):
                 return FileAnd(to_existing_path(context, parameter, None), only)
             case (first, second):
-                if not to_path(context, parameter, first).exists() and Path(second).is_file():
+                if not _is_file(context, parameter, first) and _is_file(context, parameter, second):
                     # The order of the first versions.
                     first, second = second, first
                 return FileAnd(to_existing_path(context, parameter, first), second)
         raise click.UsageError(f"there are {len(words)} arguments; give [FILE] {word}", context)
 
     return click.argument("given", nargs=-1, required=True, metavar=f"[FILE] {word}", callback=split)
+
+
+def _is_file(context: click.Context, parameter: click.Parameter, value: str) -> bool:
+    try:
+        return to_path(context, parameter, value).is_file()
+    except click.BadParameter:
+        # An id or key may be anything, a URL of another kind or the name of a folder too.
+        return False
 
 
 def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:

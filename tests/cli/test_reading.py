@@ -192,7 +192,16 @@ def test_show_ambiguous_session_id_is_usage_error(database: Path) -> None:
 @pytest.mark.parametrize("command", [["show", "lonely"], ["history", "app:version"]], ids=lambda command: command[0])
 def test_file_may_stand_last_as_in_first_versions(command: list[str], database: Path) -> None:
     name, word = command
-    assert run_sessiondb(name, word, database).stdout == run_sessiondb(name, database, word).stdout != ""
+    expected = run_sessiondb(name, database, word).stdout
+    assert expected
+    assert run_sessiondb(name, word, database).stdout == expected
+    assert run_sessiondb(name, word, f"sqlite:///{database}").stdout == expected
+
+
+@pytest.mark.parametrize("word", ["https://host/id", ":memory:", "."])
+def test_word_before_the_file_may_look_like_another_path(word: str, database: Path) -> None:
+    done = run_sessiondb("show", word, database)
+    assert done.stderr == f"Error: there is no session {word!r} in {database}\n"
 
 
 def test_show_names_wrong_file_and_too_many_arguments(database: Path) -> None:
