@@ -139,7 +139,7 @@ def test_long_reader_lets_wal_grow_and_is_logged(
             running, keeper = engine_of(service).threads.writer, sqlite_writer(service)._wal
             await until(lambda: not keeper._idle_work and running.busy_seconds == 0)
             end()
-            await until(lambda: length(wal_path) == 0)
+            await until(lambda: length(wal_path) < 10_000)
             read = await service.get_session(app_name=APP, user_id="u", session_id="s")
             assert read is not None
             acknowledged["s"] = [event.id for event in session.events]

@@ -23,6 +23,7 @@ from tests.engine.tools import (
     happened,
     measured,
     other_program,
+    size_of,
     sqlite_writer,
     texts,
     until,
@@ -59,6 +60,49 @@ async def test_checkpoint_blocked_by_reader_of_other_program(database_path: Path
         await until(lambda: measured(service)["checkpoints"] > done)
         assert await texts(service, "s") == [f"{number}" for number in range(5)]
         assert service.get_stats()["failed_batches"] == 0
+
+
+async def test_checkpoint_moves_nothing_without_the_write_lock(
+    database_path: Path, service: DatabaseSessionService
+) -> None:
+    """Another process may commit meanwhile. Seen failing with the lock that SQLite's RESTART takes, if it can."""
+    session = await create(service)
+    keeper = sqlite_writer(service)._wal
+    with writer_at_rest(service):
+        keeper.checkpoint()
+    await service.append_event(session, event("x" * 500_000))
+    before = size_of(database_path)
+    with writer_at_rest(service):
+        with other_program(database_path, "BEGIN IMMEDIATE"):
+            keeper.checkpoint()
+            assert (size_of(database_path), keeper.checkpoints, keeper.blocked) == (before, 1, 1)
+        keeper.checkpoint()
+    assert (keeper.checkpoints, keeper.blocked) == (2, 1)
+    assert size_of(database_path) >= 500_000 > before
+
+
+async def test_wal_that_is_due_for_a_cut_waits_for_the_lock_of_another_program(
+    database_path: Path, service: DatabaseSessionService
+) -> None:
+    """Seen failing with a cut that raises when it is locked out."""
+    await service.append_event(await create(service), event("x" * 500_000))
+    keeper = sqlite_writer(service)._wal
+    with writer_at_rest(service):
+        backfill = keeper._backfill
+        with other_program(database_path) as other:
+
+            def locked_out_after() -> tuple[int, int]:
+                moved = backfill()
+                other.execute("BEGIN IMMEDIATE")
+                return moved
+
+            keeper._backfill = locked_out_after  # type: ignore[method-assign]
+            keeper.checkpoint(cut=True)
+            assert keeper.size > 500_000
+        del keeper._backfill
+        keeper.checkpoint(cut=True)
+    assert keeper.size < 10_000
+    assert (keeper.checkpoints, keeper.failed) == (2, 0)
 
 
 async def test_idle_writer_checkpoints_wal_once(database_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,7 @@ class SqliteImport(ClosedAtExit, BulkImport):
 
     @override
     def close(self) -> None:
+        self._wal.close()
         self._connection.close()
 
     @override

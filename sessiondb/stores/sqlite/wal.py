@@ -10,30 +10,35 @@ from pathlib import Path
 from sessiondb.errors import DatabaseCorruptError
 from sessiondb.logger import logger
 from sessiondb.options import Durability
-from sessiondb.stores.sqlite.errors import SYNC_FAILED
+from sessiondb.stores.sqlite.connection import closed_on_failure, let_pass, open_writer
+from sessiondb.stores.sqlite.errors import SYNC_FAILED, primary_code, translated
 
 _DUE_BYTES = 4 * 1024 * 1024
 _MOST_BYTES = 64 * 1024 * 1024
 _IDLE_SECONDS = 1.0
 _RETRY_SECONDS = 10.0
-# Readers of this process are done within a fraction of this; others are not waited for, since appends wait meanwhile.
-_READERS_MAY_TAKE_MS = 50
+# Readers of this process, and commits of others, take a fraction of this; longer is not waited, since appends wait.
+_OTHERS_MAY_TAKE = 0.05
+_PAUSE_SECONDS = 0.002
 _MOST_PROBLEMS = 20
 
 
 class WalKeeper:
     """Checkpoints the write-ahead log (WAL) between batches: when it has grown, and once when the writer falls idle.
 
-    A checkpointed WAL is written anew from its start (RESTART) and keeps its size: overwriting a file syncs in about
-    half the time of making it longer. So a checkpoint is due when the file *grows*, which says that it is full. Only a
-    WAL that some reader has made very large is cut (TRUNCATE). Both modes take the write lock: with PASSIVE checkpoints
-    SQLite before 3.51.3 can skip frames of a WAL that another connection resets meanwhile ("WAL-reset" defect). They do
-    without it if another process has it for longer than the timeout below, which SQLite answers as busy. Slow
-    readers are not waited for: a checkpoint that cannot finish is tried again when the WAL has grown by as much again,
-    and now and then while no write comes.
+    A checkpointed WAL is written anew from its start by the next commit, and keeps its size: overwriting a file syncs in
+    about half the time of making it longer. So a checkpoint is due when the file *grows*, which says that it is full.
+    Only a WAL that some reader has made very large is cut.
+
+    A second connection holds the write lock meanwhile. Without it SQLite before 3.51.3 can skip frames of a WAL that
+    another process resets during the checkpoint ("WAL-reset" defect). SQLite's own modes that take that lock (RESTART,
+    TRUNCATE) go on without it where somebody else has it for too long, and do not say so.
+
+    Slow readers are not waited for: a checkpoint that cannot finish is tried again when the WAL has grown by as much
+    again, and now and then while no write comes.
 
     Attributes:
-        connection: The writer's; another one to the same file may take its place.
+        connection: The writer's.
         checkpoints: Checkpoints that moved the whole WAL into the database file, so that it starts anew.
         blocked: Checkpoints that a reader, or another program, kept from finishing.
         failed: Checkpoints that SQLite refused.
@@ -43,12 +48,24 @@ class WalKeeper:
         self.checkpoints = 0
         self.blocked = 0
         self.failed = 0
-        self.connection = connection
         self._path = path
-        self._durability = durability
+        self._durability: Durability = durability
+        self.attach(connection)
         self._due_bytes = _DUE_BYTES
         self._idle_work = self.size > 0
         self._was_blocked = False
+
+    def attach(self, connection: sqlite3.Connection) -> None:
+        """Goes on with another connection of the writer, after :meth:`close`."""
+        self.connection = connection
+        self._lock_holder = open_writer(self._path, self._durability, _OTHERS_MAY_TAKE)
+        with closed_on_failure(self._lock_holder), translated(self._path):
+            # Opens its WAL now: later another file may stand in its place.
+            self._lock_holder.execute("PRAGMA schema_version").fetchone()
+
+    def close(self) -> None:
+        """Gives up the second connection. To be called before the writer's is closed, whose checkpoint is the last."""
+        self._lock_holder.close()
 
     @property
     def size(self) -> int:
@@ -89,14 +106,11 @@ class WalKeeper:
                 ``durability="normal"``. The kernel may have dropped them, and a second sync would not notice.
         """
         started = time.perf_counter()
-        mode = "TRUNCATE" if cut or self.size > _MOST_BYTES else "RESTART"
         try:
-            (timeout,) = self.connection.execute("PRAGMA busy_timeout").fetchone()
-            self.connection.execute(f"PRAGMA busy_timeout={_READERS_MAY_TAKE_MS}")
-            try:
-                busy, frames, done = self.connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
-            finally:
-                self.connection.execute(f"PRAGMA busy_timeout={timeout}")
+            frames, done = self._backfill()
+            whole = 0 <= frames == done
+            if whole and (cut or self.size > _MOST_BYTES):
+                self._cut()
         except sqlite3.Error as error:
             if self._durability == "normal" and error.sqlite_errorcode in SYNC_FAILED:
                 raise
@@ -104,8 +118,8 @@ class WalKeeper:
             self._due_bytes = self.size + _DUE_BYTES
             logger.warning("checkpoint_failed", path=str(self._path), error=str(error))
             return
-        self._was_blocked = bool(busy)
-        if busy:
+        self._was_blocked = not whole
+        if not whole:
             self.blocked += 1
             size = self.size
             self._due_bytes = size + _DUE_BYTES
@@ -116,6 +130,39 @@ class WalKeeper:
         self.checkpoints += 1
         self._due_bytes = max(self.size, _DUE_BYTES)
         logger.debug("checkpoint", path=str(self._path), seconds=time.perf_counter() - started)
+
+    def _backfill(self) -> tuple[int, int]:
+        """Moves what readers allow; returns how many frames the WAL has, and how many of them are in the file now.
+
+        Both are -1 if another program is writing or checkpointing just now.
+        """
+        give_up = time.monotonic() + _OTHERS_MAY_TAKE
+        try:
+            self._lock_holder.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if primary_code(error) != sqlite3.SQLITE_BUSY:
+                raise
+            return -1, -1
+        try:
+            while True:
+                _, frames, done = self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                if frames == done or time.monotonic() >= give_up:
+                    return frames, done
+                let_pass(_PAUSE_SECONDS)
+        finally:
+            self._lock_holder.execute("ROLLBACK")
+
+    def _cut(self) -> None:
+        """Gives a moved WAL's space back: the commit that starts it anew cuts it, if no reader is in its way."""
+        (version,) = self.connection.execute("PRAGMA user_version").fetchone()
+        self.connection.execute("PRAGMA journal_size_limit=0")
+        try:
+            self.connection.execute(f"PRAGMA user_version={version}")
+        except sqlite3.OperationalError as error:
+            if primary_code(error) != sqlite3.SQLITE_BUSY:
+                raise
+        finally:
+            self.connection.execute("PRAGMA journal_size_limit=-1")
 
 
 def wal_bytes(database: str | Path) -> int:

@@ -48,7 +48,8 @@ class SqliteWriter(Writer):
         self._path = path
         self._options = options
         self._connection = self._connect()
-        self._wal = WalKeeper(self._connection, path, options.durability)
+        with closed_on_failure(self._connection):
+            self._wal = WalKeeper(self._connection, path, options.durability)
         self._files = FileIdentity(path)
         self._checked_at = time.monotonic()
         self._slow_checks = 0
@@ -130,12 +131,15 @@ class SqliteWriter(Writer):
 
     @override
     def resume(self) -> None:
-        self._connection = self._wal.connection = self._connect()
+        self._connection = self._connect()
+        with closed_on_failure(self._connection):
+            self._wal.attach(self._connection)
         self._files = FileIdentity(self._path)
 
     @override
     def close(self) -> None:
         try:
+            self._wal.close()
             # SQLite checkpoints the WAL if nobody else has the file open.
             self._connection.close()
         except sqlite3.Error as error:
