@@ -19,7 +19,7 @@ _IDLE_SECONDS = 1.0
 _RETRY_SECONDS = 10.0
 # Readers of this process, and commits of others, take a fraction of this; longer is not waited, since appends wait.
 _OTHERS_MAY_TAKE = 0.05
-_PAUSE_SECONDS = 0.002
+_PAUSE_SECONDS = 0.005
 _MOST_PROBLEMS = 20
 
 
@@ -54,6 +54,7 @@ class WalKeeper:
         self._due_bytes = _DUE_BYTES
         self._idle_work = self.size > 0
         self._was_blocked = False
+        self._moved_round: bytes | None = None
 
     def attach(self, connection: sqlite3.Connection) -> None:
         """Goes on with another connection of the writer, after :meth:`close`."""
@@ -147,10 +148,26 @@ class WalKeeper:
             while True:
                 _, frames, done = self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
                 if frames == done or time.monotonic() >= give_up:
-                    return frames, done
+                    break
                 let_pass(_PAUSE_SECONDS)
+            this_round = self._round()
+            if this_round == self._moved_round:
+                # Readers that began before the last checkpoint's end kept the next commit from starting the WAL anew.
+                # Whoever begins to read from here on reads the database file alone: this time the others may end first.
+                let_pass(_PAUSE_SECONDS)
+            self._moved_round = this_round
+            return frames, done
         finally:
             self._lock_holder.execute("ROLLBACK")
+
+    def _round(self) -> bytes:
+        """What changes each time that the WAL is started anew: its count of checkpoints and its salt."""
+        try:
+            with Path(f"{self._path}-wal").open("rb", buffering=0) as file:
+                file.seek(12)
+                return file.read(12)
+        except OSError:
+            return b""
 
     def _cut(self) -> None:
         """Gives a moved WAL's space back: the commit that starts it anew cuts it, if no reader is in its way."""
