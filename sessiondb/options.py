@@ -13,7 +13,7 @@ from sessiondb.errors import ConfigurationError
 
 Durability = Literal["full", "normal"]
 OnStale = Literal["reject", "append"]
-CacheMode = Literal["copy", "share", "off"]
+CacheMode = Literal["copy", "shallow", "share", "off"]
 
 PATH_VARIABLE = "SESSIONDB_PATH"
 DEFAULT_PATH = Path(".adk") / "adk.sqlite3"

@@ -17,7 +17,8 @@ from google.adk.sessions import BaseSessionService, Session
 from google.adk.sessions.base_session_service import GetSessionConfig
 
 from sessiondb import stores, telemetry
-from sessiondb.adk.events import decode_event, encode_event, timestamp_text
+from sessiondb.adk.cached import form_of
+from sessiondb.adk.events import encode_event, timestamp_text
 from sessiondb.adk.limits import check_key, check_text
 from sessiondb.adk.listing import SessionList, list_of
 from sessiondb.adk.sessions import build_session, decode_scope, handle_of, model_access, revision_marker
@@ -88,9 +89,10 @@ class DatabaseSessionService(BaseSessionService):
                 or the lock that another program holds on the file.
             on_stale: ``"reject"`` refuses an append through a Session that another handle has overtaken;
                 ``"append"`` takes it, as the in-memory service does.
-            log_cache: ``"copy"`` gives each reader shallow copies of cached events, ``"share"`` the cached objects
-                themselves, ``"off"`` decodes the log each time.
-            log_cache_bytes: About how much memory the cache of decoded events may take.
+            log_cache: ``"copy"`` gives each reader events of its own, made of a cached form of the log. ``"shallow"``
+                copies the cached events, but not what nests in them: who edits that edits it for all readers.
+                ``"share"`` gives the cached objects themselves, ``"off"`` decodes the log each time.
+            log_cache_bytes: About how much memory the cache of logs may take.
             follow_symlinks: Whether ``path`` may be a symbolic link. It is followed once, here: a link that is changed
                 later leads this service nowhere else.
 
@@ -107,7 +109,7 @@ class DatabaseSessionService(BaseSessionService):
         self._shared = sharing.share(lambda: stores.open_store(file, store_options), store_options)
         self._closed = False
         cache = None if log_cache == "off" else LogCache(log_cache_bytes)
-        self._logs = LogReader(decode_event, cache)
+        self._logs = LogReader(form_of(log_cache), cache)
         telemetry.service_opened(self, self._shared.store, cache)
         # A service that is dropped without close() gives up its file all the same.
         self._finalizer = weakref.finalize(self, _abandoned, self._shared, repr(self))
@@ -206,8 +208,7 @@ class DatabaseSessionService(BaseSessionService):
         events = self._logs.events(plan, snapshot)
         if snapshot is None:
             return None
-        own = model_access.copy_events(events) if self._options.log_cache == "copy" else list(events)
-        return build_session(plan.query.key, snapshot.head, own, snapshot.head.update_time)
+        return build_session(plan.query.key, snapshot.head, events, snapshot.head.update_time)
 
     @telemetry.operation
     async def list_sessions(self, app_name: str | None = None, user_id: str | None = None) -> SessionList:

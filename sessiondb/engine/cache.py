@@ -1,4 +1,4 @@
-"""Decoded logs, kept between reads. What an event is decoded to is for the reader to say.
+"""Logs kept between reads. In which form an event is kept is for the reader to say.
 
 A log only grows, so what was decoded stays true: a read fetches and decodes what came since. An entry is valid for one
 incarnation of its session and one epoch of its log; who holds it asks storage for both with every read.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from sessiondb.forking import renew_after_fork
@@ -16,24 +15,24 @@ from sessiondb.model.queries import LogPosition
 from sessiondb.model.records import SessionKey
 from sessiondb.stats import CacheStats
 
-# Measured: what a decoded text event takes beside its text, and what each character of JSON takes (docs/performance).
-_EVENT_BYTES = 5_000
+# Measured: what each character of JSON takes, and a log beside its events (docs/performance).
 _BYTES_PER_CHARACTER = 2
 _LOG_BYTES = 1_000
 
 
 class CachedLog(NamedTuple):
-    """The last events of a log, decoded, without a gap.
+    """The last events of a log, without a gap.
 
     Attributes:
         position: The last event that is contained.
-        events: The events in log order. Never changed once the entry is made: readers slice it without a lock.
+        events: What is kept of the events, in log order. Readers use it without a lock: once the entry is made, one may
+            only be replaced by another form of the same.
         complete: Whether the first event of the log is contained.
         bytes: About how much memory the events take.
     """
 
     position: LogPosition
-    events: Sequence[Any]
+    events: list[Any]
     complete: bool
     bytes: int
 
@@ -95,5 +94,5 @@ class LogCache:
 
 
 def estimate_bytes(events: int, characters: int) -> int:
-    """Estimates the memory of a log, from the number of its events and the length of their JSON."""
-    return _LOG_BYTES + events * _EVENT_BYTES + characters * _BYTES_PER_CHARACTER
+    """Estimates the memory of a log, from the bytes that its events take beside their text, and the length of their JSON."""
+    return _LOG_BYTES + events + characters * _BYTES_PER_CHARACTER

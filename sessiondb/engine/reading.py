@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
 from sessiondb.engine.cache import CachedLog, LogCache, estimate_bytes
 from sessiondb.model.queries import NO_EVENTS, WHOLE_LOG, After, GetSession, Last, LogPosition, Since
 from sessiondb.model.records import EventRow, SessionHead, SessionKey, SessionSnapshot
 
-DecodeEvent: TypeAlias = Callable[[EventRow, SessionKey], Any]
-"""Makes what readers want of a row, or raises CorruptRowError. What it makes has the time as ``timestamp``."""
+
+class EventForm(Protocol):
+    """What readers want of a row, and what is kept of it for other readers.
+
+    Attributes:
+        bytes_per_event: How much memory an event takes that is kept, beside its text.
+        inline_events: So many are given so fast that an event loop does not notice.
+    """
+
+    bytes_per_event: int
+    inline_events: int
+
+    def decode(self, row: EventRow, key: SessionKey) -> Any:
+        """Makes what readers want of a row, or raises CorruptRowError."""
+
+    def keep(self, events: list[Any], rows: list[EventRow], *, known: bool) -> list[Any]:
+        """Returns what is kept of events, which a reader has got. ``known``: of a log that was read before."""
+
+    def give(self, kept: list[Any], which: slice | list[int], key: SessionKey) -> list[Any]:
+        """Returns events of the kept ones, in a new list."""
+
+    def time_of(self, kept: Any) -> float:
+        """Returns the timestamp of an event that is kept, in seconds since the epoch."""
+
 
 _TINY_ROWS = 32
 """A read that was thought to be tiny and finds this many new events goes to a reader's thread instead."""
@@ -44,14 +66,6 @@ class Wanted(NamedTuple):
             return self.since is None
         return len(rows) < self.last
 
-    def of_log(self, events: Sequence[Any]) -> Sequence[Any]:
-        """Picks them."""
-        if self.last is not None:
-            events = events[-self.last :] if self.last else ()
-        if self.since is not None:
-            events = [event for event in events if event.timestamp >= self.since]
-        return events
-
 
 EVERY_EVENT = Wanted()
 
@@ -82,9 +96,9 @@ class ReadPlan(NamedTuple):
 class LogReader:
     """Plans reads and decodes the answers; keeps what it decoded for later reads. Safe for any thread."""
 
-    def __init__(self, decode: DecodeEvent, cache: LogCache | None) -> None:
+    def __init__(self, form: EventForm, cache: LogCache | None) -> None:
         self.cache = cache
-        self._decode = decode
+        self._form = form
 
     def plan(self, key: SessionKey, wanted: Wanted) -> ReadPlan:
         """Returns how to read a session."""
@@ -92,8 +106,10 @@ class LogReader:
             return ReadPlan(GetSession(key, NO_EVENTS), tiny=True, wanted=wanted, cached=None)
         cached = None if self.cache is None else self.cache.get(key)
         if cached is not None and wanted.is_within(cached):
-            query = GetSession(key, After(cached.position, _TINY_ROWS))
-            return ReadPlan(query, tiny=True, wanted=wanted, cached=cached)
+            count = len(cached.events) if wanted.last is None else min(wanted.last, len(cached.events))
+            tiny = count <= self._form.inline_events
+            query = GetSession(key, After(cached.position, _TINY_ROWS if tiny else None))
+            return ReadPlan(query, tiny, wanted, cached)
         if wanted.last is not None:
             query = GetSession(key, Last(min(wanted.last, _MAX_COUNT)))
         elif wanted.since is not None:
@@ -102,8 +118,8 @@ class LogReader:
             query = GetSession(key, WHOLE_LOG)
         return ReadPlan(query, tiny=False, wanted=wanted, cached=None)
 
-    def events(self, plan: ReadPlan, snapshot: SessionSnapshot | None) -> Sequence[Any]:
-        """Returns the decoded events that a plan wants, from the answer to its query. Nobody may change the sequence.
+    def events(self, plan: ReadPlan, snapshot: SessionSnapshot | None) -> list[Any]:
+        """Returns the events that a plan wants, from the answer to its query.
 
         Raises:
             LogHasGrownError: If the query had a limit, and the answer has reached it.
@@ -112,7 +128,7 @@ class LogReader:
         if snapshot is None:
             if self.cache is not None:
                 self.cache.discard(key)
-            return ()
+            return []
         head, rows = snapshot
         if type(part) is After and part.limit is not None and len(rows) >= part.limit:
             raise LogHasGrownError
@@ -122,10 +138,24 @@ class LogReader:
             known, complete = None, True
         else:
             complete = plan.wanted.has_first(rows)
-        log = self._extended(known, rows, head, key, complete=complete)
-        if self.cache is not None and log is not known and part is not NO_EVENTS and type(part) is not Since:
-            self.cache.put(key, log)
-        return plan.wanted.of_log(log.events)
+        new = [self._form.decode(row, key) for row in rows]
+        events = [*self._known_events(plan, known, len(new)), *_wanted_of(new, plan.wanted)]
+        if self.cache is not None and (rows or known is None) and part is not NO_EVENTS and type(part) is not Since:
+            self.cache.put(key, self._extended(known, new, rows, head, complete=complete))
+        return events
+
+    def _known_events(self, plan: ReadPlan, known: CachedLog | None, new: int) -> list[Any]:
+        """Returns the wanted ones of the events that are known, beside so many new ones."""
+        if known is None:
+            return []
+        last, since = plan.wanted
+        kept = known.events
+        first = 0 if last is None else max(len(kept) + new - last, 0)
+        if since is None:
+            return self._form.give(kept, slice(first, None), plan.query.key)
+        time_of = self._form.time_of
+        which = [index for index in range(first, len(kept)) if time_of(kept[index]) >= since]
+        return self._form.give(kept, which, plan.query.key)
 
     def note_created(self, key: SessionKey, incarnation: int) -> None:
         """Gives the first read of a new session a log to start from."""
@@ -139,22 +169,21 @@ class LogReader:
             self.cache.discard(key)
 
     def _extended(
-        self,
-        known: CachedLog | None,
-        rows: Sequence[EventRow],
-        head: SessionHead,
-        key: SessionKey,
-        *,
-        complete: bool,
+        self, known: CachedLog | None, new: list[Any], rows: Sequence[EventRow], head: SessionHead, *, complete: bool
     ) -> CachedLog:
-        """Returns a known log with the rows that came since, decoded."""
-        if known is not None and not rows:
-            return known
-        decode = self._decode
-        decoded = [decode(row, key) for row in rows]
+        """Returns a known log with the events that came since."""
+        kept = self._form.keep(new, list(rows), known=known is not None and bool(known.events))
         characters = sum(len(row.content or "") + len(row.actions) + len(row.extra or "") for row in rows)
-        size = estimate_bytes(len(rows), characters)
+        size = estimate_bytes(len(rows) * self._form.bytes_per_event, characters)
         position = LogPosition(head.incarnation, head.log_epoch, rows[-1].seq if rows else 0)
         if known is None:
-            return CachedLog(position, decoded, complete, size)
-        return CachedLog(position, [*known.events, *decoded], known.complete, known.bytes + size - estimate_bytes(0, 0))
+            return CachedLog(position, kept, complete, size)
+        return CachedLog(position, [*known.events, *kept], known.complete, known.bytes + size - estimate_bytes(0, 0))
+
+
+def _wanted_of(events: list[Any], wanted: Wanted) -> list[Any]:
+    if wanted.last is not None:
+        events = events[-wanted.last :] if wanted.last else []
+    if wanted.since is not None:
+        events = [event for event in events if event.timestamp >= wanted.since]
+    return events
