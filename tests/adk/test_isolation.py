@@ -1,0 +1,235 @@
+"""What a reader changes in the sessions that it has read, nobody else sees: not at any depth.
+
+Seen failing with shallow copies, and with each kind of value (dict, list, set, model) given as it is kept.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.adk.events import Event
+from google.adk.sessions import Session
+from google.adk.sessions.base_session_service import GetSessionConfig
+from google.genai import types
+from pydantic import BaseModel
+
+from sessiondb import DatabaseSessionService
+from sessiondb.adk import packed
+from sessiondb.adk.fast_decode import event_validator
+from sessiondb.adk.packed import pack, unpack
+from sessiondb.options import CacheMode
+from sessiondb.testing import typical_event
+from tests.full_models import full_event, models_reached
+
+KEY = ("my_app", "user_123", "s")
+
+pytestmark = pytest.mark.anyio
+
+
+def changeable(value: object) -> Iterator[Any]:
+    """What can be changed of a value: it, and all that is inside it, the innermost first."""
+    if isinstance(value, BaseModel):
+        for member in value.__dict__.values():
+            yield from changeable(member)
+        yield from (inside for inside in (value.__pydantic_extra__, value.__pydantic_private__) if inside is not None)
+        yield value
+    elif isinstance(value, dict):
+        for member in value.values():
+            yield from changeable(member)
+        yield value
+    elif isinstance(value, list):
+        for member in value:
+            yield from changeable(member)
+        yield value
+    elif isinstance(value, set):
+        yield value
+
+
+def spoil(value: Session | Event) -> int:
+    """Changes all that can be changed; returns how many objects that were."""
+    objects = list(changeable(value))
+    for one in objects:
+        if isinstance(one, BaseModel):
+            if not one.model_config.get("frozen"):
+                for name in type(one).model_fields:
+                    setattr(one, name, "spoilt")
+        elif isinstance(one, dict):
+            one.clear()
+            one["spoilt"] = True
+        elif isinstance(one, list):
+            one[:] = ["spoilt"]
+        else:
+            one.clear()
+            one.add("spoilt")
+    return len(objects)
+
+
+def identities(session: Session) -> set[int]:
+    return {id(one) for one in changeable(session)}
+
+
+async def read(service: DatabaseSessionService, config: GetSessionConfig | None = None) -> Session:
+    session = await service.get_session(*KEY, config)
+    assert session is not None
+    return session
+
+
+async def prepared(path: Path, *events: Event) -> Session:
+    async with DatabaseSessionService(path) as service:
+        session = await service.create_session(*KEY[:2], "s", {"own": {"deep": [1]}, "user:u": [2], "app:a": {"b": 3}})
+        for event in events:
+            await service.append_event(session, event)
+    async with DatabaseSessionService(path, log_cache="off") as service:
+        return await read(service)
+
+
+@pytest.mark.parametrize("log_cache", ["copy", "off"])
+async def test_a_reader_that_changes_everything_changes_nothing_for_others(
+    database_path: Path, log_cache: CacheMode
+) -> None:
+    stored = await prepared(database_path, full_event(), typical_event(), Event(author="agent"))
+    async with DatabaseSessionService(database_path, log_cache=log_cache) as service:
+        # Of the file; of the rows that were kept; of what was packed; of a part of that.
+        for config in (None, None, None, GetSessionConfig(num_recent_events=2), GetSessionConfig(after_timestamp=0)):
+            first, second = await read(service, config), await read(service, config)
+            assert identities(first).isdisjoint(identities(second))
+            assert spoil(first) > 20
+            expected = stored.events[-2:] if config and config.num_recent_events else stored.events
+            assert second.events == expected
+            assert second.state == stored.state
+            assert [event.model_fields_set for event in (await read(service, config)).events] == [
+                event.model_fields_set for event in expected
+            ]
+        # What came since, beside what was known.
+        writer = await read(service)
+        await service.append_event(writer, full_event().model_copy(update={"id": "later"}))
+        spoil(await read(service))
+        spoil(writer)
+        assert [event.id for event in (await read(service)).events] == [*(event.id for event in stored.events), "later"]
+        assert (await read(service)).events[:-1] == stored.events
+
+
+async def test_sessions_of_a_listing_share_nothing(database_path: Path) -> None:
+    async with DatabaseSessionService(database_path) as service:
+        for name in ("one", "two"):
+            await service.create_session("my_app", "user_123", name, {"user:u": [2], "app:a": {"b": 3}})
+        expected = (await service.list_sessions("my_app")).sessions[1].model_copy(deep=True)
+        listing = await service.list_sessions("my_app")
+        spoil(listing.sessions[0])
+        assert listing.sessions[1] == expected
+        assert (await service.list_sessions("my_app")).sessions[1] == expected
+
+
+@pytest.mark.parametrize(("log_cache", "same"), [("copy", False), ("shallow", True), ("share", True), ("off", False)])
+async def test_log_cache_says_whether_what_nests_in_events_is_shared(
+    database_path: Path, log_cache: CacheMode, *, same: bool
+) -> None:
+    await prepared(database_path, typical_event())
+    async with DatabaseSessionService(database_path, log_cache=log_cache) as service:
+        await read(service)
+        one, other = (await read(service)).events[0], (await read(service)).events[0]
+        assert (one.content is other.content) == same
+        assert (one is other) == (log_cache == "share")
+        assert one == other
+
+
+def decoded(event: Event) -> Event:
+    return event_validator()(event.model_dump_json(exclude_none=True))
+
+
+def of_every_model() -> list[Event]:
+    """Events that hold each of the models that an event may hold, but for those of an authentication."""
+    usage = types.GenerateContentResponseUsageMetadata(
+        prompt_token_count=3,
+        prompt_tokens_details=[types.ModalityTokenCount(modality=types.MediaModality.TEXT, token_count=3)],
+    )
+    call = types.FunctionCall(id="c", name="f", args={"x": [1, {"y": None}], "n": 2**70})
+    answer = types.FunctionResponse(id="c", name="f", response={"rows": [{"a": 1.0}, True]})
+    parts = [
+        types.Part(text="t", thought=True, thought_signature=b"\x00\xff"),
+        types.Part(function_call=call),
+        types.Part(function_response=answer),
+        types.Part(inline_data=types.Blob(data=b"\x00", mime_type="image/png")),
+    ]
+    return [
+        Event(
+            author="a",
+            content=types.Content(role="model", parts=[part]),
+            usage_metadata=usage,
+            finish_reason=types.FinishReason.STOP,
+        )
+        for part in parts
+    ]
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_a_packed_event_is_made_as_it_was(number: int) -> None:
+    event = [typical_event(), Event(author="a"), *of_every_model()][number]
+    before = decoded(event)
+    kept = pack(before)
+    assert kept is not None
+    spoil(unpack(kept))
+    for same in (unpack(kept), unpack(kept)):
+        assert same == before
+        assert same.__getstate__() == before.__getstate__()
+        assert same.model_dump_json(exclude_unset=True) == before.model_dump_json(exclude_unset=True)
+        assert list(same.__dict__) == list(before.__dict__)
+
+
+def test_each_model_of_a_full_event_is_packed_or_is_of_an_authentication() -> None:
+    """A field that a new ADK brings is packed by its type; what cannot be packed is decoded for each reader."""
+    event = decoded(full_event())
+    event.actions.requested_auth_configs = {}
+    kept = pack(event)
+    assert kept is not None
+    assert unpack(kept) == event
+    packed_classes = {shape.kind for shape in packed._shapes.values()}
+    missing = {model.__name__ for model in models_reached(Event) - packed_classes}
+    assert all("Auth" in name or "OAuth" in name or "Http" in name or "Service" in name for name in missing), missing
+
+
+def test_what_cannot_be_packed_is_not() -> None:
+    event = decoded(typical_event())
+    for value in ({1, (2,)}, (1,), {"k": types.Modality.TEXT}, {"k": b"bytes"}, object()):
+        event.custom_metadata = {"k": value} if not isinstance(value, dict) else value
+        assert pack(event) is None
+    event.custom_metadata = None
+    assert pack(event) is not None
+
+
+def test_the_set_of_given_fields_is_that_of_the_log_whoever_assigns(caplog: pytest.LogCaptureFixture) -> None:
+    kept = pack(decoded(typical_event()))
+    assert kept is not None
+    given = set(unpack(kept).model_fields_set)
+    unpack(kept).branch = "a.b"
+    assert unpack(kept).model_fields_set == given
+    assert not caplog.records
+
+
+def test_a_shape_that_does_not_come_back_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after a release of pydantic that keeps its fields elsewhere."""
+    monkeypatch.setattr(packed, "_plans", {})
+    monkeypatch.setattr(
+        packed,
+        "_set_fields_set",
+        lambda model, given: BaseModel.__dict__["__pydantic_fields_set__"].__set__(model, set()),
+    )
+    with caplog.at_level(logging.WARNING, "sessiondb"):
+        assert pack(decoded(typical_event())) is None
+    assert "fast_event_copies_unavailable" in caplog.text
+    monkeypatch.setattr(packed, "_plans", {})
+    monkeypatch.setattr(packed, "_set_fields_set", None)
+    assert pack(decoded(typical_event())) is None
+    assert "TypeError" in [record.__dict__.get("reason") for record in caplog.records]
+
+
+def test_shapes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed, "_MAX_SHAPES", len(packed._shapes))
+    monkeypatch.setattr(packed, "_plans", {})
+    assert pack(decoded(typical_event())) is None
