@@ -91,7 +91,7 @@ async def prepared(path: Path, *events: Event) -> Session:
 async def test_a_reader_that_changes_everything_changes_nothing_for_others(
     database_path: Path, log_cache: CacheMode
 ) -> None:
-    stored = await prepared(database_path, full_event(), typical_event(), Event(author="agent"))
+    stored = await prepared(database_path, full_event(), full_packable_event(), typical_event())
     async with DatabaseSessionService(database_path, log_cache=log_cache) as service:
         # Of the file; of the rows that were kept; of what was packed; of a part of that.
         for config in (None, None, None, GetSessionConfig(num_recent_events=2), GetSessionConfig(after_timestamp=0)):
@@ -135,6 +135,14 @@ async def test_log_cache_says_whether_what_nests_in_events_is_shared(
         assert (one.content is other.content) == same
         assert (one is other) == (log_cache == "share")
         assert one == other
+
+
+def full_packable_event() -> Event:
+    """An event with every field set but for requests of credentials, which are decoded for each reader."""
+    event = full_event()
+    event.id = "packable"
+    event.actions.requested_auth_configs = {}
+    return event
 
 
 def decoded(event: Event) -> Event:
@@ -182,8 +190,7 @@ def test_a_packed_event_is_made_as_it_was(number: int) -> None:
 
 def test_each_model_of_a_full_event_is_packed_or_is_of_an_authentication() -> None:
     """A field that a new ADK brings is packed by its type; what cannot be packed is decoded for each reader."""
-    event = decoded(full_event())
-    event.actions.requested_auth_configs = {}
+    event = decoded(full_packable_event())
     kept = pack(event)
     assert kept is not None
     assert unpack(kept) == event
