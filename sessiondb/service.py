@@ -18,7 +18,7 @@ from google.adk.sessions.base_session_service import GetSessionConfig
 
 from sessiondb import stores, telemetry
 from sessiondb.adk.cached import form_of
-from sessiondb.adk.events import encode_event, timestamp_text
+from sessiondb.adk.events import encode_event, is_aside, timestamp_text
 from sessiondb.adk.limits import check_key, check_text
 from sessiondb.adk.listing import SessionList, list_of
 from sessiondb.adk.sessions import build_session, decode_scope, handle_of, model_access, revision_marker
@@ -245,6 +245,10 @@ class DatabaseSessionService(BaseSessionService):
         ``temp:`` keys go to ``session`` only and are taken out of the event. An event that is in the log already,
         equal in all fields, changes nothing. A partial event is returned as it is.
 
+        Two kinds of event are not of the conversation, and are stored whatever other handles have done, who stay valid:
+        a change of state from outside, as ADK's server makes it (of the author ``user``, with nothing but a state
+        delta; see :meth:`update_keys`), and the summary of ADK's compaction.
+
         A cancelled call leaves nothing open: either nothing was written and ``session`` is as before, or the event is
         on disk and in ``session``.
 
@@ -264,20 +268,27 @@ class DatabaseSessionService(BaseSessionService):
         record = encode_event(event, delta)
 
         engine = self._engine
-        handle = None if self._options.on_stale == "append" else engine.handles.take(session, handle_of)
+        in_flight = engine.handles.take(session, handle_of)
+        handle = None if self._options.on_stale == "append" else in_flight.handle
+        command: AppendEvent | UpdateKeys = AppendEvent(key, record, delta.stored, handle)
+        # A Session without a marker is known by its last event, which this one is going to be.
+        if is_aside(event, record, delta) and handle_of(session).incarnation is not None:
+            command = UpdateKeys(key, record, delta.stored)
 
         def update_session(ticket: WriteTicket) -> None:
             outcome: Outcome | None = ticket.outcome
-            if outcome is not None and outcome.status is Status.DONE:
+            if outcome is None or outcome.status is not Status.DONE:
+                return
+            _apply(session, event, delta)
+            if type(command) is AppendEvent:
                 # A handle knows of all that was committed through it, also of answers that are still on their way.
                 known = outcome if handle is None or handle.incarnation is None else handle
-                _apply(session, event, delta, revision_marker(known.incarnation, known.revision))
+                model_access.set_marker(session, revision_marker(known.incarnation, known.revision))
 
         try:
-            outcome: Outcome = await engine.write(AppendEvent(key, record, delta.stored, handle), update_session)
+            outcome: Outcome = await engine.write(command, update_session, in_flight.order)
         finally:
-            if handle is not None:
-                engine.handles.give_back(session)
+            engine.handles.give_back(session)
         if outcome.status is Status.MISSING:
             raise SessionNotFoundError(f"Session {session.id} not found.")
         if outcome.status is Status.STALE:
@@ -415,7 +426,7 @@ class DatabaseSessionService(BaseSessionService):
         return await self._engine.backup(target, overwrite=overwrite, progress=progress)
 
 
-def _apply(session: Session, event: Event, delta: EncodedDelta, marker: str) -> None:
+def _apply(session: Session, event: Event, delta: EncodedDelta) -> None:
     """Brings a live Session, and the event, in line with what was stored."""
     if event.actions.state_delta:
         model_access.set_field(event.actions, "state_delta", delta.event_delta)
@@ -427,7 +438,6 @@ def _apply(session: Session, event: Event, delta: EncodedDelta, marker: str) -> 
                 session.state[name] = value
     session.events.append(event)
     model_access.set_field(session, "last_update_time", event.timestamp)
-    model_access.set_marker(session, marker)
 
 
 def _wanted_by(config: GetSessionConfig | None) -> Wanted:

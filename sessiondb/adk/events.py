@@ -104,6 +104,19 @@ def encode_event(event: Event, delta: EncodedDelta | None = None) -> EventRecord
     return record
 
 
+def is_aside(event: Event, record: EventRecord, delta: EncodedDelta) -> bool:
+    """Whether an event is no step of its conversation: a change of state from outside, or a summary of what is past.
+
+    ADK's server appends the first through a Session that it has just read, in the middle of a run maybe; compaction the
+    second after a run, when the next one may have begun.
+    """
+    if record.content is not None or record.extra is not None:
+        return False
+    if delta.json != _EMPTY:
+        return record.author == "user" and record.actions == f'{{"state_delta":{delta.json}}}'
+    return event.actions.compaction is not None
+
+
 def decode_event(row: EventRow, key: SessionKey) -> Event:
     """Decodes a row of the log; the key names the session that an error speaks of.
 

@@ -14,7 +14,15 @@ from sessiondb.engine.jobs import Jobs
 from sessiondb.engine.queue import WriteQueue, WriteTicket
 from sessiondb.engine.readers import ReaderPool, ReadTicket
 from sessiondb.engine.store import Progress, Reader, Store, SupportsBackup
-from sessiondb.engine.waiting import Admission, ThreadWaiter, Ticket, wait_in_task, wait_in_thread, waiter_for_task
+from sessiondb.engine.waiting import (
+    Admission,
+    CompletionOrder,
+    ThreadWaiter,
+    Ticket,
+    wait_in_task,
+    wait_in_thread,
+    waiter_for_task,
+)
 from sessiondb.engine.writer import WriterThread
 from sessiondb.errors import ConfigurationError, ServiceClosedError
 from sessiondb.logger import logger
@@ -61,7 +69,12 @@ class Engine:
                 self._threads = Threads(self.store, self.options)
             return self._threads
 
-    async def write(self, command: WriteCommand, on_complete: Callable[[WriteTicket], None] | None = None) -> Any:
+    async def write(
+        self,
+        command: WriteCommand,
+        on_complete: Callable[[WriteTicket], None] | None = None,
+        order: CompletionOrder | None = None,
+    ) -> Any:
         """Executes a command, and returns its outcome once it is durable.
 
         A cancelled call is either taken back before the writer has begun, or waits for the answer: after the
@@ -69,7 +82,7 @@ class Engine:
         """
         queue = self.threads.queue
         waiter = waiter_for_task()
-        ticket: WriteTicket = Ticket(command, waiter, on_complete)
+        ticket: WriteTicket = Ticket(command, waiter, on_complete, order)
         queued = queue.put(ticket)
         return await wait_in_task(ticket, waiter, queue.withdraw, None if queued else self._place_in(queue))
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+from sessiondb.engine.waiting import CompletionOrder
 from sessiondb.forking import renew_after_fork
 from sessiondb.model.commands import Handle
 
@@ -21,7 +22,7 @@ class Handles:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._in_flight: dict[int, _InFlight] = {}
+        self._in_flight: dict[int, InFlight] = {}
         renew_after_fork(self)
 
     def renew_in_child(self) -> None:
@@ -29,8 +30,8 @@ class Handles:
         self._lock = threading.Lock()
         self._in_flight = {}
 
-    def take(self, session: SessionT, read: Callable[[SessionT], Handle]) -> Handle:
-        """Returns the handle of a Session, the same one for all appends that overlap.
+    def take(self, session: SessionT, read: Callable[[SessionT], Handle]) -> InFlight:
+        """Returns what all appends through a Session have in common that overlap.
 
         Args:
             session: The Session.
@@ -41,12 +42,12 @@ class Handles:
             entry = self._in_flight.get(id(session))
             if entry is None:
                 # Within the lock: whoever gave back the entry before has brought the Session up to date.
-                entry = self._in_flight[id(session)] = _InFlight(read(session))
+                entry = self._in_flight[id(session)] = InFlight(read(session))
             entry.appends += 1
-            return entry.handle
+            return entry
 
     def give_back(self, session: object) -> None:
-        """Ends one use of a handle."""
+        """Ends one append."""
         with self._lock:
             entry = self._in_flight[id(session)]
             entry.appends -= 1
@@ -54,9 +55,18 @@ class Handles:
                 del self._in_flight[id(session)]
 
 
-class _InFlight:
-    __slots__ = ("appends", "handle")
+class InFlight:
+    """Appends in flight through one Session.
+
+    Attributes:
+        handle: The Session's handle.
+        order: In which the Session, and their events, are brought in line with what was stored.
+        appends: How many there are.
+    """
+
+    __slots__ = ("appends", "handle", "order")
 
     def __init__(self, handle: Handle) -> None:
         self.handle = handle
+        self.order = CompletionOrder()
         self.appends = 0

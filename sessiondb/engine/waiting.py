@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Iterable
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
@@ -143,23 +144,28 @@ class Ticket(Generic[WorkT, ResultT]):
         work: What is to be done.
         waiter: Who waits.
         on_complete: Called with the ticket when it is completed, before its owner goes on: on the owner's event loop and
-            in the order in which the worker completes tickets, whether or not the task still waits.
+            in the order in which the worker completes tickets, whether or not the task still waits. With an ``order`` on
+            any of the loops.
         outcome: The result, once completed without an error.
         error: Why there is no result, once completed with an error.
         completed: Whether the worker has passed it to :func:`complete`.
+        order: Set if ``on_complete`` must not run before those of certain tickets that were completed earlier, whichever
+            event loop their owners are on.
     """
 
-    __slots__ = ("completed", "error", "on_complete", "outcome", "waiter", "work")
+    __slots__ = ("completed", "error", "on_complete", "order", "outcome", "waiter", "work")
 
     def __init__(
         self,
         work: WorkT,
         waiter: Waiter,
         on_complete: Callable[[Ticket[WorkT, ResultT]], None] | None = None,
+        order: CompletionOrder | None = None,
     ) -> None:
         self.work = work
         self.waiter = waiter
         self.on_complete = on_complete
+        self.order = order
         self.outcome: ResultT | None = None
         self.error: BaseException | None = None
         self.completed = False
@@ -170,8 +176,39 @@ class Ticket(Generic[WorkT, ResultT]):
             raise self.error
         return self.outcome  # type: ignore[return-value]  # completed without an error: the worker has set it
 
+    def run_on_complete(self) -> None:
+        """Calls ``on_complete``; what that raises is the ticket's error."""
+        try:
+            if self.on_complete is not None:
+                self.on_complete(self)
+        except Exception as error:  # noqa: BLE001  # goes to who waits; the others must be told too
+            self.error = error
+
 
 AnyTicket: TypeAlias = Ticket[Any, Any]
+
+
+class CompletionOrder:
+    """Runs what tickets have to do when they are completed in the order in which the worker completed them.
+
+    Event loops hear of their tickets at different times. The first to hear does it for those before its own, too.
+    """
+
+    __slots__ = ("_lock", "_waiting")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: deque[AnyTicket] = deque()
+
+    def add(self, ticket: AnyTicket) -> None:
+        """Puts a ticket at the end. Called by the worker."""
+        self._waiting.append(ticket)
+
+    def run(self) -> None:
+        """Does it for all that were completed by now; when it returns, nobody else is still at one of them."""
+        with self._lock:
+            while self._waiting:
+                self._waiting.popleft().run_on_complete()
 
 
 def complete(tickets: Iterable[AnyTicket]) -> None:
@@ -179,6 +216,8 @@ def complete(tickets: Iterable[AnyTicket]) -> None:
     groups: dict[Hashable, tuple[TaskWaiter, list[AnyTicket]]] = {}
     for ticket in tickets:
         ticket.completed = True
+        if ticket.order is not None:
+            ticket.order.add(ticket)
         waiter = ticket.waiter
         if isinstance(waiter, ThreadWaiter):
             _complete_here([ticket])
@@ -196,11 +235,10 @@ def complete(tickets: Iterable[AnyTicket]) -> None:
 
 def _complete_here(tickets: list[AnyTicket]) -> None:
     for ticket in tickets:
-        try:
-            if ticket.on_complete is not None:
-                ticket.on_complete(ticket)
-        except Exception as error:  # noqa: BLE001  # goes to who waits; the others must be told too
-            ticket.error = error
+        if ticket.order is None:
+            ticket.run_on_complete()
+        else:
+            ticket.order.run()
         ticket.waiter.complete()
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from google.adk.events import Event
+from google.adk.events import Event, EventActions
 from google.adk.sessions import InMemorySessionService, Session
 from google.adk.sessions.base_session_service import GetSessionConfig
 
@@ -85,10 +85,11 @@ class DocumentedService:
         record = self.records[key]
         return Handle(key, session, (record.incarnation, record.revision))
 
-    async def append(self, handle: Handle, event: Event) -> bool:
+    async def append(self, handle: Handle, event: Event, *, marked: bool) -> bool:
         """Appends to a conversation; says whether the log did not hold the event before.
 
-        Differences: an overtaken handle is refused, values are stored as JSON, None deletes.
+        Differences: an overtaken handle is refused, values are stored as JSON, None deletes. A change of state from
+        outside is taken from any handle that had a marker when the call began, and overtakes none.
         """
         record = self.records.get(handle.key)
         if record is None:
@@ -98,10 +99,19 @@ class DocumentedService:
         event.actions.state_delta = self._storable(event.actions.state_delta)
         if event in self._log(handle.key):
             return False
-        if not self._is_current(handle, record):
-            raise StaleError
-        record.revision += 1
-        handle.seen = (record.incarnation, record.revision)
+        delta = event.actions.state_delta
+        from_outside = Event(
+            id=event.id,
+            timestamp=event.timestamp,
+            invocation_id=event.invocation_id,
+            author="user",
+            actions=EventActions(state_delta=delta),
+        )
+        if not (marked and delta and event == from_outside):
+            if not self._is_current(handle, record):
+                raise StaleError
+            record.revision += 1
+            handle.seen = (record.incarnation, record.revision)
         await self._write(handle.key, handle.session, event)
         handle.session.state.update(temp)
         return True

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 from google.adk import errors as adk_errors
+from google.adk.events import Event, EventActions
+from google.adk.events.event_actions import EventCompaction
 from google.adk.sessions import Session
+from google.genai import types
 
 from sessiondb import DatabaseSessionService, errors
 from sessiondb.options import CacheMode
@@ -211,3 +214,73 @@ async def test_cached_event_is_copied_for_each_reader(service: DatabaseSessionSe
     read.events[0].author = "somebody else"
     read.events[0].branch = "changed"
     assert await _get(service) == session
+
+
+def state_from_outside(**delta: object) -> Event:
+    """What ``PATCH .../sessions/{id}`` of ADK's server appends."""
+    return Event(invocation_id="p-1", author="user", actions=EventActions(state_delta=delta))
+
+
+def summary() -> Event:
+    """What ADK's compaction appends."""
+    past = EventCompaction(
+        start_timestamp=1.0,
+        end_timestamp=2.0,
+        compacted_content=types.Content(role="model", parts=[types.Part(text="what was said")]),
+    )
+    return Event(invocation_id="c-1", author="user", actions=EventActions(compaction=past))
+
+
+@pytest.mark.parametrize("aside", [state_from_outside(paused=True), summary()], ids=["state", "summary"])
+async def test_event_beside_the_conversation_is_not_stale_and_makes_none_stale(
+    service: DatabaseSessionService, aside: Event
+) -> None:
+    """Seen failing with an append like any other."""
+    running = await service.create_session(APP, USER, SESSION, {"progress": 0})
+    other = await _get(service)
+    await service.append_event(running, event(progress=1))
+    # A Session that is behind may append it, and is behind afterwards.
+    await service.append_event(other, aside.model_copy(deep=True, update={"id": "first"}))
+    assert [found.id for found in other.events] == ["first"]
+    with pytest.raises(errors.StaleSessionError):
+        await service.append_event(other, event())
+    await service.append_event(running, event(progress=2))
+    # So may the conversation's own, and goes on.
+    await service.append_event(running, aside.model_copy(deep=True, update={"id": "second"}))
+    await service.append_event(running, aside.model_copy(deep=True, update={"id": "second"}))
+    await service.append_event(running, event(progress=3))
+    read = await _get(service)
+    assert read.state == {"progress": 3, **aside.actions.state_delta}
+    assert [found.id for found in read.events if found.author == "user"] == ["first", "second"]
+    assert running.state["progress"] == 3
+    assert (running.last_update_time, len(running.events)) == (read.last_update_time, len(read.events) - 1)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        Event(author="agent", actions=EventActions(state_delta={"paused": True})),
+        Event(author="user", actions=EventActions(state_delta={"paused": True}, escalate=True)),
+        Event(author="user", actions=EventActions(state_delta={"paused": True}), branch="a.b"),
+        Event(author="user", content=types.Content(parts=[types.Part(text="hi")])),
+        Event(author="user"),
+    ],
+    ids=["of an agent", "with another action", "of a branch", "with content", "empty"],
+)
+async def test_event_of_the_conversation_is_stale_and_makes_stale(service: DatabaseSessionService, step: Event) -> None:
+    one = await service.create_session(APP, USER, SESSION)
+    two = await _get(service)
+    await service.append_event(one, step)
+    with pytest.raises(errors.StaleSessionError):
+        await service.append_event(two, step.model_copy(update={"id": "another"}))
+
+
+async def test_session_from_json_that_is_behind_cannot_catch_up_by_an_event_from_outside(
+    service: DatabaseSessionService,
+) -> None:
+    """It is known by its last event only, which would be the newest then."""
+    session = await service.create_session(APP, USER, SESSION)
+    restored = Session.model_validate_json(session.model_dump_json())
+    await service.append_event(session, event())
+    with pytest.raises(errors.StaleSessionError):
+        await service.append_event(restored, state_from_outside(a=1))

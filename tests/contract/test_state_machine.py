@@ -45,7 +45,7 @@ ResultT = TypeVar("ResultT")
 
 APPS = st.sampled_from(["my_app", "%"])
 USERS = st.sampled_from(["user_123", "", "' OR 1=1--"])
-CACHES: st.SearchStrategy[CacheMode] = st.sampled_from(["copy", "share", "off"])
+CACHES: st.SearchStrategy[CacheMode] = st.sampled_from(["copy", "shallow", "share", "off"])
 SERVICES = st.sampled_from([0, 1])
 # Small ones: what an event can hold is the round trip's matter, and many small steps find more than a few large ones.
 EVENTS = st.builds(
@@ -178,9 +178,10 @@ class Life(RuleBasedStateMachine):
     def _append(self, at: int, pair: Pair, event: Event) -> Event | None:
         """Appends in both worlds; the event as it was given, if it was taken."""
         given = event.model_copy(deep=True)
+        marked = _is_marked(pair.live)
         call = self.services[at].append_event(pair.live, event)
         try:
-            self.run(self.model.append(pair.model, given))
+            self.run(self.model.append(pair.model, given, marked=marked))
         except (StaleError, MissingError) as refusal:
             expected = errors.StaleSessionError if isinstance(refusal, StaleError) else errors.SessionNotFoundError
             try:
@@ -225,10 +226,12 @@ class Life(RuleBasedStateMachine):
         async def at_once() -> list[object]:
             return await asyncio.gather(*(call for *_, call in begun), return_exceptions=True)
 
+        marked = {id(pair): _is_marked(pair.live) for pair in pairs}
         ends = self.run(at_once())
         recorded = {key: self._new_updates(key) for key in {pair.model.key for pair in pairs}}
         for (kind, pair, event, _), end in zip(begun, ends, strict=True):
-            assert type(end) is self.run(self._expected_end(kind, pair, event, end, recorded))
+            expected = self._expected_end(kind, pair, event, end, recorded, marked=marked[id(pair)])
+            assert type(end) is self.run(expected)
         for pair in pairs:
             _compare(pair.live, pair.model.session)
             live = self.run(self.services[0].get_session(*pair.model.key))
@@ -246,14 +249,21 @@ class Life(RuleBasedStateMachine):
         return iter([event for event in events if event.invocation_id.startswith("update-") and event.id not in known])
 
     async def _expected_end(
-        self, kind: str, pair: Pair, event: Event, end: object, recorded: dict[Key, Iterator[Event]]
+        self,
+        kind: str,
+        pair: Pair,
+        event: Event,
+        end: object,
+        recorded: dict[Key, Iterator[Event]],
+        *,
+        marked: bool,
     ) -> type:
         """Carries out a step in the model, and says what the service must have answered."""
         key = pair.model.key
         exists = key in self.model.records
         if kind.startswith("append"):
             try:
-                await self.model.append(pair.model, event)
+                await self.model.append(pair.model, event, marked=marked)
             except StaleError:
                 return errors.StaleSessionError
             except MissingError:
@@ -381,6 +391,10 @@ class Life(RuleBasedStateMachine):
                 assert exactly(_scope(connection, "USER", app, user, None)) == exactly(state)
         for app, state in self.model.memory.app_state.items():
             assert exactly(_scope(connection, "APP", app, None, None)) == exactly(state)
+
+
+def _is_marked(session: Session) -> bool:
+    return session._storage_update_marker is not None
 
 
 def _scope(connection: sqlite3.Connection, scope: str, *key: str | None) -> dict[str, Any]:

@@ -101,25 +101,29 @@ async def test_concurrent_appends_of_tasks_through_one_session(service: Database
 
 
 async def test_concurrent_appends_of_two_loops_through_one_session(service: DatabaseSessionService) -> None:
-    """The answers may reach the loops in any order; the Session must end up with the newest revision."""
+    """The loops may hear of their answers in any order; the live Session must end up as it is in storage.
+
+    Seen failing with each loop applying its own answers only.
+    """
     session = await create(service)
     with writer_stopped(service) as gate:
         second_done = threading.Event()
 
         def elsewhere() -> None:
-            anyio.run(service.append_event, session, event("second"))
+            anyio.run(service.append_event, session, event("second", {"writer": "second"}))
             second_done.set()
 
         async with anyio.create_task_group() as group:
-            group.start_soon(service.append_event, session, event("first"))
+            group.start_soon(service.append_event, session, event("first", {"writer": "first"}))
             await happened(gate.reached)
             group.start_soon(anyio.to_thread.run_sync, elsewhere)
             await until(lambda: pending(service) == 1)
             gate.open()
             # This loop stands still until the other one has heard of the second append.
             assert second_done.wait(TIMEOUT)
-    assert sorted(await texts(service, "s"), key=str) == ["first", "second"]
-    assert len(session.events) == 2
+    assert await texts(service, "s") == ["first", "second"]
+    assert session == await get(service, "s")
+    assert session.state == {"writer": "second"}
     await service.append_event(session, event("third"))
     assert await texts(service, "s") == ["first", "second", "third"]
 
