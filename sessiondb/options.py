@@ -69,7 +69,7 @@ def resolve_path(path: str | os.PathLike[str] | None, uri: str | None) -> Path |
 
     Args:
         path: A path, a ``sqlite:`` or ``sessiondb:`` URL, or ``":memory:"``. None: ``$SESSIONDB_PATH``, else
-            ``.adk/adk.sqlite3`` under the working directory.
+            ``.adk/adk.sqlite3`` under the working directory. ``~`` at the start of a path is a home folder.
         uri: The same, as ADK's service registry passes it.
 
     Raises:
@@ -94,13 +94,31 @@ def resolve_path(path: str | os.PathLike[str] | None, uri: str | None) -> Path |
             return None
     if not text or "\0" in text:
         raise ConfigurationError(f"{text!r} cannot be a path; give the path of a file")
-    path = Path(text).absolute()
+    path = Path(expand_home(text)).absolute()
     if ".." in path.parts:
         # SQLite takes no more of them than the path is deep. What goes through a symbolic link is left to the file system.
         short = Path(os.path.normpath(path))
         if os.path.realpath(path.parent) == str(short.parent):
             return short
     return path
+
+
+def expand_home(path: str) -> str:
+    """Puts a user's home folder in place of ``~`` or ``~user`` at the start of a path, as a shell does.
+
+    Raises:
+        ConfigurationError: If there is no such user, or none that has a home.
+    """
+    if not path.startswith("~"):
+        return path
+    expanded = os.path.expanduser(path)  # noqa: PTH111  # Path would take the "./" off "./~", which is a folder's name
+    if expanded.startswith("~"):
+        user = path.partition("/")[0]
+        raise ConfigurationError(
+            f"the home folder that {user!r} stands for is not known; give the path without it, or write {'./' + user!r} for a"
+            " file or folder of that name"
+        )
+    return expanded
 
 
 def followed(path: Path) -> Path:

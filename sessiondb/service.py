@@ -75,8 +75,8 @@ class DatabaseSessionService(BaseSessionService):
 
         Args:
             path: The file: a path, a ``sqlite:///relative``, ``sqlite:////absolute`` or ``sessiondb:///...`` URL, or
-                ``":memory:"``. Without one: ``$SESSIONDB_PATH``, else ``.adk/adk.sqlite3`` under the working
-                directory.
+                ``":memory:"``. ``~`` or ``~user`` at the start of a path is a home folder. Without a path:
+                ``$SESSIONDB_PATH``, else ``.adk/adk.sqlite3`` under the working directory.
             uri: The same, as ADK's service registry passes it.
             agents_dir: Passed by ADK's service registry; has no effect.
             durability: ``"full"`` answers a write when it is synced to disk; ``"normal"`` accepts that a power cut
