@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, ParamSpec, get_args
 from urllib.parse import unquote, urlsplit
 
 from sessiondb.errors import ConfigurationError
@@ -14,6 +17,8 @@ from sessiondb.errors import ConfigurationError
 Durability = Literal["full", "normal"]
 OnStale = Literal["reject", "append"]
 CacheMode = Literal["copy", "share", "off"]
+
+P = ParamSpec("P")
 
 PATH_VARIABLE = "SESSIONDB_PATH"
 DEFAULT_PATH = Path(".adk") / "adk.sqlite3"
@@ -62,6 +67,28 @@ class ServiceOptions:
         _check_count("log_cache_bytes", self.log_cache_bytes, 0, 2**62)
         if not isinstance(self.follow_symlinks, bool):
             raise ConfigurationError(f"follow_symlinks must be True or False, not {self.follow_symlinks!r}")
+
+
+def known_to_registry(init: Callable[P, None]) -> Callable[P, None]:
+    """Has a constructor refuse unknown arguments that come by way of ADK's service registry, and say what it knows.
+
+    The registry, which gives the argument ``uri``, passes on what its own caller was given
+    (``get_fast_api_app(session_db_kwargs=...)``): configuration, often meant for another service. From anybody else such
+    an argument is the ``TypeError`` that Python has for it.
+    """
+    names = list(inspect.signature(init).parameters)
+    known = names[names.index("agents_dir") + 1 :]
+
+    @functools.wraps(init)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> None:
+        unknown = sorted(kwargs.keys() - set(names))
+        if unknown and kwargs.get("uri") is not None:
+            raise ConfigurationError(
+                f"there is no option {', '.join(map(repr, unknown))}; the options of sessiondb are {', '.join(known)}"
+            )
+        init(*args, **kwargs)
+
+    return checked
 
 
 def resolve_path(path: str | os.PathLike[str] | None, uri: str | None) -> Path | None:

@@ -91,6 +91,15 @@ def test_options_are_keyword_only(database_path: Path) -> None:
         DatabaseSessionService(database_path, durable=True)  # type: ignore[call-arg]  # that is the point
 
 
+def test_unknown_option_by_way_of_the_registry_is_configuration_error(database_path: Path) -> None:
+    for more in ({}, {"agents_dir": "agents"}):
+        arguments: dict[str, Any] = {"uri": f"sessiondb:///{database_path}", "pool_size": 5, "readers": 2, **more}
+        with pytest.raises(errors.ConfigurationError, match="no option 'pool_size'") as refusal:
+            DatabaseSessionService(**arguments)
+        assert str(refusal.value).endswith(f"are {', '.join(OPTIONS)}")
+    assert not database_path.exists()
+
+
 # --- Paths ------------------------------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ waiting      ``test_cancellation``, ``test_event_loops`` (asyncio, trio, threads
 handles      ``test_handles``; the rules for callers: ``tests/contract/test_handles``
 cache        ``test_cache``
 reading      ``test_reading`` (snapshots, read-your-writes, filters)
-sharing      ``test_sharing``, ``test_fork``, ``test_exit``, ``test_several_processes``
+sharing      ``test_sharing``, ``test_copies``, ``test_fork``, ``test_exit``, ``test_several_processes``
 engine       ``test_closing``, ``test_leaks`` (threads, descriptors, services never closed)
 store        ``test_store_protocol`` (what is the engine's own, on a fake store: ``memory_store``)
 ===========  ===========================================================================================================
