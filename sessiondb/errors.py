@@ -18,6 +18,10 @@ class ConfigurationError(SessionDBError, ValueError):
     """An option, path or URL given at construction cannot be used."""
 
 
+class NotPicklableError(SessionDBError, TypeError):
+    """A service was to be pickled, or to be passed to a process that does not inherit it."""
+
+
 class InvalidInputError(SessionDBError, input_validation_error.InputValidationError):
     """An id, key, value or event cannot be stored so that it comes back readable; nothing was written."""
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, ParamSpec, get_args
 from urllib.parse import unquote, urlsplit
 
 from sessiondb.errors import ConfigurationError
@@ -14,6 +17,8 @@ from sessiondb.errors import ConfigurationError
 Durability = Literal["full", "normal"]
 OnStale = Literal["reject", "append"]
 CacheMode = Literal["copy", "shallow", "share", "off"]
+
+P = ParamSpec("P")
 
 PATH_VARIABLE = "SESSIONDB_PATH"
 DEFAULT_PATH = Path(".adk") / "adk.sqlite3"
@@ -64,12 +69,34 @@ class ServiceOptions:
             raise ConfigurationError(f"follow_symlinks must be True or False, not {self.follow_symlinks!r}")
 
 
+def known_to_registry(init: Callable[P, None]) -> Callable[P, None]:
+    """Has a constructor refuse unknown arguments that come by way of ADK's service registry, and say what it knows.
+
+    The registry, which gives the argument ``uri``, passes on what its own caller was given
+    (``get_fast_api_app(session_db_kwargs=...)``): configuration, often meant for another service. From anybody else such
+    an argument is the ``TypeError`` that Python has for it.
+    """
+    names = list(inspect.signature(init).parameters)
+    known = names[names.index("agents_dir") + 1 :]
+
+    @functools.wraps(init)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> None:
+        unknown = sorted(kwargs.keys() - set(names))
+        if unknown and kwargs.get("uri") is not None:
+            raise ConfigurationError(
+                f"there is no option {', '.join(map(repr, unknown))}; the options of sessiondb are {', '.join(known)}"
+            )
+        init(*args, **kwargs)
+
+    return checked
+
+
 def resolve_path(path: str | os.PathLike[str] | None, uri: str | None) -> Path | None:
     """Finds the file to open. None stands for a database in memory.
 
     Args:
         path: A path, a ``sqlite:`` or ``sessiondb:`` URL, or ``":memory:"``. None: ``$SESSIONDB_PATH``, else
-            ``.adk/adk.sqlite3`` under the working directory.
+            ``.adk/adk.sqlite3`` under the working directory. ``~`` at the start of a path is a home folder.
         uri: The same, as ADK's service registry passes it.
 
     Raises:
@@ -94,13 +121,31 @@ def resolve_path(path: str | os.PathLike[str] | None, uri: str | None) -> Path |
             return None
     if not text or "\0" in text:
         raise ConfigurationError(f"{text!r} cannot be a path; give the path of a file")
-    path = Path(text).absolute()
+    path = Path(expand_home(text)).absolute()
     if ".." in path.parts:
         # SQLite takes no more of them than the path is deep. What goes through a symbolic link is left to the file system.
         short = Path(os.path.normpath(path))
         if os.path.realpath(path.parent) == str(short.parent):
             return short
     return path
+
+
+def expand_home(path: str) -> str:
+    """Puts a user's home folder in place of ``~`` or ``~user`` at the start of a path, as a shell does.
+
+    Raises:
+        ConfigurationError: If there is no such user, or none that has a home.
+    """
+    if not path.startswith("~"):
+        return path
+    expanded = os.path.expanduser(path)  # noqa: PTH111  # Path would take the "./" off "./~", which is a folder's name
+    if expanded.startswith("~"):
+        user = path.partition("/")[0]
+        raise ConfigurationError(
+            f"the home folder that {user!r} stands for is not known; give the path without it, or write {'./' + user!r} for a"
+            " file or folder of that name"
+        )
+    return expanded
 
 
 def followed(path: Path) -> Path:

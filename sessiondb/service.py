@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
 import warnings
 import weakref
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, NoReturn, Self, cast
 
 from google.adk.events import Event, EventActions
 from google.adk.platform import time as platform_time
@@ -32,6 +33,7 @@ from sessiondb.errors import (
     AlreadyExistsError,
     ConfigurationError,
     InvalidInputError,
+    NotPicklableError,
     ServiceClosedError,
     SessionNotFoundError,
     StaleSessionError,
@@ -40,7 +42,16 @@ from sessiondb.logger import logger
 from sessiondb.model.commands import AppendEvent, CreateSession, DeleteSession, Flush, UpdateKeys, Vacuum
 from sessiondb.model.queries import CountEvents, GetUserState, ListSessions, MeasureStore
 from sessiondb.model.records import BackupReport, Outcome, Selection, SessionKey, SessionSnapshot, Status
-from sessiondb.options import CacheMode, Durability, OnStale, ServiceOptions, StoreOptions, followed, resolve_path
+from sessiondb.options import (
+    CacheMode,
+    Durability,
+    OnStale,
+    ServiceOptions,
+    StoreOptions,
+    followed,
+    known_to_registry,
+    resolve_path,
+)
 from sessiondb.stats import Health, ServiceStats
 
 
@@ -52,10 +63,14 @@ class DatabaseSessionService(BaseSessionService):
     several services and processes may share a file. Sessions are live objects of one conversation each: an append
     through a Session that another handle has overtaken is refused (see ``on_stale``).
 
+    ``copy.copy`` and ``copy.deepcopy`` give a service of its own on the same file, also on one in memory, with the same
+    options; each is closed by itself. To pickle a service is refused with :class:`~sessiondb.errors.NotPicklableError`.
+
     Every call but ``close`` raises :class:`~sessiondb.errors.ServiceClosedError` once the service is closed, and some
     other :class:`~sessiondb.errors.SessionDBError` when it cannot be executed.
     """
 
+    @known_to_registry
     def __init__(
         self,
         path: str | os.PathLike[str] | None = None,
@@ -76,9 +91,10 @@ class DatabaseSessionService(BaseSessionService):
 
         Args:
             path: The file: a path, a ``sqlite:///relative``, ``sqlite:////absolute`` or ``sessiondb:///...`` URL, or
-                ``":memory:"``. Without one: ``$SESSIONDB_PATH``, else ``.adk/adk.sqlite3`` under the working
-                directory.
-            uri: The same, as ADK's service registry passes it.
+                ``":memory:"``. ``~`` or ``~user`` at the start of a path is a home folder. Without a path:
+                ``$SESSIONDB_PATH``, else ``.adk/adk.sqlite3`` under the working directory.
+            uri: The same, as ADK's service registry passes it. With it, an argument that is not known is a
+                ConfigurationError, as other options are that cannot be used.
             agents_dir: Passed by ADK's service registry; has no effect.
             durability: ``"full"`` answers a write when it is synced to disk; ``"normal"`` accepts that a power cut
                 loses the last moments. A crash of the process loses nothing either way.
@@ -106,14 +122,39 @@ class DatabaseSessionService(BaseSessionService):
         file = resolve_path(path, uri)
         if file is not None and follow_symlinks:
             file = followed(file)
-        self._shared = sharing.share(lambda: stores.open_store(file, store_options), store_options)
+        self._start(sharing.share(lambda: stores.open_store(file, store_options), store_options))
+
+    def _start(self, engine: Engine) -> None:
+        """Begins with a share of an engine, which this service gives back in the end."""
+        self._shared = engine
         self._closed = False
-        cache = None if log_cache == "off" else LogCache(log_cache_bytes)
-        self._logs = LogReader(form_of(log_cache), cache)
+        cache = None if self._options.log_cache == "off" else LogCache(self._options.log_cache_bytes)
+        self._logs = LogReader(form_of(self._options.log_cache), cache)
         telemetry.service_opened(self, self._shared.store, cache)
         # A service that is dropped without close() gives up its file all the same.
         self._finalizer = weakref.finalize(self, _abandoned, self._shared, repr(self))
         self._finalizer.atexit = False
+
+    def __copy__(self) -> Self:
+        twin = type(self).__new__(type(self))
+        vars(twin).update(vars(self))
+        twin._start(sharing.share_again(self._engine))  # noqa: SLF001  # of the same class
+        return twin
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        engine = self._engine
+        twin = memo[id(self)] = type(self).__new__(type(self))
+        # What a subclass has added is copied in depth; these are the twin's own in a moment.
+        memo |= {id(part): part for part in (self._shared, self._logs, self._finalizer)}
+        vars(twin).update(copy.deepcopy(vars(self), memo))
+        twin._start(sharing.share_again(engine))  # noqa: SLF001  # of the same class
+        return twin
+
+    def __reduce__(self) -> NoReturn:
+        raise NotPicklableError(
+            f"a {type(self).__name__} cannot be pickled: it is threads, locks and an open file. Pass on its path and options,"
+            " and construct a service with them where they arrive; a forked process may use the service that it inherits"
+        )
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._shared.store.name!r}{' closed' if self._closed else ''}>"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import inspect
 import os
+import pwd
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -15,7 +16,9 @@ from typing import Any
 import pytest
 
 from sessiondb import DatabaseSessionService, errors
+from sessiondb.model.queries import MeasureStore
 from sessiondb.options import ServiceOptions, StoreOptions, resolve_path
+from sessiondb.stores import open_reader
 
 pytestmark = pytest.mark.anyio
 
@@ -86,6 +89,15 @@ def test_options_are_keyword_only(database_path: Path) -> None:
         DatabaseSessionService(database_path, "full")  # type: ignore[call-arg]  # that is the point
     with pytest.raises(TypeError, match="durable"):
         DatabaseSessionService(database_path, durable=True)  # type: ignore[call-arg]  # that is the point
+
+
+def test_unknown_option_by_way_of_the_registry_is_configuration_error(database_path: Path) -> None:
+    for more in ({}, {"agents_dir": "agents"}):
+        arguments: dict[str, Any] = {"uri": f"sessiondb:///{database_path}", "pool_size": 5, "readers": 2, **more}
+        with pytest.raises(errors.ConfigurationError, match="no option 'pool_size'") as refusal:
+            DatabaseSessionService(**arguments)
+        assert str(refusal.value).endswith(f"are {', '.join(OPTIONS)}")
+    assert not database_path.exists()
 
 
 # --- Paths ------------------------------------------------------------------------------------------------------------
@@ -196,6 +208,52 @@ async def test_memory_database_is_private_and_removed(workplace: Path, memory: s
     assert _entries(workplace) == []
 
 
+@pytest.fixture
+def home(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home folder beside which the working directory is."""
+    (workplace / "home").mkdir()
+    (workplace / "work").mkdir()
+    monkeypatch.setenv("HOME", str(workplace / "home"))
+    monkeypatch.chdir(workplace / "work")
+    return workplace / "home"
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["~/x.db", Path("~/x.db"), Where("~/x.db"), "sqlite:///~/x.db", "sessiondb:///~/x.db", "sessiondb:///%7E/x.db"],
+    ids=["text", "path", "path-like", "sqlite", "sessiondb", "escaped"],
+)
+async def test_tilde_in_path_or_url_is_the_home_folder(home: Path, given: Any) -> None:
+    """Seen failing while a folder named ``~`` was created."""
+    await _stores_at(home / "x.db", lambda: DatabaseSessionService(given))
+    assert _entries(Path.cwd()) == []
+
+
+async def test_tilde_in_uri_environment_and_backup_is_the_home_folder(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _stores_at(home / "a.db", lambda: DatabaseSessionService(uri="sessiondb:///~/a.db", agents_dir="agents"))
+    monkeypatch.setenv("SESSIONDB_PATH", "~/b.db")
+    await _stores_at(home / "b.db", DatabaseSessionService)
+    async with DatabaseSessionService() as service:
+        assert (await service.backup("~/c.db")).path == home / "c.db"
+    with open_reader("~/c.db") as reader:
+        assert reader.ask(MeasureStore()).sessions == 1
+    assert _entries(Path.cwd()) == []
+
+
+async def test_tilde_and_user_name_is_the_home_folder_of_that_user(workplace: Path) -> None:
+    user = pwd.getpwuid(os.getuid())
+    for given in (f"~{user.pw_name}/x.db", f"sqlite:///~{user.pw_name}/x.db"):
+        assert resolve_path(given, None) == Path(user.pw_dir, "x.db")
+
+
+@pytest.mark.parametrize("given", ["./~", "sqlite:///./~", "x~", "./~sessiondb-nobody", "a/~/x.db"])
+async def test_tilde_elsewhere_in_a_path_stays(home: Path, given: str) -> None:
+    await _stores_at(Path.cwd() / given.removeprefix("sqlite:///"), lambda: DatabaseSessionService(given))
+    assert _entries(home) == []
+
+
 REFUSED_PATHS: dict[str, tuple[Any, str]] = {
     "an empty text": ("", "cannot be a path"),
     "a NUL": ("a\0b", "cannot be a path"),
@@ -211,6 +269,8 @@ REFUSED_PATHS: dict[str, tuple[Any, str]] = {
     "a scheme alone": ("sqlite:", "holds no path"),
     "a NUL in a URL": ("sqlite:///a%00b", "cannot be a path"),
     "a malformed URL": ("sqlite://[secret/x", "malformed"),
+    "an unknown user's home": ("~sessiondb-nobody/x.db", "home folder that '~sessiondb-nobody' stands for"),
+    "an unknown user's home in a URL": ("sqlite:///~sessiondb-nobody/x.db", "stands for is not known"),
 }
 
 

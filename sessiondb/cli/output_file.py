@@ -45,7 +45,13 @@ def written(output: str | None, *, overwrite: bool, source: Path) -> Iterator[Te
         yield sys.stdout
         sys.stdout.flush()
         return
-    path = Path(os.path.realpath(output))
+    from sessiondb.errors import ConfigurationError
+    from sessiondb.options import expand_home
+
+    try:
+        path = Path(os.path.realpath(expand_home(output)))
+    except ConfigurationError as error:
+        raise _refused(str(error)) from error
     try:
         with _through(path) if _is_pipe(path, overwrite=overwrite, source=source) else _aside(path) as out:
             yield out

@@ -11,7 +11,7 @@ from dataclasses import fields
 from sessiondb.engine.engine import Engine
 from sessiondb.engine.store import Store
 from sessiondb.engine.waiting import Ticket, run_on_thread, wait_in_task, waiter_for_task
-from sessiondb.errors import ConfigurationError
+from sessiondb.errors import ConfigurationError, ServiceClosedError
 from sessiondb.options import StoreOptions
 
 _EXIT_TIMEOUT = 0.5
@@ -56,6 +56,19 @@ def share(open_store: Callable[[], Store], options: StoreOptions) -> Engine:
                 f"another service of this process has {store.name!r} open with {', '.join(different)}: services that"
                 " share a file must agree on how it is kept"
             )
+        _shares[engine] += 1
+        return engine
+
+
+def share_again(engine: Engine) -> Engine:
+    """Returns an engine that somebody has a share of, with one more. Give it back in the end.
+
+    Raises:
+        ServiceClosedError: If the last share was given up meanwhile.
+    """
+    with _registry_lock:
+        if engine not in _shares:
+            raise ServiceClosedError("the session service was closed before it could be copied")
         _shares[engine] += 1
         return engine
 

@@ -108,3 +108,26 @@ def test_export_to_full_device_fails_in_one_line(source: Path) -> None:
 
 def test_export_to_folder_is_refused(source: Path, tmp_path: Path) -> None:
     refused(source, tmp_path, "is not a regular file", "--overwrite")
+
+
+def test_tilde_of_file_and_output_is_the_home_folder(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Quoted, so that no shell has expanded it. Seen failing while a folder named ``~`` was written to."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    done = CliRunner().invoke(main, ["export", f"~/{source.name}", "-o", "~/out.jsonl"])
+    assert done.exit_code == 0, done.stderr
+    assert (tmp_path / "out.jsonl").exists()
+    done = CliRunner().invoke(main, ["backup", f"sqlite:///~/{source.name}", "~/copy.sqlite3"])
+    assert done.exit_code == 0, done.stderr
+    assert (tmp_path / "copy.sqlite3").exists()
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_tilde_of_an_unknown_user_is_an_error_of_usage(source: Path) -> None:
+    refused(source, Path("~sessiondb-nobody/out.jsonl"), "home folder that '~sessiondb-nobody' stands for")
+    done = CliRunner().invoke(main, ["list", "~sessiondb-nobody/x.sqlite3"])
+    assert done.exit_code == 2
+    assert "home folder that '~sessiondb-nobody' stands for" in done.stderr

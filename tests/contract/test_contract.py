@@ -14,7 +14,8 @@ from sessiondb.errors import UnsupportedDatabaseError
 from tests.adk_warnings import ADKS_SQLITE
 from tests.contract import handles, logs, sessions, state
 from tests.contract.places import KINDS, Kind, Place
-from tests.contract.table import TABLE, Row
+from tests.contract.table import HANDLES, TABLE, Row
+from tests.loops import UVLOOP
 
 pytestmark = ADKS_SQLITE
 
@@ -25,6 +26,15 @@ pytestmark = ADKS_SQLITE
 async def test_contract_case_has_the_result_in_the_table(row: Row, kind: Kind, tmp_path: Path) -> None:
     async with Place(kind, tmp_path) as place:
         assert await row.case(place) == row.expected[kind]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", [UVLOOP])
+@pytest.mark.parametrize("row", HANDLES, ids=lambda row: row.name)
+async def test_contract_case_has_the_same_result_on_uvloop(row: Row, tmp_path: Path) -> None:
+    """The cases in which most goes on at the same time; the loops themselves: ``tests/engine/test_event_loops``."""
+    async with Place("sessiondb", tmp_path) as place:
+        assert await row.case(place) == row.expected["sessiondb"]
 
 
 def dump(path: Path) -> str:

@@ -6,11 +6,11 @@ Where the tests of a module of :mod:`sessiondb.engine` are:
 queue        ``test_queue`` (full queue, order, timeouts)
 writer       ``test_batching``, ``test_busy`` (locks), ``test_health`` (slow, stalled), ``test_writer_failures``
 readers      ``test_reader_pool``
-waiting      ``test_cancellation``, ``test_event_loops`` (asyncio, trio, threads)
+waiting      ``test_cancellation``, ``test_event_loops`` (asyncio, trio, uvloop, threads)
 handles      ``test_handles``; the rules for callers: ``tests/contract/test_handles``
 cache        ``test_cache``
 reading      ``test_reading`` (snapshots, read-your-writes, filters)
-sharing      ``test_sharing``, ``test_fork``, ``test_exit``, ``test_several_processes``
+sharing      ``test_sharing``, ``test_copies``, ``test_fork``, ``test_exit``, ``test_several_processes``
 engine       ``test_closing``, ``test_leaks`` (threads, descriptors, services never closed)
 store        ``test_store_protocol`` (what is the engine's own, on a fake store: ``memory_store``)
 ===========  ===========================================================================================================

@@ -1,4 +1,4 @@
-"""Tests marked ``anyio`` in this folder run on asyncio and on trio."""
+"""Tests marked ``anyio`` in this folder run on asyncio and on trio; those about loops on uvloop too."""
 
 from __future__ import annotations
 

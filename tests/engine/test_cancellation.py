@@ -36,6 +36,7 @@ from tests.engine.tools import (
     until,
     writer_stopped,
 )
+from tests.loops import UVLOOP
 
 pytestmark = pytest.mark.anyio
 
@@ -46,20 +47,22 @@ pytestmark = pytest.mark.anyio
         pytest.param(("asyncio", AsTask), id="asyncio-task"),
         pytest.param(("asyncio", InTimeout), id="asyncio-timeout"),
         pytest.param(("trio", InScope), id="trio-scope"),
+        pytest.param((*UVLOOP.values, InScope), id="uvloop-scope", marks=UVLOOP.marks),
+        pytest.param((*UVLOOP.values, AsTask), id="uvloop-task", marks=UVLOOP.marks),
     ]
 )
-def means(request: pytest.FixtureRequest) -> tuple[str, type[Running]]:
-    means: tuple[str, type[Running]] = request.param
+def means(request: pytest.FixtureRequest) -> tuple[Any, type[Running]]:
+    means: tuple[Any, type[Running]] = request.param
     return means
 
 
 @pytest.fixture
-def anyio_backend(means: tuple[str, type[Running]]) -> str:
+def anyio_backend(means: tuple[Any, type[Running]]) -> Any:
     return means[0]
 
 
 @pytest.fixture
-def running(means: tuple[str, type[Running]]) -> type[Running]:
+def running(means: tuple[Any, type[Running]]) -> type[Running]:
     return means[1]
 
 

@@ -1,5 +1,7 @@
 """One service, any loop: several loops in several threads, one Session from many tasks, and blocking calls.
 
+The loops are asyncio's own, trio, and uvloop where it is installed.
+
 Seen to fail with waiters that complete from the writer's thread (``Future.set_result`` across threads), with
 ``_handles`` switched off (concurrent appends through one Session go stale), and with a ``_apply`` that lets an older
 answer overwrite the revision.
@@ -36,8 +38,23 @@ from tests.engine.tools import (
     until,
     writer_stopped,
 )
+from tests.loops import HAS_UVLOOP, UVLOOP
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["asyncio", "trio", UVLOOP])
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+RUN: list[dict[str, Any]] = [
+    {"backend": "asyncio"},
+    {"backend": "trio"},
+    {"backend": "asyncio", "backend_options": {"use_uvloop": HAS_UVLOOP}},
+    {"backend": "trio"},
+]
+"""How to run a loop in each of several threads."""
 
 
 def test_event_loops_in_threads_share_a_service(database_path: Path) -> None:
@@ -60,11 +77,11 @@ def test_event_loops_in_threads_share_a_service(database_path: Path) -> None:
                     group.start_soon(talk, task)
 
         try:
-            anyio.run(loop, backend="trio" if thread % 2 else "asyncio")
+            anyio.run(loop, **RUN[thread])
         except BaseException as error:  # noqa: BLE001  # raised again below, in the test's thread
             failures.append(error)
 
-    threads = [threading.Thread(target=converse, args=(number,)) for number in range(4)]
+    threads = [threading.Thread(target=converse, args=(number,)) for number in range(len(RUN))]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -153,7 +170,12 @@ async def test_blocking_calls_from_loop_and_from_threads(service: DatabaseSessio
     assert await texts(service, "s") == [f"{number}" for number in range(1, 31)]
 
 
-async def test_every_call_works_on_asyncio_and_trio(database_path: Path) -> None:
+@pytest.mark.parametrize("anyio_backend", [UVLOOP])
+async def test_uvloop_is_what_tests_of_that_name_run_on() -> None:
+    assert type(asyncio.get_running_loop()).__module__.startswith("uvloop")
+
+
+async def test_every_call_works_on_each_event_loop(database_path: Path) -> None:
     async with DatabaseSessionService(database_path) as service:
         session = await service.create_session(APP, USER, state={"k": 1, "user:u": 2, "app:a": 3})
         await service.append_event(session, event(state={"k": None}))

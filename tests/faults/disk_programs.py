@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
+import shutil
+import subprocess
+import tempfile
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +17,7 @@ from google.adk.sessions import Session
 
 from sessiondb import DatabaseSessionService
 from sessiondb.errors import SessionDBError, StorageError, WriterStoppedError
+from tests.engine.tools import engine_of
 from tests.faults.mutants import MUTANTS, checkpoint_at
 from tests.faults.shim import FOR_EVER, Shim
 from tests.faults.workload import APP, make_event
@@ -286,5 +291,58 @@ def fill_disk(report: Report, *, path: str) -> None:
                 read_while_full=[event.id for event in readable.events],
             )
         )
+
+    asyncio.run(main())
+
+
+def mount(*arguments: str) -> bool:
+    """Runs ``mount``; says whether it did."""
+    command = shutil.which("mount")
+    return (
+        command is not None and not subprocess.run([command, *arguments], capture_output=True, check=False).returncode
+    )
+
+
+_CLONE_NEWNS = 0x00020000
+"""Of ``unshare``: mounts of one's own. Python has it from 3.12 on."""
+
+
+def open_in_memory(report: Report, *, memory: str, folder: str, temporary: str | None, megabytes: int) -> None:
+    """Writes to a database in memory, where the memory file system and the folder for temporary files are small.
+
+    Reports None where no file system may be mounted. What is mounted is seen by this process alone, and ends with it.
+
+    Args:
+        memory: How large ``/dev/shm`` is.
+        folder: Where temporary files go.
+        temporary: How large the file system of that is; None if it cannot be written to.
+        megabytes: How much is written.
+    """
+    mounts = [
+        ["--make-rprivate", "/"],
+        ["-t", "tmpfs", "-o", f"size={memory}", "sessiondb-test", "/dev/shm"],  # noqa: S108  # covered, not used
+        ["-t", "tmpfs", "-o", f"size={temporary or '64k,ro'}", "sessiondb-test", folder],
+    ]
+    if ctypes.CDLL(None).unshare(_CLONE_NEWNS) or not all(mount(*arguments) for arguments in mounts):
+        report(None)
+        return
+    tempfile.tempdir = folder
+    lines: list[tuple[str, str]] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append((record.getMessage(), record.levelname))  # type: ignore[method-assign]
+    logging.getLogger("sessiondb").addHandler(handler)
+
+    async def main() -> None:
+        refused = None
+        async with DatabaseSessionService(":memory:") as service:
+            path = Path(engine_of(service).store.name)
+            session = await service.create_session(app_name=APP, user_id="u", session_id="s")
+            try:
+                for number in range(megabytes // 4):
+                    await service.append_event(session, make_event(f"{number}", number, size=4 * 2**20))
+            except StorageError as error:
+                refused = type(error).__name__
+        left = [file.name for place in {path.parents[1], Path(folder)} for file in place.iterdir()]
+        report({"path": str(path), "logged": lines, "refused": refused, "left": left})
 
     asyncio.run(main())

@@ -12,8 +12,45 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sessiondb.errors import ConfigurationError, StorageError
+from sessiondb.logger import logger
 
 _SIDECARS = ("-wal", "-shm", "-journal")
+
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # private folders are made in it
+
+_MEMORY_BYTES = 256 * 1024 * 1024
+"""The room that a database in memory is opened with: a write-ahead log at its largest, 64 MiB, and three times as much
+for what is stored. A container has 64 MiB in all, unless it is given more."""
+
+
+def memory_folder() -> Path:
+    """Makes a private folder for a database in memory: in the system's memory, if there is room.
+
+    Otherwise it is made where temporary files go, if there is more room.
+
+    Raises:
+        StorageError: If no folder can be made in either place.
+    """
+    places, free = [_SHARED_MEMORY], _free_bytes(_SHARED_MEMORY)
+    if free < _MEMORY_BYTES:
+        with suppress(FileNotFoundError):
+            places.append(Path(tempfile.gettempdir()))
+    place = max(places, key=_free_bytes)
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="sessiondb-", dir=place))
+    except OSError as error:
+        raise StorageError(f"cannot create a folder for a database in memory: {error.strerror or error}") from error
+    if place != _SHARED_MEMORY:
+        logger.warning("memory_database_on_disk", folder=str(folder), memory_free_bytes=free)
+    return folder
+
+
+def _free_bytes(folder: Path) -> int:
+    """Returns how much this user can write into a folder; 0 if nothing."""
+    try:
+        return shutil.disk_usage(folder).free if os.access(folder, os.W_OK | os.X_OK) else 0
+    except OSError:
+        return 0
 
 
 def prepare_file(path: Path) -> None:

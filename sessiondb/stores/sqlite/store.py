@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +15,7 @@ from sessiondb.model.records import BackupReport
 from sessiondb.options import StoreOptions
 from sessiondb.stores.sqlite.backup import check_backup_target, copy_database
 from sessiondb.stores.sqlite.connection import open_reader
-from sessiondb.stores.sqlite.new_file import prepare_file
+from sessiondb.stores.sqlite.new_file import memory_folder, prepare_file
 from sessiondb.stores.sqlite.reader import SqliteReader
 from sessiondb.stores.sqlite.writer import SqliteWriter
 
@@ -36,11 +35,8 @@ class SqliteStore(Store, SupportsBackup):
         self._folder: Path | None = None
         self._folder_owner = os.getpid()
         if path is None:
-            # A file in the system's memory file system where there is one: WAL, and so readers beside the writer, need
-            # a file.
-            memory = Path("/dev/shm")  # noqa: S108  # a private folder is made in it
-            writable = memory if os.access(memory, os.W_OK) else None
-            self._folder = Path(tempfile.mkdtemp(prefix="sessiondb-", dir=writable))
+            # WAL, and so readers beside the writer, need a file.
+            self._folder = memory_folder()
             path = self._folder / "memory.sqlite3"
         prepare_file(path)
         status = path.stat()
