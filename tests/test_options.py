@@ -32,7 +32,11 @@ OPTIONS: dict[str, tuple[list[Any], list[Any], str]] = {
     "max_batch": ([1, 1_024], [0, 1_025], "must be from 1 to 1,024"),
     "busy_timeout": ([0.001, 1, 2_000_000], [0, -1, 0.0, 2_000_001], "must be above 0"),
     "on_stale": (["reject", "append"], ["ignore", None, True], "must be one of 'reject', 'append'"),
-    "log_cache": (["copy", "shallow", "share", "off"], ["on", None, False], "must be one of 'copy', 'shallow', 'share', 'off'"),
+    "log_cache": (
+        ["copy", "shallow", "share", "off"],
+        ["on", None, False],
+        "must be one of 'copy', 'shallow', 'share', 'off'",
+    ),
     "log_cache_bytes": ([0, 2**62], [-1, 2**62 + 1], "must be from 0 to"),
     "follow_symlinks": ([True, False], [1, 0, None, "yes"], "must be True or False"),
 }

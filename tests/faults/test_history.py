@@ -104,7 +104,7 @@ class Client:
         event = Event(
             id=f"{self._session_id}/{self._number}.{self._n}",
             invocation_id="i",
-            author="user",
+            author="agent",
             # Clocks go backwards, and say the same twice.
             timestamp=1_700_000_000.0 - self._rng.randrange(3),
             actions=EventActions(state_delta={"last": f"{self._session_id}/{self._number}.{self._n}"}),

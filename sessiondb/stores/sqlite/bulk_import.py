@@ -87,7 +87,8 @@ class SqliteImport(ClosedAtExit, BulkImport):
                 _INSERT_STATE,
                 {**session.key._asdict(), "scope": "SESSION", "state": session.state, "updated_at": session.updated_at},
             )
-        self._wal.checkpoint_if_grown(self._wal.size)
+        if self._wal.is_due(self._wal.size):
+            self._wal.checkpoint()
         return True
 
     @override

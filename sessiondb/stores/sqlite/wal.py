@@ -84,10 +84,9 @@ class WalKeeper:
         """Called after each batch: there is something to checkpoint when the writer falls idle."""
         self._idle_work = True
 
-    def checkpoint_if_grown(self, size: int) -> None:
-        """Checkpoints a WAL that has grown to ``size`` bytes. Called between batches, after the answers."""
-        if size > self._due_bytes:
-            self.checkpoint()
+    def is_due(self, size: int) -> bool:
+        """Whether a WAL of so many bytes is to be checkpointed: between batches, after the answers."""
+        return size > self._due_bytes
 
     def checkpoint_when_idle(self) -> None:
         """Checkpoints whatever there is. Called when no command came for as long as :attr:`idle_timeout`."""

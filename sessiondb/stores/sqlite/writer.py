@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from sessiondb.stores.sqlite import schema, writes
 from sessiondb.stores.sqlite.connection import closed_on_failure, open_writer, set_busy_timeout
 from sessiondb.stores.sqlite.errors import SYNC_FAILED, primary_code, translate, translated
 from sessiondb.stores.sqlite.file_identity import FileIdentity
+from sessiondb.stores.sqlite.line import Line
 from sessiondb.stores.sqlite.wal import WalKeeper, vacuum
 
 _CHECK_SECONDS = 0.1
@@ -50,6 +51,9 @@ class SqliteWriter(Writer):
         self._connection = self._connect()
         with closed_on_failure(self._connection):
             self._wal = WalKeeper(self._connection, path, options.durability)
+        self._line = Line(path)
+        # Until when the batch under way waits for other processes.
+        self._give_up = 0.0
         self._files = FileIdentity(path)
         self._checked_at = time.monotonic()
         self._slow_checks = 0
@@ -64,21 +68,22 @@ class SqliteWriter(Writer):
 
     @override
     def commit(self, commands: Sequence[DataCommand]) -> Sequence[Outcome | StorageError]:
-        try:
-            self._check_files_now_and_then()
-            results = self._execute(commands)
-            # After the commit, before the answers: what is acknowledged is in a file that can be found at its path.
-            if self._slow_checks < _SLOW_CHECKS:
-                self._check_files()
-        except FileLostError as error:
-            self._note_lost_file(error)
-            raise
-        except sqlite3.Error as error:
-            self._roll_back()
-            raise self._failure(error, len(commands)) from error
-        except BaseException:  # an interrupt, too: it goes on to whoever asked
-            self._roll_back()
-            raise
+        with self._in_line():
+            try:
+                self._check_files_now_and_then()
+                results = self._execute(commands)
+                # After the commit, before the answers: what is acknowledged is in a file that can be found at its path.
+                if self._slow_checks < _SLOW_CHECKS:
+                    self._check_files()
+            except FileLostError as error:
+                self._note_lost_file(error)
+                raise
+            except sqlite3.Error as error:
+                self._roll_back()
+                raise self._failure(error, len(commands)) from error
+            except BaseException:  # an interrupt, too: it goes on to whoever asked
+                self._roll_back()
+                raise
         self._wal.note_write()
         self._lost.over()
         self._refused.over()
@@ -86,17 +91,18 @@ class SqliteWriter(Writer):
 
     @override
     def vacuum(self) -> None:
-        try:
-            self._check_files_now_and_then()
-            self._wal.checkpoint()
-            with self._waiting_for_locks():
-                vacuum(self._connection, self._path)
-            self._wal.checkpoint(cut=True)
-        except FileLostError as error:
-            self._note_lost_file(error)
-            raise
-        except sqlite3.Error as error:
-            raise self._failure(error, 1) from error
+        with self._in_line():
+            try:
+                self._check_files_now_and_then()
+                self._wal.checkpoint()
+                with self._waiting_for_locks():
+                    vacuum(self._connection, self._path)
+                self._wal.checkpoint(cut=True)
+            except FileLostError as error:
+                self._note_lost_file(error)
+                raise
+            except sqlite3.Error as error:
+                raise self._failure(error, 1) from error
 
     @override
     def idle_after(self) -> float | None:
@@ -105,13 +111,16 @@ class SqliteWriter(Writer):
     @override
     def maintain(self, *, idle: bool) -> None:
         size, self._wal_bytes_to_look_at = self._wal_bytes_to_look_at, None
-        try:
-            if idle:
-                self._wal.checkpoint_when_idle()
-            elif size is not None:
-                self._wal.checkpoint_if_grown(size)
-        except sqlite3.Error as error:
-            raise self._failure(error, 0) from error
+        if not idle and (size is None or not self._wal.is_due(size)):
+            return
+        with self._in_line():
+            try:
+                if idle:
+                    self._wal.checkpoint_when_idle()
+                else:
+                    self._wal.checkpoint()
+            except sqlite3.Error as error:
+                raise self._failure(error, 0) from error
 
     @override
     def figures(self) -> dict[str, float]:
@@ -139,6 +148,7 @@ class SqliteWriter(Writer):
     @override
     def close(self) -> None:
         try:
+            self._line.close()
             self._wal.close()
             # SQLite checkpoints the WAL if nobody else has the file open.
             self._connection.close()
@@ -219,28 +229,52 @@ class SqliteWriter(Writer):
         self._begin_when_lock_is_free()
         return writes.execute(self._connection, commands, begun=True)
 
+    @contextmanager
+    def _in_line(self) -> Iterator[None]:
+        """Waits until the processes have written that came before, as long as there are others; then it is our turn."""
+        self._give_up = time.perf_counter() + self._options.busy_timeout
+        if not self._line.is_formed:
+            yield
+            return
+        try:
+            if not self._line.enter(0):
+                self._wait_for_others(self._line.enter)
+            yield
+        finally:
+            self._line.leave()
+
     def _begin_when_lock_is_free(self) -> None:
         """Begins a transaction that holds the write lock, and takes note of how long that took."""
+        self._line.form()
+        self._wait_for_others(self._begin_within)
+
+    def _begin_within(self, seconds: float) -> bool:
+        set_busy_timeout(self._connection, seconds)
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if primary_code(error) != sqlite3.SQLITE_BUSY or time.perf_counter() >= self._give_up:
+                raise
+            return False
+        finally:
+            set_busy_timeout(self._connection, 0)
+        return True
+
+    def _wait_for_others(self, got: Callable[[float], bool]) -> None:
+        """Calls ``got`` with the seconds that it may take until it says so, or until the time of this batch is over."""
         self._lock_waits += 1
         started = time.perf_counter()
         interval = _HELD_LOCK_SECONDS
         try:
-            while True:
-                left = started + self._options.busy_timeout - time.perf_counter()
-                set_busy_timeout(self._connection, max(min(interval, left), 0))
-                try:
-                    self._connection.execute("BEGIN IMMEDIATE")
-                except sqlite3.OperationalError as error:
-                    if primary_code(error) != sqlite3.SQLITE_BUSY or left <= interval:
-                        raise
-                else:
+            while not got(max(min(interval, self._give_up - time.perf_counter()), 0)):
+                now = time.perf_counter()
+                if now >= self._give_up:
+                    self._line.dissolve()
                     return
-                waited = time.perf_counter() - started
                 hint = f"`fuser -v {self._path}` names the programs that have it open"
-                logger.warning("lock_held", path=str(self._path), seconds=waited, hint=hint)
+                logger.warning("lock_held", path=str(self._path), seconds=now - started, hint=hint)
                 interval = _HELD_LOCK_INTERVAL
         finally:
-            set_busy_timeout(self._connection, 0)
             seconds = time.perf_counter() - started
             self._lock_wait_seconds += seconds
             if seconds >= _LOCK_WAIT_SECONDS:
