@@ -17,11 +17,14 @@ from typing_extensions import override
 from sessiondb.adk.fast_decode import event_validator
 from sessiondb.errors import CorruptRowError, UnsupportedDatabaseError
 from sessiondb.model.records import SessionKey
-from sessiondb.stores.sqlite.connection import ClosedAtExit, closed_on_failure, connect, set_busy_timeout, transaction
+from sessiondb.stores.sqlite.connection import ClosedAtExit, closed_on_failure, connect, transaction
 from sessiondb.stores.sqlite.errors import translated
 from sessiondb.stores.sqlite.new_file import create_private
 from sessiondb.stores.sqlite.readonly import ReadOnlyFile
 from sessiondb.transfer.sources import ScopeState, Source, SourceSession, UnreadableError
+
+_BUSY_TIMEOUT = 30.0
+"""How long to wait for another program's lock, in seconds."""
 
 
 class Layout(enum.Enum):
@@ -59,7 +62,7 @@ _COUNT_EVENTS = "SELECT count(*) FROM events"
 class AdkFile(ClosedAtExit, Source):
     """A file of one of ADK's services, opened for reading only; a context manager."""
 
-    def __init__(self, path: Path, busy_timeout: float = 30.0) -> None:
+    def __init__(self, path: Path) -> None:
         """Opens the file and finds out which service wrote it.
 
         Raises:
@@ -67,7 +70,7 @@ class AdkFile(ClosedAtExit, Source):
             StorageError: If it cannot be read.
         """
         self._path = path
-        self._file = ReadOnlyFile(path, busy_timeout)
+        self._file = ReadOnlyFile(path, _BUSY_TIMEOUT)
         with closed_on_failure(self._file):
             self.layout = self._find_layout()
 
@@ -167,13 +170,12 @@ _INSERT_USER_STATE = (
 class AdkFileWriter(ClosedAtExit):
     """A file of ADK's ``SqliteSessionService``, opened for putting whole sessions into it; a context manager."""
 
-    def __init__(self, path: Path, schema: str, busy_timeout: float = 30.0) -> None:
+    def __init__(self, path: Path, schema: str) -> None:
         """Opens the file, creating it if it is missing.
 
         Args:
             path: The file.
             schema: ADK's own script that creates the tables where they are missing.
-            busy_timeout: How long to wait for another program's lock, in seconds.
 
         Raises:
             UnsupportedDatabaseError: If it is another kind of file.
@@ -186,9 +188,8 @@ class AdkFileWriter(ClosedAtExit):
                 if present.layout is not Layout.SQLITE:
                     raise UnsupportedDatabaseError(f"{str(path)!r} is a file of {present.layout.value}")
         self._path = path
-        self._connection = connect(path, "mode=rw")
+        self._connection = connect(path, "mode=rw", busy_timeout=_BUSY_TIMEOUT)
         with closed_on_failure(self._connection), translated(path):
-            set_busy_timeout(self._connection, busy_timeout)
             self._connection.executescript(schema)
 
     def close(self) -> None:
