@@ -15,6 +15,7 @@ from google.adk.agents import RunConfig
 from google.adk.agents.run_config import StreamingMode  # type: ignore[attr-defined]  # its documented place
 from google.adk.runners import Runner
 from google.genai import types
+from pydantic import TypeAdapter
 
 from sessiondb import DatabaseSessionService
 from sessiondb.errors import SessionDBError
@@ -92,9 +93,7 @@ def go_on_in_new_process(path: Path, session_id: str) -> Part:
     )
     if child.returncode:
         raise ContinuationError(f"the second process ended with exit code {child.returncode}")
-    report = json.loads(child.stdout)
-    turns = (Turn(**{**turn, "tool_calls": tuple(turn["tool_calls"])}) for turn in report["turns"])
-    return Part(report["pid"], tuple(turns), report["outside_changes"])
+    return TypeAdapter(Part).validate_json(child.stdout)
 
 
 def as_json(part: Part) -> str:

@@ -101,7 +101,7 @@ class Engine:
         """As :meth:`read`, for a plain thread, which it blocks."""
         pool = self.threads.readers
         waiter = ThreadWaiter()
-        ticket: ReadTicket = Ticket(_job(query, _unchanged), waiter)
+        ticket: ReadTicket = Ticket(lambda reader: reader.ask(query), waiter)
         pool.submit(ticket)
         answer: AnswerT = wait_in_thread(ticket, waiter, self._reader_of(pool))
         return answer
@@ -259,7 +259,3 @@ class Threads:
 
 def _job(query: Query[AnswerT], then: Callable[[AnswerT], ResultT]) -> Callable[[Reader], ResultT]:
     return lambda reader: then(reader.ask(query))
-
-
-def _unchanged(answer: AnswerT) -> AnswerT:
-    return answer

@@ -133,15 +133,10 @@ class WriterThread(threading.Thread):
         started = time.perf_counter()
         try:
             results = self.writer.commit(commands)
-        except StorageError as error:
-            self._fail(tickets, error)
-            return
         except BaseException as error:  # noqa: BLE001  # reaches its callers, and the writer lives on
-            logger.error("batch_failed", path=self._store_name, commands=len(tickets), error=type(error).__name__)
-            self.last_error = type(error).__name__
-            for ticket in tickets:
-                ticket.error = error
-            self._answer(tickets)
+            if not isinstance(error, StorageError):
+                logger.error("batch_failed", path=self._store_name, commands=len(tickets), error=type(error).__name__)
+            self._fail(tickets, error)
             return
         seconds = time.perf_counter() - started
         self.last_error = None
@@ -174,10 +169,10 @@ class WriterThread(threading.Thread):
             ticket.error = error
         self._answer([ticket])
 
-    def _fail(self, tickets: list[WriteTicket], error: StorageError) -> None:
+    def _fail(self, tickets: list[WriteTicket], error: BaseException) -> None:
         self.last_error = type(error).__name__
         for ticket in tickets:
-            ticket.error = copy_of(error)
+            ticket.error = copy_of(error) if isinstance(error, StorageError) else error
         self._answer(tickets)
         if isinstance(error, WriterStoppedError):
             raise error

@@ -196,22 +196,19 @@ class AdkFileWriter(ClosedAtExit):
         """Closes the file. Idempotent."""
         self._connection.close()
 
-    def put(self, session: SourceSession, events: Iterator[AdkEvent]) -> list[str] | None:
+    def put(self, session: SourceSession, events: Iterator[AdkEvent]) -> tuple[int, int] | None:
         """Puts a session with its events into the file, or nothing of it.
 
         Returns:
-            The ids of events that were left out, since the session has one of the same id; None if the session was
-            there.
+            How many events were put, and how many left out, since the session has one of the same id; None if the
+            session was there.
         """
         with translated(self._path), transaction(self._connection):
             row = (*session.key, json.dumps(session.state), session.create_time, session.update_time)
             if self._connection.execute(_INSERT_SESSION, row).rowcount == 0:
                 return None
-            return [
-                event.event_id
-                for event in events
-                if self._connection.execute(_INSERT_EVENT, (*session.key, *event)).rowcount == 0
-            ]
+            put = [self._connection.execute(_INSERT_EVENT, (*session.key, *event)).rowcount for event in events]
+        return sum(put), put.count(0)
 
     def put_scope_state(self, app_name: str, user_id: str | None, state: str, time: float) -> None:
         """Sets the state of a user, or of an app if ``user_id`` is None, unless there is one."""

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 from logging.handlers import BufferingHandler
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote
 
 from google.adk.sessions import InMemorySessionService
@@ -38,10 +38,8 @@ from sessiondb.transfer.compare import (
     scope_of,
     without_nulls,
 )
-from sessiondb.transfer.jsonl import Advance, encode_state, named, now_text
+from sessiondb.transfer.jsonl import Advance, encode_state, now_text
 from sessiondb.transfer.sources import DatabaseSource, MemorySource, Source, SourceSession, UnreadableError
-
-ItemT = TypeVar("ItemT")
 
 
 def migrate_adk_file(source: Path, target: Path, *, advance: Advance = lambda _: None) -> MigrationReport:
@@ -194,7 +192,7 @@ def _put_scope_state(
 
 
 def _put_session(into: BulkImport, session: SourceSession, source: Source, report: MigrationReport) -> None:
-    events = _Counted(NewEvent(encode_event(event), advances=True) for event in source.events(session.key))
+    events = (NewEvent(encode_event(event), advances=True) for event in source.events(session.key))
     try:
         if session.state is None:
             raise UnreadableError(NO_STATE)
@@ -208,37 +206,35 @@ def _put_session(into: BulkImport, session: SourceSession, source: Source, repor
             session.update_time,
             encode_state(scopes.Scope.SESSION, session.state),
         )
-        if into.holds(key) or not into.put(new, events):
+        if into.holds(key) or (copied := into.put(new, events)) is None:
             report.present += 1
             return
     except (InvalidInputError, UnreadableError) as error:
-        report.failures.append(f"{named(session.key)} was not carried: {error}")
+        report.failures.append(f"{session.key} was not carried: {error}")
         return
     report.sessions += 1
-    report.events += events.count
-    _note_nulls(named(key), session.state, report)
+    report.events += copied
+    _note_nulls(str(key), session.state, report)
 
 
 def _put_into_adk(writer: AdkFileWriter, session: SourceSession, reader: Reader, report: MigrationReport) -> None:
-    events = _Counted(_adk_events(reader, session.key))
     try:
-        left_out = writer.put(session, events)
+        copied = writer.put(session, _adk_events(reader, session.key))
     except CorruptRowError as error:
-        report.failures.append(f"{named(session.key)} was not carried: {error}")
+        report.failures.append(f"{session.key} was not carried: {error}")
         return
-    if left_out is None:
+    if copied is None:
         report.present += 1
         return
     report.sessions += 1
-    report.events += events.count - len(left_out)
+    events, left_out = copied
+    report.events += events
     if left_out:
-        report.failures.append(
-            f"{len(left_out)} events of {named(session.key)} were not carried: ADK keeps one event of an id"
-        )
+        report.failures.append(f"{left_out} events of {session.key} were not carried: ADK keeps one event of an id")
     backward = sum(later.time < earlier.time for earlier, later in pairwise(_adk_events(reader, session.key)))
     if backward:
         report.notes.append(
-            f"{backward} events of {named(session.key)} are dated before the one they follow: ADK sorts by date"
+            f"{backward} events of {session.key} are dated before the one they follow: ADK sorts by date"
         )
 
 
@@ -252,16 +248,3 @@ def _note_nulls(owner: str, state: dict[str, Any], report: MigrationReport) -> N
     nulls = len(state) - len(without_nulls(state))
     if nulls:
         report.notes.append(f"{nulls} keys of {owner} hold None: sessiondb has no such keys, and they read as None")
-
-
-class _Counted(Iterator[ItemT]):
-    """Counts what passes."""
-
-    def __init__(self, items: Iterator[ItemT]) -> None:
-        self.count = 0
-        self._items = items
-
-    def __next__(self) -> ItemT:
-        item = next(self._items)
-        self.count += 1
-        return item

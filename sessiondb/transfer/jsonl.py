@@ -136,7 +136,7 @@ def import_lines(
                 count = line.number("events")
                 remaining = source.take_events(count)
                 # Asked first, since reading what is to be skipped is far cheaper than turning it into events.
-                if not into.holds(key) and into.put(_new_session(key, line), map(_new_event, remaining)):
+                if not into.holds(key) and into.put(_new_session(key, line), map(_new_event, remaining)) is not None:
                     done.sessions += 1
                     done.events += count
                 elif skip_existing:
@@ -145,7 +145,7 @@ def import_lines(
                         pass
                 else:
                     raise AlreadyExistsError(
-                        f"{named(key)} is there already; what came before it is imported. --skip-existing"
+                        f"{key} is there already; what came before it is imported. --skip-existing"
                         " (skip_existing=True) leaves such sessions as they are"
                     )
             case other:
@@ -187,11 +187,6 @@ _COLUMNS = {
     scopes.Scope.USER: (scopes.USER_PREFIX, "user_set"),
     scopes.Scope.APP: (scopes.APP_PREFIX, "app_set"),
 }
-
-
-def named(key: SessionKey) -> str:
-    """Names a session in a message."""
-    return f"session {key.session_id!r} of user {key.user_id!r}, app {key.app_name!r}"
 
 
 def _by_key(selection: Selection) -> ListSessions:

@@ -234,26 +234,24 @@ class _Inspection:
             key = SessionKey._make(row[:3])
             numbers = row[3:]
             if not all(type(text) is str for text in key) or not all(type(number) is int for number in numbers):
-                self._add("sessions", f"{_name(key)}: a value is of another type than its column")
+                self._add("sessions", f"{key}: a value is of another type than its column")
                 continue
             session = self._sessions[key] = _Session(*numbers)
             if session.incarnation in seen:
                 self._add(
                     "sessions",
-                    f"{_name(key)} has the incarnation (number of its creation) of {_name(seen[session.incarnation])}",
+                    f"{key} has the incarnation (number of its creation) of {seen[session.incarnation]}",
                 )
             seen[session.incarnation] = key
             if isinstance(last, int) and session.incarnation > last:
-                self._add(
-                    "sessions", f"{_name(key)} has an incarnation (number of its creation) that will be given again"
-                )
+                self._add("sessions", f"{key} has an incarnation (number of its creation) that will be given again")
 
     def _check_events(self) -> None:
         for app_name, user_id, session_id, incarnation, hashed, *columns_of_row in self._connection.execute(_EVENTS):
             self._events += 1
             key = SessionKey(app_name, user_id, session_id)
             row = EventRow._make(columns_of_row)
-            where = f"row {row.row_id} of adk_events ({_name(key)})"
+            where = f"row {row.row_id} of adk_events ({key})"
             texts = (*key, row.event_id, row.invocation_id, row.author, row.timestamp, row.actions)
             if (
                 not all(type(text) is str for text in texts)
@@ -300,7 +298,7 @@ class _Inspection:
                     by_hand = session.log_epoch and found < stored
                     self._add(
                         _NOTES if by_hand else "sequence",
-                        f"{_name(key)}: its log ends with {what} {found}, its own row says {stored}",
+                        f"{key}: its log ends with {what} {found}, its own row says {stored}",
                     )
 
     def _check_state(self) -> None:
@@ -321,10 +319,6 @@ class _Inspection:
             seen.add((scope, owner, name))
             if scope == "SESSION" and SessionKey(*owner) not in self._sessions:
                 self._add("state", f"{where}: its session does not exist")
-
-
-def _name(key: SessionKey) -> str:
-    return f"session {key.session_id!r} of user {key.user_id!r}, app {key.app_name!r}"
 
 
 def _objects(connection: sqlite3.Connection) -> dict[str, str]:
