@@ -97,7 +97,7 @@ class WriterThread(threading.Thread):
     def suspend(self) -> None:
         """Waits until no batch is under way, and gives up the store until :meth:`resume`."""
         self._at_rest.acquire()
-        self.writer.suspend()
+        self.writer.close()
 
     def resume(self) -> None:
         """Opens the store again after :meth:`suspend`."""

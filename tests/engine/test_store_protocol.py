@@ -348,7 +348,7 @@ def test_a_fork_has_the_store_given_up_and_taken_up_again(engine: Engine, store:
         # It has given up what it inherited, and has a writer and a reader of its own.
         assert calls() == [*given_up, "open writer", "commit", "open reader", "ask"]
 
-    given_up = ["close reader", "close reader", "suspend writer"]
+    given_up = ["close reader", "close reader", "close writer"]
     pid = in_child(child)
     append_and_count(2)
     reap(pid)
