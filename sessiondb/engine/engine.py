@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, TypeVar
 
@@ -18,17 +18,14 @@ from sessiondb.engine.waiting import Admission, ThreadWaiter, Ticket, wait_in_ta
 from sessiondb.engine.writer import WriterThread
 from sessiondb.errors import ConfigurationError, ServiceClosedError
 from sessiondb.logger import logger
-from sessiondb.model.commands import PruneSessions, WriteCommand
+from sessiondb.model.commands import WriteCommand
 from sessiondb.model.queries import Query
-from sessiondb.model.records import BackupReport, Outcome, Selection, SessionSummary
+from sessiondb.model.records import BackupReport
 from sessiondb.options import StoreOptions
 from sessiondb.stats import Health
 
 AnswerT = TypeVar("AnswerT")
 ResultT = TypeVar("ResultT")
-
-PRUNED_AT_ONCE = 200
-"""Sessions deleted by one command: few enough that a running server hardly notices."""
 
 
 class Engine:
@@ -105,17 +102,6 @@ class Engine:
         pool.submit(ticket)
         answer: AnswerT = wait_in_thread(ticket, waiter, self._reader_of(pool))
         return answer
-
-    def prune_from_thread(self, selection: Selection, updated_before: float) -> Iterator[SessionSummary]:
-        """Deletes sessions that were not updated since a moment, some at a time, so that other writers get between.
-
-        Yields the sessions that are gone, the one updated longest ago first.
-        """
-        while True:
-            outcome: Outcome = self.write_from_thread(PruneSessions(selection, updated_before, PRUNED_AT_ONCE))
-            yield from outcome.pruned
-            if len(outcome.pruned) < PRUNED_AT_ONCE:
-                return
 
     async def backup(
         self, target: str | os.PathLike[str], *, overwrite: bool, progress: Progress | None

@@ -90,13 +90,6 @@ def give_back_in_background(engine: Engine) -> None:
         threading.Thread(target=_close, args=(engine,), name="sessiondb-close", daemon=True).start()
 
 
-def give_back_from_thread(engine: Engine) -> None:
-    """As :func:`give_back`, for a plain thread, which it blocks."""
-    _give_up(engine)
-    if engine not in _shares:
-        _close(engine)
-
-
 def _give_up(engine: Engine) -> None:
     with _registry_lock:
         _shares[engine] -= 1

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import cast
 
 from sessiondb import telemetry
@@ -116,19 +117,14 @@ class WriterThread(threading.Thread):
 
     def _execute(self, batch: list[WriteTicket]) -> None:
         # Vacuum cannot run inside a transaction: what stands before and after it is committed by itself.
-        together: list[WriteTicket] = []
-        for ticket in batch:
-            if type(ticket.work) is Vacuum:
-                self._commit(together)
-                together = []
-                self._vacuum(ticket)
+        for vacuums, tickets in groupby(batch, lambda ticket: type(ticket.work) is Vacuum):
+            if vacuums:
+                for ticket in tickets:
+                    self._vacuum(ticket)
             else:
-                together.append(ticket)
-        self._commit(together)
+                self._commit(list(tickets))
 
     def _commit(self, tickets: list[WriteTicket]) -> None:
-        if not tickets:
-            return
         commands = cast("list[DataCommand]", [ticket.work for ticket in tickets])
         started = time.perf_counter()
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 import json
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,7 +58,7 @@ _APP_STATES = "SELECT app_name, NULL, state FROM app_states ORDER BY app_name"
 _COUNT_EVENTS = "SELECT count(*) FROM events"
 
 
-class AdkFile(ClosedAtExit, Source):
+class AdkFile(ReadOnlyFile, Source):
     """A file of one of ADK's services, opened for reading only; a context manager."""
 
     def __init__(self, path: Path) -> None:
@@ -69,27 +68,18 @@ class AdkFile(ClosedAtExit, Source):
             UnsupportedDatabaseError: If none of those that are known did.
             StorageError: If it cannot be read.
         """
-        self._path = path
-        self._file = ReadOnlyFile(path, _BUSY_TIMEOUT)
-        with closed_on_failure(self._file):
+        super().__init__(path, _BUSY_TIMEOUT)
+        with closed_on_failure(self):
             self.layout = self._find_layout()
 
     @override
-    def close(self) -> None:
-        self._file.close()
-
-    @override
-    def snapshot(self) -> AbstractContextManager[None]:
-        return self._file.snapshot()
-
-    @override
     def sessions(self) -> Iterator[SourceSession]:
-        for *key, created, updated, state in self._file.rows(_SESSIONS):
+        for *key, created, updated, state in self.rows(_SESSIONS):
             yield SourceSession(SessionKey(*key), _seconds(created), _seconds(updated), _object(state))
 
     @override
     def events(self, key: SessionKey) -> Iterator[Event]:
-        for event_id, invocation_id, time, data in self._file.rows(_EVENTS, key):
+        for event_id, invocation_id, time, data in self.rows(_EVENTS, key):
             row = AdkEvent(event_id, invocation_id, _seconds(time), data)
             try:
                 yield self._event(row)
@@ -101,7 +91,7 @@ class AdkFile(ClosedAtExit, Source):
     @override
     def scope_states(self) -> Iterator[ScopeState]:
         for statement in (_APP_STATES, _USER_STATES):
-            for app_name, user_id, state in self._file.rows(statement):
+            for app_name, user_id, state in self.rows(statement):
                 yield app_name, user_id, _object(state)
 
     def _event(self, row: AdkEvent) -> Event:
@@ -132,7 +122,7 @@ class AdkFile(ClosedAtExit, Source):
         raise UnsupportedDatabaseError(f"{str(self._path)!r} is not a session database of ADK")
 
     def _rows(self, statement: str, parameters: tuple[object, ...] = ()) -> list[Any]:
-        return list(self._file.rows(statement, parameters))
+        return list(self.rows(statement, parameters))
 
 
 def _seconds(time: object) -> float:
@@ -161,9 +151,10 @@ _INSERT_EVENT = (
     "INSERT INTO events (app_name, user_id, session_id, id, invocation_id, timestamp, event_data)"
     " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 )
-_INSERT_APP_STATE = "INSERT INTO app_states (app_name, state, update_time) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+# ADK reads back no time of a user's or an app's state.
+_INSERT_APP_STATE = "INSERT INTO app_states (app_name, state, update_time) VALUES (?, ?, 0.0) ON CONFLICT DO NOTHING"
 _INSERT_USER_STATE = (
-    "INSERT INTO user_states (app_name, user_id, state, update_time) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+    "INSERT INTO user_states (app_name, user_id, state, update_time) VALUES (?, ?, ?, 0.0) ON CONFLICT DO NOTHING"
 )
 
 
@@ -210,10 +201,10 @@ class AdkFileWriter(ClosedAtExit):
             put = [self._connection.execute(_INSERT_EVENT, (*session.key, *event)).rowcount for event in events]
         return sum(put), put.count(0)
 
-    def put_scope_state(self, app_name: str, user_id: str | None, state: str, time: float) -> None:
+    def put_scope_state(self, app_name: str, user_id: str | None, state: str) -> None:
         """Sets the state of a user, or of an app if ``user_id`` is None, unless there is one."""
         with translated(self._path):
             if user_id is None:
-                self._connection.execute(_INSERT_APP_STATE, (app_name, state, time))
+                self._connection.execute(_INSERT_APP_STATE, (app_name, state))
             else:
-                self._connection.execute(_INSERT_USER_STATE, (app_name, user_id, state, time))
+                self._connection.execute(_INSERT_USER_STATE, (app_name, user_id, state))

@@ -114,17 +114,13 @@ def migrate_to_adk_sqlite(source: Path, target: Path, *, advance: Advance = lamb
         with place.snapshot():
             with AdkFileWriter(target, CREATE_SCHEMA_SQL) as writer:
                 for app_name, user_id, state in place.scope_states():
-                    writer.put_scope_state(app_name, user_id, json.dumps(state), _NO_TIME)
+                    writer.put_scope_state(app_name, user_id, json.dumps(state))
                 for session in place.sessions():
                     _put_into_adk(writer, session, reader, report)
                     advance(1)
             with AdkFile(target) as file:
                 compare(place, file, report, advance)
     return report
-
-
-# ADK reads back no time of a user's or an app's state.
-_NO_TIME = 0.0
 
 
 def _check_apart(source: Path, target: Path) -> None:

@@ -23,11 +23,9 @@ from sessiondb.stores.sqlite.connection import (
     open_untouched,
     snapshot,
 )
-from sessiondb.stores.sqlite.errors import is_not_utf8, primary_code, translate
+from sessiondb.stores.sqlite.errors import NO_ACCESS, is_not_utf8, primary_code, translate
 from sessiondb.stores.sqlite.file_identity import process_with
 from sessiondb.stores.sqlite.new_file import create_private, sidecars_of
-
-_UNREADABLE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY)
 
 ResultT = TypeVar("ResultT")
 
@@ -115,7 +113,7 @@ class ReadOnlyFile(ClosedAtExit):
                 f"a value in {str(self._path)!r} has more than {LARGEST_VALUE:,} bytes, which no event or state of"
                 " sessiondb has; it was edited outside sessiondb"
             )
-        if code in _UNREADABLE:
+        if code in NO_ACCESS:
             return StorageError(f"{str(self._path)!r} cannot be read: {error}")
         return None
 

@@ -6,7 +6,6 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -14,7 +13,6 @@ from sessiondb.errors import ConfigurationError, CorruptRowError
 from sessiondb.model import columns
 from sessiondb.model.records import EventRow, SessionKey
 from sessiondb.stores.sqlite import schema
-from sessiondb.stores.sqlite.connection import connect
 from sessiondb.stores.sqlite.errors import primary_code
 from sessiondb.stores.sqlite.foreign import foreign_objects
 from sessiondb.stores.sqlite.header import look
@@ -156,8 +154,8 @@ class _Inspection:
             "state": self._check_state,
         }
         # One snapshot for all of them.
-        begin: Callable[[], object] = partial(self._connection.execute, "BEGIN")
-        for name, step in (("file", begin), *steps.items()):
+        self._connection.execute("BEGIN")
+        for name, step in steps.items():
             try:
                 step()
             except sqlite3.Error as error:
@@ -326,6 +324,5 @@ def _objects(connection: sqlite3.Connection) -> dict[str, str]:
 
 
 def _expected_objects() -> dict[str, str]:
-    with closing(connect(Path("expected"), "mode=memory")) as connection:
-        connection.executescript(schema.PRESENT.tables)
+    with closing(schema.empty_database()) as connection:
         return _objects(connection)
