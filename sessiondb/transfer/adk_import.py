@@ -30,14 +30,7 @@ from sessiondb.errors import ConfigurationError, CorruptRowError, InvalidInputEr
 from sessiondb.model.queries import ListEvents
 from sessiondb.model.records import NewEvent, NewSession, Selection, SessionKey
 from sessiondb.transfer.adk_files import AdkEvent, AdkFile, AdkFileWriter, Layout
-from sessiondb.transfer.compare import (
-    NO_STATE,
-    MigrationReport,
-    compare,
-    owner_name,
-    scope_of,
-    without_nulls,
-)
+from sessiondb.transfer.compare import NO_STATE, MigrationReport, compare, owner_name, scope_of, without_nulls
 from sessiondb.transfer.jsonl import Advance, encode_state, now_text
 from sessiondb.transfer.sources import DatabaseSource, MemorySource, Source, SourceSession, UnreadableError
 

@@ -25,15 +25,7 @@ from sessiondb.adk.state import encode_delta
 from sessiondb.engine.store import BulkImport, Reader
 from sessiondb.errors import AlreadyExistsError, CorruptRowError, InvalidInputError, TransferFormatError
 from sessiondb.model.queries import CountEvents, ListEvents, ListSessions, ListState
-from sessiondb.model.records import (
-    EVERYTHING,
-    NewEvent,
-    NewSession,
-    Selection,
-    SessionKey,
-    SessionSummary,
-    StateRow,
-)
+from sessiondb.model.records import EVERYTHING, NewEvent, NewSession, Selection, SessionKey, SessionSummary, StateRow
 
 FORMAT = "sessiondb"
 VERSION = 1
