@@ -134,11 +134,11 @@ class BulkImport(AbstractContextManager["BulkImport"], Protocol):
     def holds(self, key: SessionKey) -> bool:
         """Whether a session is there."""
 
-    def put(self, session: NewSession, events: Iterator[NewEvent]) -> int | None:
+    def put(self, session: NewSession, events: Iterator[NewEvent]) -> bool:
         """Puts a session with all its events and its own state into the store, or nothing of it.
 
         Returns:
-            How many events it has; None if a session of this key is there, which stays as it is.
+            False if a session of this key is there; it stays as it is.
 
         Raises:
             StorageError: If the store refuses.

@@ -181,7 +181,14 @@ def _put_scope_state(
 
 
 def _put_session(into: BulkImport, session: SourceSession, source: Source, report: MigrationReport) -> None:
-    events = (NewEvent(encode_event(event), advances=True) for event in source.events(session.key))
+    copied = 0
+
+    def events() -> Iterator[NewEvent]:
+        nonlocal copied
+        for event in source.events(session.key):
+            copied += 1
+            yield NewEvent(encode_event(event), advances=True)
+
     try:
         if session.state is None:
             raise UnreadableError(NO_STATE)
@@ -195,7 +202,7 @@ def _put_session(into: BulkImport, session: SourceSession, source: Source, repor
             session.update_time,
             encode_state(scopes.Scope.SESSION, session.state),
         )
-        if into.holds(key) or (copied := into.put(new, events)) is None:
+        if into.holds(key) or not into.put(new, events()):
             report.present += 1
             return
     except (InvalidInputError, UnreadableError) as error:

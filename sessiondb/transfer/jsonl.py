@@ -128,7 +128,7 @@ def import_lines(
                 count = line.number("events")
                 remaining = source.take_events(count)
                 # Asked first, since reading what is to be skipped is far cheaper than turning it into events.
-                if not into.holds(key) and into.put(_new_session(key, line), map(_new_event, remaining)) is not None:
+                if not into.holds(key) and into.put(_new_session(key, line), map(_new_event, remaining)):
                     done.sessions += 1
                     done.events += count
                 elif skip_existing:

@@ -70,11 +70,11 @@ class SqliteImport(ClosedAtExit, BulkImport):
             return self._connection.execute(_SESSION_IS_THERE, key).fetchone() is not None
 
     @override
-    def put(self, session: NewSession, events: Iterator[NewEvent]) -> int | None:
+    def put(self, session: NewSession, events: Iterator[NewEvent]) -> bool:
         at_hand = list(islice(events, _READ_AHEAD))
         with translated(self._path), transaction(self._connection):
             if self._connection.execute(_SESSION_IS_THERE, session.key).fetchone() is not None:
-                return None
+                return False
             (incarnation,) = self._connection.execute(_NEXT_INCARNATION).fetchone()
             self._connection.execute(
                 _INSERT_SESSION,
@@ -88,7 +88,7 @@ class SqliteImport(ClosedAtExit, BulkImport):
                 {**session.key._asdict(), "scope": "SESSION", "state": session.state, "updated_at": session.updated_at},
             )
         self._wal.checkpoint_if_grown(self._wal.size)
-        return rows.seq
+        return True
 
     @override
     def put_scope_state(self, app_name: str, user_id: str | None, state: str, updated_at: str) -> int:
