@@ -15,9 +15,10 @@ class SessionKey(NamedTuple):
     user_id: str
     session_id: str
 
-    def __str__(self) -> str:
-        """Names the session in a message."""
-        return f"session {self.session_id!r} of user {self.user_id!r}, app {self.app_name!r}"
+
+def named(key: SessionKey) -> str:
+    """Names a session in a message."""
+    return f"session {key.session_id!r} of user {key.user_id!r}, app {key.app_name!r}"
 
 
 class Selection(NamedTuple):

@@ -28,7 +28,7 @@ from sessiondb.adk.limits import check_key, check_text
 from sessiondb.engine.store import BulkImport, Reader
 from sessiondb.errors import ConfigurationError, CorruptRowError, InvalidInputError, MigrationError
 from sessiondb.model.queries import ListEvents
-from sessiondb.model.records import NewEvent, NewSession, Selection, SessionKey
+from sessiondb.model.records import NewEvent, NewSession, Selection, SessionKey, named
 from sessiondb.transfer.adk_files import AdkEvent, AdkFile, AdkFileWriter, Layout
 from sessiondb.transfer.compare import NO_STATE, MigrationReport, compare, owner_name, scope_of, without_nulls
 from sessiondb.transfer.jsonl import Advance, encode_state, now_text
@@ -206,18 +206,18 @@ def _put_session(into: BulkImport, session: SourceSession, source: Source, repor
             report.present += 1
             return
     except (InvalidInputError, UnreadableError) as error:
-        report.failures.append(f"{session.key} was not carried: {error}")
+        report.failures.append(f"{named(session.key)} was not carried: {error}")
         return
     report.sessions += 1
     report.events += copied
-    _note_nulls(str(key), session.state, report)
+    _note_nulls(named(key), session.state, report)
 
 
 def _put_into_adk(writer: AdkFileWriter, session: SourceSession, reader: Reader, report: MigrationReport) -> None:
     try:
         copied = writer.put(session, _adk_events(reader, session.key))
     except CorruptRowError as error:
-        report.failures.append(f"{session.key} was not carried: {error}")
+        report.failures.append(f"{named(session.key)} was not carried: {error}")
         return
     if copied is None:
         report.present += 1
@@ -226,11 +226,13 @@ def _put_into_adk(writer: AdkFileWriter, session: SourceSession, reader: Reader,
     events, left_out = copied
     report.events += events
     if left_out:
-        report.failures.append(f"{left_out} events of {session.key} were not carried: ADK keeps one event of an id")
+        report.failures.append(
+            f"{left_out} events of {named(session.key)} were not carried: ADK keeps one event of an id"
+        )
     backward = sum(later.time < earlier.time for earlier, later in pairwise(_adk_events(reader, session.key)))
     if backward:
         report.notes.append(
-            f"{backward} events of {session.key} are dated before the one they follow: ADK sorts by date"
+            f"{backward} events of {named(session.key)} are dated before the one they follow: ADK sorts by date"
         )
 
 

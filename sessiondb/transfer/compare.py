@@ -14,6 +14,7 @@ from google.adk.events import Event
 from sessiondb.adk import scopes
 from sessiondb.adk.events import encode_event
 from sessiondb.errors import CorruptRowError, InvalidInputError
+from sessiondb.model.records import named
 from sessiondb.transfer.jsonl import Advance, encode_state
 from sessiondb.transfer.sources import ScopeState, Source, SourceSession, UnreadableError
 
@@ -57,10 +58,10 @@ def compare(source: Source, target: Source, report: MigrationReport, advance: Ad
             )
     for session, found in _matched(source.sessions(), target.sessions(), attrgetter("key")):
         if found is None:
-            if not any(failure.startswith(str(session.key)) for failure in report.failures):
-                report.failures.append(f"{session.key} is missing in the target")
+            if not any(failure.startswith(named(session.key)) for failure in report.failures):
+                report.failures.append(f"{named(session.key)} is missing in the target")
         elif differences := list(_differences(session, found, source, target, report)):
-            report.failures.append(f"{session.key} differs: {'; '.join(differences)}")
+            report.failures.append(f"{named(session.key)} differs: {'; '.join(differences)}")
         else:
             report.verified += 1
         advance(1)
@@ -112,7 +113,7 @@ def _differences(
     if difference:
         yield difference
     if is_coerced or coerced:
-        report.notes.append(f"{session.key} holds values that JSON has not; they are stored as ADK stores them")
+        report.notes.append(f"{named(session.key)} holds values that JSON has not; they are stored as ADK stores them")
 
 
 def _compare_logs(source: Iterator[Event], target: Iterator[Event]) -> tuple[str | None, int]:

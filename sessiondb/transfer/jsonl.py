@@ -25,7 +25,16 @@ from sessiondb.adk.state import encode_delta
 from sessiondb.engine.store import BulkImport, Reader
 from sessiondb.errors import AlreadyExistsError, CorruptRowError, InvalidInputError, TransferFormatError
 from sessiondb.model.queries import CountEvents, ListEvents, ListSessions, ListState
-from sessiondb.model.records import EVERYTHING, NewEvent, NewSession, Selection, SessionKey, SessionSummary, StateRow
+from sessiondb.model.records import (
+    EVERYTHING,
+    NewEvent,
+    NewSession,
+    Selection,
+    SessionKey,
+    SessionSummary,
+    StateRow,
+    named,
+)
 
 FORMAT = "sessiondb"
 VERSION = 1
@@ -137,7 +146,7 @@ def import_lines(
                         pass
                 else:
                     raise AlreadyExistsError(
-                        f"{key} is there already; what came before it is imported. --skip-existing"
+                        f"{named(key)} is there already; what came before it is imported. --skip-existing"
                         " (skip_existing=True) leaves such sessions as they are"
                     )
             case other:

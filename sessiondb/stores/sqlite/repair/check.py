@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from sessiondb.errors import ConfigurationError, CorruptRowError
 from sessiondb.model import columns
-from sessiondb.model.records import EventRow, SessionKey
+from sessiondb.model.records import EventRow, SessionKey, named
 from sessiondb.stores.sqlite import schema
 from sessiondb.stores.sqlite.errors import primary_code
 from sessiondb.stores.sqlite.foreign import foreign_objects
@@ -232,24 +232,26 @@ class _Inspection:
             key = SessionKey._make(row[:3])
             numbers = row[3:]
             if not all(type(text) is str for text in key) or not all(type(number) is int for number in numbers):
-                self._add("sessions", f"{key}: a value is of another type than its column")
+                self._add("sessions", f"{named(key)}: a value is of another type than its column")
                 continue
             session = self._sessions[key] = _Session(*numbers)
             if session.incarnation in seen:
                 self._add(
                     "sessions",
-                    f"{key} has the incarnation (number of its creation) of {seen[session.incarnation]}",
+                    f"{named(key)} has the incarnation (number of its creation) of {named(seen[session.incarnation])}",
                 )
             seen[session.incarnation] = key
             if isinstance(last, int) and session.incarnation > last:
-                self._add("sessions", f"{key} has an incarnation (number of its creation) that will be given again")
+                self._add(
+                    "sessions", f"{named(key)} has an incarnation (number of its creation) that will be given again"
+                )
 
     def _check_events(self) -> None:
         for app_name, user_id, session_id, incarnation, hashed, *columns_of_row in self._connection.execute(_EVENTS):
             self._events += 1
             key = SessionKey(app_name, user_id, session_id)
             row = EventRow._make(columns_of_row)
-            where = f"row {row.row_id} of adk_events ({key})"
+            where = f"row {row.row_id} of adk_events ({named(key)})"
             texts = (*key, row.event_id, row.invocation_id, row.author, row.timestamp, row.actions)
             if (
                 not all(type(text) is str for text in texts)
@@ -296,7 +298,7 @@ class _Inspection:
                     by_hand = session.log_epoch and found < stored
                     self._add(
                         _NOTES if by_hand else "sequence",
-                        f"{key}: its log ends with {what} {found}, its own row says {stored}",
+                        f"{named(key)}: its log ends with {what} {found}, its own row says {stored}",
                     )
 
     def _check_state(self) -> None:
