@@ -50,7 +50,11 @@ RESULTS = (
 """What the general path came to, in the order of the rows."""
 
 _THIS_SESSION = equal(columns.SESSION_KEY, "NEW")
-_OF_SESSION = "s.app_name = NEW.app_name AND s.user_id = NEW.user_id AND s.session_id = NEW.session_id"
+# The event of the row's id in the log of the session ``s``.
+_EVENT_OF_ID = """
+    SELECT 1 FROM adk_events AS e
+     WHERE e.incarnation = s.incarnation AND e.event_hash = NEW.event_hash AND e.event_id = NEW.event_id
+"""
 _GIVEN = (*columns.SESSION_KEY, *columns.EVENT_RECORD, "event_hash")
 _EVENT_ROW = names((*_GIVEN, "seq", "revision", "incarnation"))
 _NEW_EVENT_ROW = names(_GIVEN, "NEW")
@@ -115,20 +119,16 @@ OBJECTS = (
     CREATE TEMP TRIGGER fast_append INSTEAD OF INSERT ON fast_appends WHEN NEW.app_name IS NOT NULL BEGIN
         SELECT RAISE(ABORT, '{UNEXPECTED}') WHERE NOT EXISTS (
             SELECT 1 FROM adk_sessions AS s
-             WHERE {_OF_SESSION}
+             WHERE {_THIS_SESSION}
                AND (NEW.revision IS NULL OR (s.revision = NEW.revision AND s.incarnation = NEW.incarnation))
-               AND NOT EXISTS (
-                   SELECT 1 FROM adk_events AS e
-                    WHERE e.incarnation = s.incarnation AND e.event_hash = NEW.event_hash
-                      AND e.event_id = NEW.event_id
-               )
+               AND NOT EXISTS ({_EVENT_OF_ID})
         );
         {_ADVANCE_SESSION} WHERE {_THIS_SESSION};
         {_STORED}
         INSERT INTO adk_events ({_EVENT_ROW})
             SELECT {_NEW_EVENT_ROW}, s.last_seq, s.revision, s.incarnation
               FROM adk_sessions AS s
-             WHERE {_OF_SESSION};
+             WHERE {_THIS_SESSION};
         {_STORED}
         {_APPLY_DELTA}
     END
@@ -147,17 +147,11 @@ OBJECTS = (
                        CASE
                          WHEN s.incarnation IS NULL THEN {Status.MISSING}
                          WHEN EXISTS (
-                            SELECT 1 FROM adk_events AS e
-                             WHERE e.incarnation = s.incarnation AND e.event_hash = NEW.event_hash
-                               AND e.event_id = NEW.event_id AND e.event_time = NEW.event_time
+                            {_EVENT_OF_ID} AND e.event_time = NEW.event_time
                                AND e.invocation_id = NEW.invocation_id AND e.author = NEW.author
                                AND e.content IS NEW.content AND e.actions = NEW.actions AND e.extra IS NEW.extra
                          ) THEN {Status.DUPLICATE}
-                         WHEN NOT NEW.is_new AND EXISTS (
-                            SELECT 1 FROM adk_events AS e
-                             WHERE e.incarnation = s.incarnation AND e.event_hash = NEW.event_hash
-                               AND e.event_id = NEW.event_id
-                         ) THEN {SAME_ID}
+                         WHEN NOT NEW.is_new AND EXISTS ({_EVENT_OF_ID}) THEN {SAME_ID}
                          WHEN NOT NEW.checked THEN {Status.DONE}
                          WHEN expected IS NOT NULL THEN
                             iif(s.revision = expected AND s.incarnation IS expected_incarnation,
@@ -176,7 +170,7 @@ OBJECTS = (
                            CASE WHEN NEW.previous IS NULL THEN NEW.incarnation
                                 ELSE (SELECT incarnation FROM results WHERE n = NEW.previous) END AS expected_incarnation
                   ) LEFT JOIN adk_sessions AS s
-                    ON {_OF_SESSION}
+                    ON {_THIS_SESSION}
               );
         {_NEXT_UNLESS_DONE}
         INSERT INTO adk_events ({_EVENT_ROW})
