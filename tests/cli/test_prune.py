@@ -145,6 +145,19 @@ def test_prune_deletes_session_with_padded_id(used: Path) -> None:
     assert left(used) == []
 
 
+def test_prune_that_is_refused_fails_and_deletes_nothing(used: Path) -> None:
+    before = left(used)
+    with closing(sqlite3.connect(used)) as connection:
+        connection.execute(
+            "CREATE TRIGGER theirs BEFORE DELETE ON adk_sessions WHEN OLD.session_id = '50'"
+            " BEGIN SELECT RAISE(ABORT, 'not this one'); END"
+        )
+    done = run_sessiondb("prune", used, "--older-than", "1d", "--json")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "not this one" in done.stderr
+    assert left(used) == before
+
+
 @pytest.mark.parametrize("age", ["30", "d", "-1d", "1.5d", "30 days", ""])
 def test_prune_age_without_unit_is_usage_error(age: str, database: Path, fingerprint: Look) -> None:
     before = fingerprint(database.parent)
