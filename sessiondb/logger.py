@@ -26,21 +26,14 @@ class _Logger:
     nobody wants to hear.
     """
 
-    def debug(self, event: str, **values: object) -> None:
-        self._log(logging.DEBUG, event, values)
-
-    def info(self, event: str, **values: object) -> None:
-        self._log(logging.INFO, event, values)
-
-    def warning(self, event: str, **values: object) -> None:
-        self._log(logging.WARNING, event, values)
-
-    def error(self, event: str, **values: object) -> None:
-        self._log(logging.ERROR, event, values)
-
-    def _log(self, level: int, event: str, values: dict[str, object]) -> None:
+    def _log(self, level: int, event: str, **values: object) -> None:
         if _STANDARD.isEnabledFor(level):
             _structlog().log(level, event, **values)
+
+    debug = functools.partialmethod(_log, logging.DEBUG)
+    info = functools.partialmethod(_log, logging.INFO)
+    warning = functools.partialmethod(_log, logging.WARNING)
+    error = functools.partialmethod(_log, logging.ERROR)
 
 
 @functools.cache

@@ -12,14 +12,14 @@ from google.adk.models.llm_request import LlmRequest
 from google.adk.runners import Runner
 from google.adk.sessions import BaseSessionService
 from google.genai import types
+from google.genai.types import FunctionCall
 from pydantic import PrivateAttr
 
-from sessiondb.demo.model import Call, OfflineModel, Reply, Responder, call
+from sessiondb.demo.model import OfflineModel, Reply, Responder, call
 
 __all__ = [
     "APP",
     "USER",
-    "Call",
     "Reply",
     "ScriptedModel",
     "Step",
@@ -78,7 +78,7 @@ class ScriptedModel(OfflineModel):
         return step
 
 
-def transfer(agent_name: str) -> Call:
+def transfer(agent_name: str) -> FunctionCall:
     """Return the call by which a model hands the conversation to ``agent_name``."""
     return call("transfer_to_agent", agent_name=agent_name)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -45,14 +46,9 @@ def command(file: Path, target: Path, overwrite: bool, as_json: bool) -> None:
                 bar.update(copying, completed=done, total=total)
 
         report = back_up(file, target, overwrite=overwrite, progress=progress)
-    figures = {
-        "sessions": report.sessions,
-        "events": report.events,
-        "state_keys": report.state_keys,
-        "file_bytes": report.file_bytes,
-        "seconds": report.seconds,
-    }
+    figures = asdict(report)
+    path = figures.pop("path")
     if as_json:
-        print_json({"path": str(report.path), **figures})
+        print_json({"path": str(path), **figures})
     else:
         print_pairs(figures)

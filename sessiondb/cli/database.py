@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 
@@ -45,25 +45,18 @@ file_argument = click.argument("file", required=False, callback=to_existing_path
 """A database that exists: a path or URL, by default the one that the service would open."""
 
 
-class FileAnd(NamedTuple):
-    """A database that exists, and what is looked for in it."""
-
-    file: Path
-    word: str
-
-
 def file_and(word: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Adds the argument ``given``, a :class:`FileAnd`: what is looked for, after a file as :data:`file_argument`."""
+    """Adds the argument ``given``: a file as :data:`file_argument`, and what is looked for in it."""
 
-    def split(context: click.Context, parameter: click.Parameter, words: tuple[str, ...]) -> FileAnd:
+    def split(context: click.Context, parameter: click.Parameter, words: tuple[str, ...]) -> tuple[Path, str]:
         match words:
             case (only,):
-                return FileAnd(to_existing_path(context, parameter, None), only)
+                return to_existing_path(context, parameter, None), only
             case (first, second):
                 if not _is_file(context, parameter, first) and _is_file(context, parameter, second):
                     # The order of the first versions.
                     first, second = second, first
-                return FileAnd(to_existing_path(context, parameter, first), second)
+                return to_existing_path(context, parameter, first), second
         raise click.UsageError(f"there are {len(words)} arguments; give [FILE] {word}", context)
 
     return click.argument("given", nargs=-1, required=True, metavar=f"[FILE] {word}", callback=split)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from .database import file_argument, selection_options
-from .output import json_lines_option, progress
+from .output import progress
 from .output_file import output_option, overwrite_option, written
 
 _EPILOG = """\b
@@ -24,7 +24,7 @@ Examples:
 @click.option("--session", "session_ids", multiple=True, metavar="ID", help="Only this session; may be repeated.")
 @output_option
 @overwrite_option
-@json_lines_option
+@click.option("--json", is_flag=True, expose_value=False, help="Print JSON Lines instead of text.")
 def command(
     *,
     file: Path,
@@ -33,14 +33,12 @@ def command(
     session_ids: tuple[str, ...],
     output: str | None,
     overwrite: bool,
-    as_json: bool,
 ) -> None:
     """Write the sessions in FILE as JSON Lines, which `sessiondb import` reads: all of one moment.
 
     With sessions come the state of their app and user. The file is only read. The output is JSON with
     or without --json. Without FILE: $SESSIONDB_PATH, else .adk/adk.sqlite3, as the service itself.
     """
-    del as_json
     from sessiondb import stores
     from sessiondb.model.queries import ListSessions
     from sessiondb.model.records import Selection

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .database import FileAnd, among, file_and, selection_options, session_option
+from .database import among, file_and, selection_options, session_option
 from .output import compact_json, json_lines_option, note, or_say_so, print_json_line, print_rows
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ Examples:
 @session_option
 @json_lines_option
 def command(
-    *, given: FileAnd, app_name: str | None, user_id: str | None, session_id: str | None, as_json: bool
+    *, given: tuple[Path, str], app_name: str | None, user_id: str | None, session_id: str | None, as_json: bool
 ) -> None:
     """Show who set KEY to what, and when: every change in the log of FILE, the oldest first.
 

@@ -53,7 +53,11 @@ def written(output: str | None, *, overwrite: bool, source: Path) -> Iterator[Te
     except ConfigurationError as error:
         raise _refused(str(error)) from error
     try:
-        with _through(path) if _is_pipe(path, overwrite=overwrite, source=source) else _aside(path) as out:
+        with (
+            path.open("w", encoding="utf-8")
+            if _is_pipe(path, overwrite=overwrite, source=source)
+            else _aside(path) as out
+        ):
             yield out
     except OSError as error:
         raise click.ClickException(f"cannot write to {output}: {error.strerror or error}") from error
@@ -86,12 +90,6 @@ def _is_pipe(path: Path, *, overwrite: bool, source: Path) -> bool:
 
 def _refused(why: str) -> click.BadParameter:
     return click.BadParameter(f"{why}; nothing was written", param_hint="--output")
-
-
-@contextmanager
-def _through(path: Path) -> Iterator[TextIO]:
-    with path.open("w", encoding="utf-8") as out:
-        yield out
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,9 @@ Examples:
   sessiondb prune path/to/sessions.sqlite3 --older-than 12h --app my_app
   sessiondb prune --older-than 4w --json | wc -l
 """
+
+AT_ONCE = 200
+"""Sessions deleted by one transaction: few enough that a running server hardly notices."""
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
@@ -69,13 +73,18 @@ def command(*, file: Path, age: int, app_name: str | None, user_id: str | None, 
 
 
 def _pruned(file: Path, selection: Selection, before: float) -> Iterator[SessionSummary]:
+    """Deletes sessions, some at a time, so that other writers get between; yields those that are gone."""
     from sessiondb import stores
-    from sessiondb.engine import sharing
+    from sessiondb.errors import StorageError
+    from sessiondb.model.commands import PruneSessions
     from sessiondb.options import StoreOptions
 
-    options = StoreOptions()
-    engine = sharing.share(lambda: stores.open_store(file, options), options)
-    try:
-        yield from engine.prune_from_thread(selection, before)
-    finally:
-        sharing.give_back_from_thread(engine)
+    with closing(stores.open_store(file, StoreOptions())) as store, closing(store.writer()) as writer:
+        while True:
+            (outcome,) = writer.commit([PruneSessions(selection, before, AT_ONCE)])
+            if isinstance(outcome, StorageError):
+                raise outcome
+            writer.maintain(idle=False)
+            yield from outcome.pruned
+            if len(outcome.pruned) < AT_ONCE:
+                return

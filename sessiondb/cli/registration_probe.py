@@ -46,8 +46,7 @@ def probe(agents_dir: str, uri: str) -> dict[str, Any]:
     registry.register_session_service = note  # type: ignore[method-assign]  # of this object, for a moment
     load_services_module(agents_dir)
     service = registry.create_session_service(uri, agents_dir=agents_dir)
-    is_own = isinstance(service, DatabaseSessionService)
-    if isinstance(service, DatabaseSessionService):
+    if is_own := isinstance(service, DatabaseSessionService):
         asyncio.run(service.close())
     kind = type(service)
     return {

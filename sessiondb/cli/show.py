@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
-from .database import FileAnd, file_and, selection_options
+from .database import file_and, selection_options
 from .output import json_lines_option, safe_line
 from .timeline import full_option, print_event
 
@@ -24,7 +26,7 @@ _NAMED = 3
 @selection_options
 @full_option
 @json_lines_option
-def command(*, given: FileAnd, app_name: str | None, user_id: str | None, full: bool, as_json: bool) -> None:
+def command(*, given: tuple[Path, str], app_name: str | None, user_id: str | None, full: bool, as_json: bool) -> None:
     """Show the conversation SESSION in FILE: who said what, calls and responses, changes of state.
 
     Users and apps may have sessions of the same id; --app and --user tell them apart. The file is only

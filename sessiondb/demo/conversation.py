@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +17,16 @@ from google.adk.runners import Runner
 from google.genai import types
 
 from sessiondb import DatabaseSessionService
-from sessiondb.errors import SessionDBError
 
 from .agent import APP_NAME, AUDITED_KEY, USER_ID, build_runner
 
 PID_KEY = "pid"
 """Where each event's custom metadata says which process appended it."""
 
-_PACKAGE_PARENT = Path(__file__).parents[2]
 _OPENING = ("Train a linear model.", "Now train a forest model.")
 _OUTSIDE_CHANGES = {AUDITED_KEY: "models/forest-tuned.pkl"}
 _SEQUEL = ("What do you remember?", "Train a boosted model, too.")
 _NEXT_SESSION = ("What do you remember?",)
-
-
-class ContinuationError(SessionDBError):
-    """The second process failed; it said why on standard error."""
 
 
 @dataclass(frozen=True)
@@ -80,26 +74,14 @@ def go_on_in_new_process(path: Path, session_id: str) -> Part:
     """Run :func:`go_on` in a new Python process and return what it reports.
 
     Raises:
-        ContinuationError: The process failed; it said why on standard error.
+        SessionDBError: The process could not open or write the database.
     """
-    child = subprocess.run(
-        [sys.executable, "-m", "sessiondb.demo", str(path.absolute()), session_id],
-        # "-m" looks in the working directory first: there it finds this very package.
-        cwd=_PACKAGE_PARENT,
-        stdout=subprocess.PIPE,
-        encoding="utf-8",
-        check=False,
-    )
-    if child.returncode:
-        raise ContinuationError(f"the second process ended with exit code {child.returncode}")
-    report = json.loads(child.stdout)
-    turns = (Turn(**{**turn, "tool_calls": tuple(turn["tool_calls"])}) for turn in report["turns"])
-    return Part(report["pid"], tuple(turns), report["outside_changes"])
+    with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as process:
+        return process.submit(_go_on, path, session_id).result()
 
 
-def as_json(part: Part) -> str:
-    """Return ``part`` in the form that :func:`go_on_in_new_process` reads."""
-    return json.dumps(asdict(part))
+def _go_on(path: Path, session_id: str) -> Part:
+    return asyncio.run(go_on(path, session_id))
 
 
 async def ask(runner: Runner, session_id: str, message: str, *, stream: bool) -> Turn:

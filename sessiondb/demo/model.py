@@ -4,34 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from google.adk.models import BaseLlm
 from google.adk.models.llm_request import LlmRequest
 from google.adk.models.llm_response import LlmResponse
 from google.genai import types
+from google.genai.types import FunctionCall
 from typing_extensions import override
 
-
-@dataclass(frozen=True)
-class Call:
-    """One tool call inside a reply."""
-
-    tool: str
-    args: dict[str, Any] = field(default_factory=dict)
-
-
-Piece = str | Call
+Piece = str | FunctionCall
 Reply = Piece | Sequence[Piece]
 """Text, one tool call, or several pieces; several calls in one reply run in parallel."""
 
 Responder = Callable[[LlmRequest], Reply]
 
 
-def call(tool: str, /, **args: Any) -> Call:
+def call(tool: str, /, **args: Any) -> FunctionCall:
     """Return a call of ``tool`` with the keyword arguments ``args``."""
-    return Call(tool, args)
+    return FunctionCall(name=tool, args=args)
 
 
 class OfflineModel(BaseLlm):
@@ -51,7 +42,7 @@ class OfflineModel(BaseLlm):
     ) -> AsyncGenerator[LlmResponse, None]:
         """Yield the complete response, preceded by its fragments if ``stream`` is set."""
         reply = self.respond(llm_request)
-        parts = [_part(piece) for piece in ((reply,) if isinstance(reply, str | Call) else reply)]
+        parts = [_part(piece) for piece in ((reply,) if isinstance(reply, str | FunctionCall) else reply)]
         if stream:
             for fragment in _fragments(parts):
                 yield LlmResponse(content=_content([fragment]), partial=True)
@@ -59,9 +50,8 @@ class OfflineModel(BaseLlm):
 
 
 def _part(piece: Piece) -> types.Part:
-    if isinstance(piece, str):
-        return types.Part(text=piece)
-    return types.Part(function_call=types.FunctionCall(name=piece.tool, args=piece.args))
+    # ADK writes an id into what it is given.
+    return types.Part(text=piece) if isinstance(piece, str) else types.Part(function_call=piece.model_copy())
 
 
 def _content(parts: list[types.Part]) -> types.Content:

@@ -23,7 +23,6 @@ def run(path: Path, console: Console) -> dict[str, Any]:
     everything that was shown, as values for JSON.
 
     Raises:
-        ContinuationError: The second process failed.
         SessionDBError: The database cannot be opened or written.
     """
     session_id = f"demo-{uuid.uuid4().hex[:8]}"

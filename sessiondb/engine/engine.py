@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, TypeVar
 
@@ -26,17 +26,14 @@ from sessiondb.engine.waiting import (
 from sessiondb.engine.writer import WriterThread
 from sessiondb.errors import ConfigurationError, ServiceClosedError
 from sessiondb.logger import logger
-from sessiondb.model.commands import PruneSessions, WriteCommand
+from sessiondb.model.commands import WriteCommand
 from sessiondb.model.queries import Query
-from sessiondb.model.records import BackupReport, Outcome, Selection, SessionSummary
+from sessiondb.model.records import BackupReport
 from sessiondb.options import StoreOptions
 from sessiondb.stats import Health
 
 AnswerT = TypeVar("AnswerT")
 ResultT = TypeVar("ResultT")
-
-PRUNED_AT_ONCE = 200
-"""Sessions deleted by one command: few enough that a running server hardly notices."""
 
 
 class Engine:
@@ -114,21 +111,10 @@ class Engine:
         """As :meth:`read`, for a plain thread, which it blocks."""
         pool = self.threads.readers
         waiter = ThreadWaiter()
-        ticket: ReadTicket = Ticket(_job(query, _unchanged), waiter)
+        ticket: ReadTicket = Ticket(lambda reader: reader.ask(query), waiter)
         pool.submit(ticket)
         answer: AnswerT = wait_in_thread(ticket, waiter, self._reader_of(pool))
         return answer
-
-    def prune_from_thread(self, selection: Selection, updated_before: float) -> Iterator[SessionSummary]:
-        """Deletes sessions that were not updated since a moment, some at a time, so that other writers get between.
-
-        Yields the sessions that are gone, the one updated longest ago first.
-        """
-        while True:
-            outcome: Outcome = self.write_from_thread(PruneSessions(selection, updated_before, PRUNED_AT_ONCE))
-            yield from outcome.pruned
-            if len(outcome.pruned) < PRUNED_AT_ONCE:
-                return
 
     async def backup(
         self, target: str | os.PathLike[str], *, overwrite: bool, progress: Progress | None
@@ -272,7 +258,3 @@ class Threads:
 
 def _job(query: Query[AnswerT], then: Callable[[AnswerT], ResultT]) -> Callable[[Reader], ResultT]:
     return lambda reader: then(reader.ask(query))
-
-
-def _unchanged(answer: AnswerT) -> AnswerT:
-    return answer

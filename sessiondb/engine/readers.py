@@ -156,8 +156,7 @@ class ReaderPool:
 
     def _close_inline(self) -> None:
         with self._lock:
-            while self._lent:
-                self._given_back.wait()
+            self._given_back.wait_for(lambda: not self._lent)
             while self._inline:
                 self._inline.pop().close()
 

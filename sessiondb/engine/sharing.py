@@ -6,7 +6,7 @@ import atexit
 import os
 import threading
 from collections.abc import Callable, Hashable
-from dataclasses import fields
+from dataclasses import asdict
 
 from sessiondb.engine.engine import Engine
 from sessiondb.engine.store import Store
@@ -47,13 +47,10 @@ def share(open_store: Callable[[], Store], options: StoreOptions) -> Engine:
                 raise
             _shares[engine] = 0
         elif engine.options != options:
-            different = [
-                f"{field.name}={getattr(engine.options, field.name)!r}"
-                for field in fields(options)
-                if getattr(engine.options, field.name) != getattr(options, field.name)
-            ]
+            kept = asdict(engine.options).items()
+            different = ", ".join(f"{name}={value!r}" for name, value in kept if value != getattr(options, name))
             raise ConfigurationError(
-                f"another service of this process has {store.name!r} open with {', '.join(different)}: services that"
+                f"another service of this process has {store.name!r} open with {different}: services that"
                 " share a file must agree on how it is kept"
             )
         _shares[engine] += 1
@@ -101,13 +98,6 @@ def give_back_in_background(engine: Engine) -> None:
     _give_up(engine)
     if engine not in _shares:
         threading.Thread(target=_close, args=(engine,), name="sessiondb-close", daemon=True).start()
-
-
-def give_back_from_thread(engine: Engine) -> None:
-    """As :func:`give_back`, for a plain thread, which it blocks."""
-    _give_up(engine)
-    if engine not in _shares:
-        _close(engine)
 
 
 def _give_up(engine: Engine) -> None:

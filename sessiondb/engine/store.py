@@ -88,18 +88,15 @@ class Writer(Protocol):
     def figures(self) -> dict[str, float]:
         """Returns sums and sizes by their names in :class:`~sessiondb.stats.ServiceStats`. Called by any thread."""
 
-    def suspend(self) -> None:
-        """Closes its connection while the process forks."""
+    def close(self) -> None:
+        """Closes its connection: in the end, and while the process forks. It does not raise."""
 
     def resume(self) -> None:
-        """Opens it again.
+        """Opens it again after a fork.
 
         Raises:
             StorageError: If that cannot be done.
         """
-
-    def close(self) -> None:
-        """Closes its connection. It does not raise."""
 
 
 class Reader(AbstractContextManager["Reader"], Protocol):

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import cast
 
 from sessiondb import telemetry
@@ -97,7 +98,7 @@ class WriterThread(threading.Thread):
     def suspend(self) -> None:
         """Waits until no batch is under way, and gives up the store until :meth:`resume`."""
         self._at_rest.acquire()
-        self.writer.suspend()
+        self.writer.close()
 
     def resume(self) -> None:
         """Opens the store again after :meth:`suspend`."""
@@ -116,32 +117,22 @@ class WriterThread(threading.Thread):
 
     def _execute(self, batch: list[WriteTicket]) -> None:
         # Vacuum cannot run inside a transaction: what stands before and after it is committed by itself.
-        together: list[WriteTicket] = []
-        for ticket in batch:
-            if type(ticket.work) is Vacuum:
-                self._commit(together)
-                together = []
-                self._vacuum(ticket)
+        for vacuums, tickets in groupby(batch, lambda ticket: type(ticket.work) is Vacuum):
+            if vacuums:
+                for ticket in tickets:
+                    self._vacuum(ticket)
             else:
-                together.append(ticket)
-        self._commit(together)
+                self._commit(list(tickets))
 
     def _commit(self, tickets: list[WriteTicket]) -> None:
-        if not tickets:
-            return
         commands = cast("list[DataCommand]", [ticket.work for ticket in tickets])
         started = time.perf_counter()
         try:
             results = self.writer.commit(commands)
-        except StorageError as error:
-            self._fail(tickets, error)
-            return
         except BaseException as error:  # noqa: BLE001  # reaches its callers, and the writer lives on
-            logger.error("batch_failed", path=self._store_name, commands=len(tickets), error=type(error).__name__)
-            self.last_error = type(error).__name__
-            for ticket in tickets:
-                ticket.error = error
-            self._answer(tickets)
+            if not isinstance(error, StorageError):
+                logger.error("batch_failed", path=self._store_name, commands=len(tickets), error=type(error).__name__)
+            self._fail(tickets, error)
             return
         seconds = time.perf_counter() - started
         self.last_error = None
@@ -174,10 +165,10 @@ class WriterThread(threading.Thread):
             ticket.error = error
         self._answer([ticket])
 
-    def _fail(self, tickets: list[WriteTicket], error: StorageError) -> None:
+    def _fail(self, tickets: list[WriteTicket], error: BaseException) -> None:
         self.last_error = type(error).__name__
         for ticket in tickets:
-            ticket.error = copy_of(error)
+            ticket.error = copy_of(error) if isinstance(error, StorageError) else error
         self._answer(tickets)
         if isinstance(error, WriterStoppedError):
             raise error

@@ -16,6 +16,11 @@ class SessionKey(NamedTuple):
     session_id: str
 
 
+def named(key: SessionKey) -> str:
+    """Names a session in a message."""
+    return f"session {key.session_id!r} of user {key.user_id!r}, app {key.app_name!r}"
+
+
 class Selection(NamedTuple):
     """Which sessions, or events of which sessions, are meant; None stands for any."""
 

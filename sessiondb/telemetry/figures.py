@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Protocol
 
 from sessiondb.forking import renew_after_fork
@@ -43,10 +43,7 @@ _SUMS = (
     "lock_waits",
     "lock_wait_seconds",
 )
-"""Figures of a store that only grow."""
-
-_PRESENT = ("pending_writes", "pending_reads", "readers_in_use", "wal_bytes")
-"""Figures of a store that are of the moment, and add up."""
+"""Figures of a store that only grow, and stay counted when it is closed."""
 
 
 class _Process:
@@ -78,7 +75,8 @@ class _Process:
             # A forked child does not know what its parent has open.
             if store in self._stores:
                 self._stores.remove(store)
-                _add(self._totals, _picked(store.measure(), _SUMS))
+                figures = store.measure()
+                _add(self._totals, {name: figures[name] for name in _SUMS if name in figures})
 
     def add_cache(self, cache: Cache) -> None:
         with self._lock:
@@ -96,7 +94,7 @@ class _Process:
             counts = list(self._counts.values())
             caches = list(self._caches)
         for store in stores:
-            _add(figures, _picked(store.measure(), (*_SUMS, *_PRESENT)))
+            _add(figures, store.measure())
             health = store.health(0)
             figures["busy_seconds"] = max(figures["busy_seconds"], health.busy_seconds)
             figures["stopped_writers"] += not health.writer_alive
@@ -111,10 +109,6 @@ class _Process:
             counts = self._closed.popleft()
             del self._counts[id(counts)]
             _add(self._totals, _lookups(counts))
-
-
-def _picked(figures: Mapping[str, float], names: Iterable[str]) -> dict[str, float]:
-    return {name: figures[name] for name in names if name in figures}
 
 
 def _lookups(counts: CacheStats) -> dict[str, float]:

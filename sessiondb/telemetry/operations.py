@@ -11,16 +11,14 @@ import sys
 import weakref
 from collections.abc import Awaitable, Callable
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from sessiondb.telemetry.figures import PROCESS, Cache, OpenStore
 
 if TYPE_CHECKING:
     from sessiondb.telemetry.spans import Place, Running
 
-OwnerT = TypeVar("OwnerT")
-Args = ParamSpec("Args")
-ResultT = TypeVar("ResultT")
+MethodT = TypeVar("MethodT", bound=Callable[..., Any])
 
 _places: weakref.WeakKeyDictionary[object, Place] = weakref.WeakKeyDictionary()
 
@@ -98,13 +96,12 @@ def record_batch(commands: int, seconds: float) -> None:
         COMMIT_DURATION.record(seconds)
 
 
-def operation(method: Callable[Concatenate[OwnerT, Args], ResultT]) -> Callable[Concatenate[OwnerT, Args], ResultT]:
+def operation(method: MethodT) -> MethodT:
     """Makes a method an operation, named as the method is. A coroutine function stays one.
 
     A session is taken from the argument ``session`` or ``session_id``, or else from the result.
     """
-    made = _awaited(method) if inspect.iscoroutinefunction(method) else _called(method)
-    return cast("Callable[Concatenate[OwnerT, Args], ResultT]", made)
+    return cast("MethodT", _awaited(method) if inspect.iscoroutinefunction(method) else _called(method))
 
 
 def _awaited(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from time import perf_counter
-from types import TracebackType
 from typing import Any, Protocol, Self
 
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, StatusCode
@@ -15,17 +14,12 @@ from sessiondb.telemetry.operations import PROVIDERS
 class Place(Protocol):
     """What calls work on."""
 
-    @property
-    def system(self) -> str:
-        """What kind of database it is, as OpenTelemetry names it."""
-
-    @property
-    def name(self) -> str:
-        """Where it is."""
-
-    @property
-    def label(self) -> str:
-        """The same in short."""
+    system: str
+    """What kind of database it is, as OpenTelemetry names it."""
+    name: str
+    """Where it is."""
+    label: str
+    """The same in short."""
 
 
 class Running:
@@ -50,9 +44,7 @@ class Running:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, _kind: object, exc: BaseException | None, _traceback: object) -> None:
         attributes = {"db.system.name": self._system, "db.operation.name": self._name}
         if exc is not None:
             # The type alone: messages name sessions and paths, and those of others may quote what was to be stored.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 import json
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,11 +16,14 @@ from typing_extensions import override
 from sessiondb.adk.fast_decode import event_validator
 from sessiondb.errors import CorruptRowError, UnsupportedDatabaseError
 from sessiondb.model.records import SessionKey
-from sessiondb.stores.sqlite.connection import ClosedAtExit, closed_on_failure, connect, set_busy_timeout, transaction
+from sessiondb.stores.sqlite.connection import ClosedAtExit, closed_on_failure, connect, transaction
 from sessiondb.stores.sqlite.errors import translated
 from sessiondb.stores.sqlite.new_file import create_private
 from sessiondb.stores.sqlite.readonly import ReadOnlyFile
 from sessiondb.transfer.sources import ScopeState, Source, SourceSession, UnreadableError
+
+_BUSY_TIMEOUT = 30.0
+"""How long to wait for another program's lock, in seconds."""
 
 
 class Layout(enum.Enum):
@@ -56,37 +58,28 @@ _APP_STATES = "SELECT app_name, NULL, state FROM app_states ORDER BY app_name"
 _COUNT_EVENTS = "SELECT count(*) FROM events"
 
 
-class AdkFile(ClosedAtExit, Source):
+class AdkFile(ReadOnlyFile, Source):
     """A file of one of ADK's services, opened for reading only; a context manager."""
 
-    def __init__(self, path: Path, busy_timeout: float = 30.0) -> None:
+    def __init__(self, path: Path) -> None:
         """Opens the file and finds out which service wrote it.
 
         Raises:
             UnsupportedDatabaseError: If none of those that are known did.
             StorageError: If it cannot be read.
         """
-        self._path = path
-        self._file = ReadOnlyFile(path, busy_timeout)
-        with closed_on_failure(self._file):
+        super().__init__(path, _BUSY_TIMEOUT)
+        with closed_on_failure(self):
             self.layout = self._find_layout()
 
     @override
-    def close(self) -> None:
-        self._file.close()
-
-    @override
-    def snapshot(self) -> AbstractContextManager[None]:
-        return self._file.snapshot()
-
-    @override
     def sessions(self) -> Iterator[SourceSession]:
-        for *key, created, updated, state in self._file.rows(_SESSIONS):
+        for *key, created, updated, state in self.rows(_SESSIONS):
             yield SourceSession(SessionKey(*key), _seconds(created), _seconds(updated), _object(state))
 
     @override
     def events(self, key: SessionKey) -> Iterator[Event]:
-        for event_id, invocation_id, time, data in self._file.rows(_EVENTS, key):
+        for event_id, invocation_id, time, data in self.rows(_EVENTS, key):
             row = AdkEvent(event_id, invocation_id, _seconds(time), data)
             try:
                 yield self._event(row)
@@ -98,7 +91,7 @@ class AdkFile(ClosedAtExit, Source):
     @override
     def scope_states(self) -> Iterator[ScopeState]:
         for statement in (_APP_STATES, _USER_STATES):
-            for app_name, user_id, state in self._file.rows(statement):
+            for app_name, user_id, state in self.rows(statement):
                 yield app_name, user_id, _object(state)
 
     def _event(self, row: AdkEvent) -> Event:
@@ -129,7 +122,7 @@ class AdkFile(ClosedAtExit, Source):
         raise UnsupportedDatabaseError(f"{str(self._path)!r} is not a session database of ADK")
 
     def _rows(self, statement: str, parameters: tuple[object, ...] = ()) -> list[Any]:
-        return list(self._file.rows(statement, parameters))
+        return list(self.rows(statement, parameters))
 
 
 def _seconds(time: object) -> float:
@@ -158,22 +151,22 @@ _INSERT_EVENT = (
     "INSERT INTO events (app_name, user_id, session_id, id, invocation_id, timestamp, event_data)"
     " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 )
-_INSERT_APP_STATE = "INSERT INTO app_states (app_name, state, update_time) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+# ADK reads back no time of a user's or an app's state.
+_INSERT_APP_STATE = "INSERT INTO app_states (app_name, state, update_time) VALUES (?, ?, 0.0) ON CONFLICT DO NOTHING"
 _INSERT_USER_STATE = (
-    "INSERT INTO user_states (app_name, user_id, state, update_time) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+    "INSERT INTO user_states (app_name, user_id, state, update_time) VALUES (?, ?, ?, 0.0) ON CONFLICT DO NOTHING"
 )
 
 
 class AdkFileWriter(ClosedAtExit):
     """A file of ADK's ``SqliteSessionService``, opened for putting whole sessions into it; a context manager."""
 
-    def __init__(self, path: Path, schema: str, busy_timeout: float = 30.0) -> None:
+    def __init__(self, path: Path, schema: str) -> None:
         """Opens the file, creating it if it is missing.
 
         Args:
             path: The file.
             schema: ADK's own script that creates the tables where they are missing.
-            busy_timeout: How long to wait for another program's lock, in seconds.
 
         Raises:
             UnsupportedDatabaseError: If it is another kind of file.
@@ -186,36 +179,32 @@ class AdkFileWriter(ClosedAtExit):
                 if present.layout is not Layout.SQLITE:
                     raise UnsupportedDatabaseError(f"{str(path)!r} is a file of {present.layout.value}")
         self._path = path
-        self._connection = connect(path, "mode=rw")
+        self._connection = connect(path, "mode=rw", busy_timeout=_BUSY_TIMEOUT)
         with closed_on_failure(self._connection), translated(path):
-            set_busy_timeout(self._connection, busy_timeout)
             self._connection.executescript(schema)
 
     def close(self) -> None:
         """Closes the file. Idempotent."""
         self._connection.close()
 
-    def put(self, session: SourceSession, events: Iterator[AdkEvent]) -> list[str] | None:
+    def put(self, session: SourceSession, events: Iterator[AdkEvent]) -> tuple[int, int] | None:
         """Puts a session with its events into the file, or nothing of it.
 
         Returns:
-            The ids of events that were left out, since the session has one of the same id; None if the session was
-            there.
+            How many events were put, and how many left out, since the session has one of the same id; None if the
+            session was there.
         """
         with translated(self._path), transaction(self._connection):
             row = (*session.key, json.dumps(session.state), session.create_time, session.update_time)
             if self._connection.execute(_INSERT_SESSION, row).rowcount == 0:
                 return None
-            return [
-                event.event_id
-                for event in events
-                if self._connection.execute(_INSERT_EVENT, (*session.key, *event)).rowcount == 0
-            ]
+            put = [self._connection.execute(_INSERT_EVENT, (*session.key, *event)).rowcount for event in events]
+        return sum(put), put.count(0)
 
-    def put_scope_state(self, app_name: str, user_id: str | None, state: str, time: float) -> None:
+    def put_scope_state(self, app_name: str, user_id: str | None, state: str) -> None:
         """Sets the state of a user, or of an app if ``user_id`` is None, unless there is one."""
         with translated(self._path):
             if user_id is None:
-                self._connection.execute(_INSERT_APP_STATE, (app_name, state, time))
+                self._connection.execute(_INSERT_APP_STATE, (app_name, state))
             else:
-                self._connection.execute(_INSERT_USER_STATE, (app_name, user_id, state, time))
+                self._connection.execute(_INSERT_USER_STATE, (app_name, user_id, state))

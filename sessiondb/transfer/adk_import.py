@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 from logging.handlers import BufferingHandler
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote
 
 from google.adk.sessions import InMemorySessionService
@@ -28,20 +28,11 @@ from sessiondb.adk.limits import check_key, check_text
 from sessiondb.engine.store import BulkImport, Reader
 from sessiondb.errors import ConfigurationError, CorruptRowError, InvalidInputError, MigrationError
 from sessiondb.model.queries import ListEvents
-from sessiondb.model.records import NewEvent, NewSession, Selection, SessionKey
+from sessiondb.model.records import NewEvent, NewSession, Selection, SessionKey, named
 from sessiondb.transfer.adk_files import AdkEvent, AdkFile, AdkFileWriter, Layout
-from sessiondb.transfer.compare import (
-    NO_STATE,
-    MigrationReport,
-    compare,
-    owner_name,
-    scope_of,
-    without_nulls,
-)
-from sessiondb.transfer.jsonl import Advance, encode_state, named, now_text
+from sessiondb.transfer.compare import NO_STATE, MigrationReport, compare, owner_name, scope_of, without_nulls
+from sessiondb.transfer.jsonl import Advance, encode_state, now_text
 from sessiondb.transfer.sources import DatabaseSource, MemorySource, Source, SourceSession, UnreadableError
-
-ItemT = TypeVar("ItemT")
 
 
 def migrate_adk_file(source: Path, target: Path, *, advance: Advance = lambda _: None) -> MigrationReport:
@@ -116,17 +107,13 @@ def migrate_to_adk_sqlite(source: Path, target: Path, *, advance: Advance = lamb
         with place.snapshot():
             with AdkFileWriter(target, CREATE_SCHEMA_SQL) as writer:
                 for app_name, user_id, state in place.scope_states():
-                    writer.put_scope_state(app_name, user_id, json.dumps(state), _NO_TIME)
+                    writer.put_scope_state(app_name, user_id, json.dumps(state))
                 for session in place.sessions():
                     _put_into_adk(writer, session, reader, report)
                     advance(1)
             with AdkFile(target) as file:
                 compare(place, file, report, advance)
     return report
-
-
-# ADK reads back no time of a user's or an app's state.
-_NO_TIME = 0.0
 
 
 def _check_apart(source: Path, target: Path) -> None:
@@ -194,7 +181,14 @@ def _put_scope_state(
 
 
 def _put_session(into: BulkImport, session: SourceSession, source: Source, report: MigrationReport) -> None:
-    events = _Counted(NewEvent(encode_event(event), advances=True) for event in source.events(session.key))
+    copied = 0
+
+    def events() -> Iterator[NewEvent]:
+        nonlocal copied
+        for event in source.events(session.key):
+            copied += 1
+            yield NewEvent(encode_event(event), advances=True)
+
     try:
         if session.state is None:
             raise UnreadableError(NO_STATE)
@@ -208,32 +202,32 @@ def _put_session(into: BulkImport, session: SourceSession, source: Source, repor
             session.update_time,
             encode_state(scopes.Scope.SESSION, session.state),
         )
-        if into.holds(key) or not into.put(new, events):
+        if into.holds(key) or not into.put(new, events()):
             report.present += 1
             return
     except (InvalidInputError, UnreadableError) as error:
         report.failures.append(f"{named(session.key)} was not carried: {error}")
         return
     report.sessions += 1
-    report.events += events.count
+    report.events += copied
     _note_nulls(named(key), session.state, report)
 
 
 def _put_into_adk(writer: AdkFileWriter, session: SourceSession, reader: Reader, report: MigrationReport) -> None:
-    events = _Counted(_adk_events(reader, session.key))
     try:
-        left_out = writer.put(session, events)
+        copied = writer.put(session, _adk_events(reader, session.key))
     except CorruptRowError as error:
         report.failures.append(f"{named(session.key)} was not carried: {error}")
         return
-    if left_out is None:
+    if copied is None:
         report.present += 1
         return
     report.sessions += 1
-    report.events += events.count - len(left_out)
+    events, left_out = copied
+    report.events += events
     if left_out:
         report.failures.append(
-            f"{len(left_out)} events of {named(session.key)} were not carried: ADK keeps one event of an id"
+            f"{left_out} events of {named(session.key)} were not carried: ADK keeps one event of an id"
         )
     backward = sum(later.time < earlier.time for earlier, later in pairwise(_adk_events(reader, session.key)))
     if backward:
@@ -252,16 +246,3 @@ def _note_nulls(owner: str, state: dict[str, Any], report: MigrationReport) -> N
     nulls = len(state) - len(without_nulls(state))
     if nulls:
         report.notes.append(f"{nulls} keys of {owner} hold None: sessiondb has no such keys, and they read as None")
-
-
-class _Counted(Iterator[ItemT]):
-    """Counts what passes."""
-
-    def __init__(self, items: Iterator[ItemT]) -> None:
-        self.count = 0
-        self._items = items
-
-    def __next__(self) -> ItemT:
-        item = next(self._items)
-        self.count += 1
-        return item

@@ -14,7 +14,8 @@ from google.adk.events import Event
 from sessiondb.adk import scopes
 from sessiondb.adk.events import encode_event
 from sessiondb.errors import CorruptRowError, InvalidInputError
-from sessiondb.transfer.jsonl import Advance, encode_state, named
+from sessiondb.model.records import named
+from sessiondb.transfer.jsonl import Advance, encode_state
 from sessiondb.transfer.sources import ScopeState, Source, SourceSession, UnreadableError
 
 ItemT = TypeVar("ItemT")

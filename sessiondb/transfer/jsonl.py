@@ -33,6 +33,7 @@ from sessiondb.model.records import (
     SessionKey,
     SessionSummary,
     StateRow,
+    named,
 )
 
 FORMAT = "sessiondb"
@@ -187,11 +188,6 @@ _COLUMNS = {
     scopes.Scope.USER: (scopes.USER_PREFIX, "user_set"),
     scopes.Scope.APP: (scopes.APP_PREFIX, "app_set"),
 }
-
-
-def named(key: SessionKey) -> str:
-    """Names a session in a message."""
-    return f"session {key.session_id!r} of user {key.user_id!r}, app {key.app_name!r}"
 
 
 def _by_key(selection: Selection) -> ListSessions:

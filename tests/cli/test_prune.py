@@ -16,7 +16,7 @@ from google.adk.events import Event, EventActions
 
 from sessiondb import DatabaseSessionService
 from sessiondb.cli import prune
-from sessiondb.engine.engine import PRUNED_AT_ONCE, Engine
+from sessiondb.stores.sqlite.writer import SqliteWriter
 from tests.cli.conftest import APP, SESSION, USER, Look
 from tests.command import run_sessiondb
 
@@ -96,7 +96,7 @@ def test_prune_dry_run_touches_nothing(database: Path, fingerprint: Look) -> Non
 
 def test_prune_deletes_in_batches_beside_open_service(tmp_path: Path) -> None:
     path = tmp_path / "many.sqlite3"
-    count = PRUNED_AT_ONCE * 2 + 1
+    count = prune.AT_ONCE * 2 + 1
 
     async def beside_a_service() -> None:
         async with DatabaseSessionService(path) as service:
@@ -112,7 +112,7 @@ def test_prune_deletes_in_batches_beside_open_service(tmp_path: Path) -> None:
 
 def test_prune_keeps_session_used_meanwhile(used: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Seen failing while sessions were deleted whatever had become of them since they were looked up."""
-    write = Engine.write_from_thread
+    commit = SqliteWriter.commit
     taken_up: list[str] = []
 
     async def take_up() -> None:
@@ -121,13 +121,13 @@ def test_prune_keeps_session_used_meanwhile(used: Path, monkeypatch: pytest.Monk
             assert session is not None
             await service.append_event(session, Event(invocation_id="i", author="user"))
 
-    def take_up_and_write(self: Engine, command: Any) -> Any:
+    def take_up_and_commit(self: SqliteWriter, commands: Any) -> Any:
         if not taken_up:
-            asyncio.run(take_up())
             taken_up.append("100")
-        return write(self, command)
+            asyncio.run(take_up())
+        return commit(self, commands)
 
-    monkeypatch.setattr(Engine, "write_from_thread", take_up_and_write)
+    monkeypatch.setattr(SqliteWriter, "commit", take_up_and_commit)
     done = CliRunner().invoke(prune.command, [str(used), "--older-than", "30d", "--json"])
     assert done.exit_code == 0
     printed = [json.loads(line) for line in done.stdout.splitlines()]
@@ -143,6 +143,19 @@ def test_prune_deletes_session_with_padded_id(used: Path) -> None:
         connection.commit()
     assert run_sessiondb("prune", used, "--older-than", "1d").returncode == 0
     assert left(used) == []
+
+
+def test_prune_that_is_refused_fails_and_deletes_nothing(used: Path) -> None:
+    before = left(used)
+    with closing(sqlite3.connect(used)) as connection:
+        connection.execute(
+            "CREATE TRIGGER theirs BEFORE DELETE ON adk_sessions WHEN OLD.session_id = '50'"
+            " BEGIN SELECT RAISE(ABORT, 'not this one'); END"
+        )
+    done = run_sessiondb("prune", used, "--older-than", "1d", "--json")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "not this one" in done.stderr
+    assert left(used) == before
 
 
 @pytest.mark.parametrize("age", ["30", "d", "-1d", "1.5d", "30 days", ""])

@@ -140,14 +140,11 @@ class MemoryWriter:
     def figures(self) -> dict[str, float]:
         return {}
 
-    def suspend(self) -> None:
-        self._store.note("suspend writer")
+    def close(self) -> None:
+        self._store.note("close writer")
 
     def resume(self) -> None:
         self._store.note("resume writer")
-
-    def close(self) -> None:
-        self._store.note("close writer")
 
 
 class MemoryReader:

@@ -7,6 +7,8 @@ append is stale), with one that never withdraws (a queued append is written afte
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from tests.engine.tools import (
     APP,
     USER,
     HeldReader,
+    WriterGate,
     a_while,
     create,
     engine_of,
@@ -75,6 +78,24 @@ async def check_agreement(service: DatabaseSessionService, session: Session) -> 
     assert snapshot(session) == snapshot(await get(service, session.id))
     await service.append_event(session, event("next"))
     assert snapshot(session) == snapshot(await get(service, session.id))
+
+
+@asynccontextmanager
+async def taken(service: DatabaseSessionService, call: Running, *, inside: bool = False) -> AsyncIterator[WriterGate]:
+    """The call is with the writer, which stands still meanwhile; in the end both have gone on."""
+    with writer_stopped(service, inside=inside) as gate:
+        async with anyio.create_task_group() as group:
+            group.start_soon(call.run)
+            await happened(gate.reached)
+            yield gate
+            gate.open()
+
+
+async def cancel_in_vain(call: Running) -> None:
+    """The call goes on until the writer does."""
+    call.cancel()
+    await a_while()
+    assert not call.finished.is_set()
 
 
 async def test_cancel_of_queued_append_takes_it_back(service: DatabaseSessionService, running: type[Running]) -> None:
@@ -134,16 +155,10 @@ async def test_cancel_of_append_with_the_writer_is_completed(
     await service.append_event(session, event("before", {"gone": 1}))
     given = event("taken", {"k": {1, 2}, "user:u": 1, "gone": None, "temp:t": 2})
     call = running(lambda: service.append_event(session, given))
-    with writer_stopped(service, inside=inside) as gate:
-        async with anyio.create_task_group() as group:
-            group.start_soon(call.run)
-            await happened(gate.reached)
-            for _ in range(times):
-                call.cancel()
-                await a_while()
-            assert not call.finished.is_set()
-            assert len(session.events) == 1
-            gate.open()
+    async with taken(service, call, inside=inside):
+        for _ in range(times):
+            await cancel_in_vain(call)
+        assert len(session.events) == 1
     assert call.cancelled
     assert session.events[-1] is given
     assert given.actions.state_delta == {"k": [1, 2], "user:u": 1, "gone": None}
@@ -157,15 +172,12 @@ async def test_cancel_of_append_answered_but_not_heard(service: DatabaseSessionS
     """The cancellation comes when the answer is on its way to the loop."""
     session = await create(service)
     call = running(lambda: service.append_event(session, event("answered", {"k": 1})))
-    with writer_stopped(service) as gate:
-        async with anyio.create_task_group() as group:
-            group.start_soon(call.run)
-            await happened(gate.reached)
-            gate.open()
-            # This blocks the loop until the writer has answered both.
-            engine_of(service).write_from_thread(Flush())
-            assert session.events == []
-            call.cancel()
+    async with taken(service, call) as gate:
+        gate.open()
+        # This blocks the loop until the writer has answered both.
+        engine_of(service).write_from_thread(Flush())
+        assert session.events == []
+        call.cancel()
     assert call.error is None
     await check_agreement(service, session)
     assert await texts(service, "s") == ["answered", "next"]
@@ -175,17 +187,10 @@ async def test_cancel_of_append_told_but_not_resumed(service: DatabaseSessionSer
     """The cancellation comes when the Session is in line, and the task about to go on."""
     session = await create(service)
     call = running(lambda: service.append_event(session, event("told", {"k": 1})))
-    with writer_stopped(service) as gate:
-        async with anyio.create_task_group() as group:
-            group.start_soon(call.run)
-            await happened(gate.reached)
-
-            async def cancel_when_told() -> None:
-                await until(lambda: bool(session.events))
-                call.cancel()
-
-            group.start_soon(cancel_when_told)
-            gate.open()
+    async with taken(service, call) as gate:
+        gate.open()
+        await until(lambda: bool(session.events))
+        call.cancel()
     assert call.error is None
     await check_agreement(service, session)
     assert await texts(service, "s") == ["told", "next"]
@@ -196,14 +201,8 @@ async def test_cancel_of_stale_append_is_completed_too(service: DatabaseSessionS
     await service.append_event(await get(service, "s"), event("overtaking"))
     before = snapshot(session)
     call = running(lambda: service.append_event(session, event("too late")))
-    with writer_stopped(service) as gate:
-        async with anyio.create_task_group() as group:
-            group.start_soon(call.run)
-            await happened(gate.reached)
-            call.cancel()
-            await a_while()
-            assert not call.finished.is_set()
-            gate.open()
+    async with taken(service, call):
+        await cancel_in_vain(call)
     assert call.cancelled
     assert snapshot(session) == before
     assert in_flight(service) == {}
@@ -221,14 +220,8 @@ async def test_cancel_of_create_delete_and_flush_is_completed(
         running(service.flush),
     ]
     for call in calls:
-        with writer_stopped(service) as gate:
-            async with anyio.create_task_group() as group:
-                group.start_soon(call.run)
-                await happened(gate.reached)
-                call.cancel()
-                await a_while()
-                assert not call.finished.is_set()
-                gate.open()
+        async with taken(service, call):
+            await cancel_in_vain(call)
         assert call.cancelled
     assert (await get(service, "new")).state == {"k": 1}
     assert await service.get_session(APP, USER, "gone") is None

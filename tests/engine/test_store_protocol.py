@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -70,6 +71,13 @@ def new(session_id: str = "s") -> CreateSession:
     return CreateSession(SessionKey(APP, USER, session_id), 0.0, "", NO_DELTA)
 
 
+def give_back(engine: Engine) -> None:
+    """Gives an engine back on an event loop of another thread, and waits for the end."""
+    thread = threading.Thread(target=anyio.run, args=(partial(sharing.give_back, first=True), engine))
+    thread.start()
+    thread.join()
+
+
 class Gate:
     """A hook that stands still, the first time it is called, until it is opened."""
 
@@ -111,7 +119,7 @@ def engine(store: MemoryStore, options: StoreOptions) -> Iterator[Engine]:
     shared = sharing.share(lambda: store, options)
     shared.write_from_thread(new())
     yield shared
-    sharing.give_back_from_thread(shared)
+    give_back(shared)
 
 
 @asynccontextmanager
@@ -348,7 +356,7 @@ def test_a_fork_has_the_store_given_up_and_taken_up_again(engine: Engine, store:
         # It has given up what it inherited, and has a writer and a reader of its own.
         assert calls() == [*given_up, "open writer", "commit", "open reader", "ask"]
 
-    given_up = ["close reader", "close reader", "suspend writer"]
+    given_up = ["close reader", "close reader", "close writer"]
     pid = in_child(child)
     append_and_count(2)
     reap(pid)
@@ -417,7 +425,7 @@ def test_a_store_that_cannot_be_opened_is_not_kept(store: MemoryStore) -> None:
     assert store.calls == ["open writer", "close"]
     del store.hooks["open writer"]
     engine = sharing.share(lambda: store, StoreOptions(readers=1))
-    sharing.give_back_from_thread(engine)
+    give_back(engine)
 
 
 async def test_close_waits_for_what_is_queued(store: MemoryStore) -> None:
@@ -425,7 +433,7 @@ async def test_close_waits_for_what_is_queued(store: MemoryStore) -> None:
     await engine.write(new())
     await engine.read(CountEvents(KEY), int)
     threads = engine.threads
-    closing = threading.Thread(target=sharing.give_back_from_thread, args=(engine,))
+    closing = threading.Thread(target=give_back, args=(engine,))
     async with queued(engine, store, *(append(number) for number in range(5))) as ends:
         closing.start()
         await until(lambda: refuses(threads.queue))

@@ -14,7 +14,7 @@ from sessiondb.model.records import BackupReport
 from sessiondb.stores.sqlite.connection import open_reader, open_scratch
 from sessiondb.stores.sqlite.errors import primary_code, translate
 from sessiondb.stores.sqlite.new_file import check_target, create_private, private_folder, publish
-from sessiondb.stores.sqlite.readonly import ReadOnlyFile, read_whole
+from sessiondb.stores.sqlite.readonly import BUSY_TIMEOUT, ReadOnlyFile, read_whole
 from sessiondb.stores.sqlite.wal import find_problems
 
 _STEP_PAGES = 256
@@ -22,9 +22,6 @@ _STEP_PAGES = 256
 
 _STEP_INSTRUCTIONS = 50_000
 """The same for statements, in instructions of SQLite's virtual machine."""
-
-_LOCK_TIMEOUT = 5.0
-"""How long to wait for a lock that is held for moments only, in seconds."""
 
 _COUNTS = """
 SELECT (SELECT count(*) FROM adk_sessions), (SELECT count(*) FROM adk_events), (SELECT count(*) FROM adk_state)
@@ -48,13 +45,13 @@ def back_up(path: Path, target: Path, *, overwrite: bool, progress: Progress | N
             file.connection, path, target, overwrite=overwrite, progress=progress, is_whole=file.is_unchanged
         )
 
-    return read_whole(path, copy, _LOCK_TIMEOUT)
+    return read_whole(path, copy)
 
 
 def back_up_beside_writer(path: Path, target: Path) -> None:
     """Copies what is committed, beside a connection of this process that may hold the write lock."""
     check_target(target, overwrite=False)
-    with closing(open_reader(path, _LOCK_TIMEOUT)) as source:
+    with closing(open_reader(path, BUSY_TIMEOUT)) as source:
         copy_database(source, path, target, overwrite=False)
 
 

@@ -49,7 +49,7 @@ _KEPT_STATE = (
 class SqliteImport(ClosedAtExit, BulkImport):
     """A file opened for putting sessions into it."""
 
-    def __init__(self, path: Path, busy_timeout: float = 30.0) -> None:
+    def __init__(self, path: Path, busy_timeout: float) -> None:
         """Opens the file, creating it and its folders where they are missing."""
         prepare_file(path)
         self._path = path

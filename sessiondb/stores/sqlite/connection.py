@@ -7,10 +7,9 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 from urllib.parse import quote
 
 from sessiondb.errors import ConfigurationError, UnsupportedDatabaseError
@@ -35,22 +34,31 @@ let_pass = threading.Event().wait
 """Only lets seconds pass: nobody sets the event."""
 
 
-def connect(path: Path, options: str, *, reading: bool = False) -> sqlite3.Connection:
+def connect(
+    path: Path, options: str, *, busy_timeout: float = 5.0, reading: bool = False, **pragmas: object
+) -> sqlite3.Connection:
     """Opens a connection that manages no transactions by itself, and may go from thread to thread.
 
     Args:
         path: The file.
         options: Of SQLite's URI, such as ``mode=rw``.
+        busy_timeout: How long SQLite waits for a lock before it gives up, in seconds.
         reading: Whether errors are to speak of reading.
+        **pragmas: The settings of the connection, set in this order.
     """
     with translated(path, reading=reading):
-        return sqlite3.connect(
+        connection = sqlite3.connect(
             f"file:{quote(str(path))}?{options}",
+            timeout=busy_timeout,
             uri=True,
             isolation_level=None,
             check_same_thread=False,
             cached_statements=_CACHED_STATEMENTS,
         )
+        with closed_on_failure(connection):
+            for name, value in pragmas.items():
+                connection.execute(f"PRAGMA {name}={value}")
+    return connection
 
 
 def open_writer(path: Path, durability: Durability, busy_timeout: float) -> sqlite3.Connection:
@@ -60,18 +68,19 @@ def open_writer(path: Path, durability: Durability, busy_timeout: float) -> sqli
             f"SQLite {'.'.join(map(str, _OLDEST_SQLITE))} or newer is needed; this Python is linked with"
             f" {sqlite3.sqlite_version}"
         )
-    connection = connect(path, "mode=rw")
-    with closed_on_failure(connection), translated(path):
-        set_busy_timeout(connection, busy_timeout)
+    return connect(
+        path,
+        "mode=rw",
+        busy_timeout=busy_timeout,
         # Checkpoints are the writer's own, between batches: one inside COMMIT could raise though the data is committed.
-        connection.execute("PRAGMA wal_autocheckpoint=0")
-        connection.execute(f"PRAGMA synchronous={durability}")
-        connection.execute("PRAGMA foreign_keys=ON")
-        connection.execute("PRAGMA temp_store=MEMORY")
-        connection.execute("PRAGMA trusted_schema=OFF")
-        connection.execute("PRAGMA cell_size_check=ON")
-        connection.execute("PRAGMA cache_size=-65536")
-    return connection
+        wal_autocheckpoint=0,
+        synchronous=durability,
+        foreign_keys="ON",
+        temp_store="MEMORY",
+        trusted_schema="OFF",
+        cell_size_check="ON",
+        cache_size=-65536,
+    )
 
 
 def open_reader(path: Path, busy_timeout: float) -> sqlite3.Connection:
@@ -79,14 +88,16 @@ def open_reader(path: Path, busy_timeout: float) -> sqlite3.Connection:
 
     It takes part in the WAL, and would create ``-wal`` and ``-shm`` where they are missing.
     """
-    connection = connect(path, "mode=ro", reading=True)
-    with closed_on_failure(connection), translated(path, reading=True):
-        set_busy_timeout(connection, busy_timeout)
-        connection.execute("PRAGMA query_only=ON")
-        connection.execute("PRAGMA wal_autocheckpoint=0")
-        connection.execute("PRAGMA trusted_schema=OFF")
-        connection.execute("PRAGMA cache_size=-16384")
-    return connection
+    return connect(
+        path,
+        "mode=ro",
+        busy_timeout=busy_timeout,
+        reading=True,
+        query_only="ON",
+        wal_autocheckpoint=0,
+        trusted_schema="OFF",
+        cache_size=-16384,
+    )
 
 
 def open_untouched(path: Path, options: str, busy_timeout: float) -> sqlite3.Connection:
@@ -94,10 +105,7 @@ def open_untouched(path: Path, options: str, busy_timeout: float) -> sqlite3.Con
 
     ``options``, of SQLite's URI, say how the files beside it are treated.
     """
-    connection = connect(path, options, reading=True)
-    with closed_on_failure(connection), translated(path, reading=True):
-        set_busy_timeout(connection, busy_timeout)
-        connection.execute("PRAGMA trusted_schema=OFF")
+    connection = connect(path, options, reading=True, busy_timeout=busy_timeout, trusted_schema="OFF")
     # One value of a gigabyte would take several times that in memory.
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST_VALUE)
     # SQLite runs a statement to its end before Python sees a Ctrl-C. Asked now and then, Python does.
@@ -107,13 +115,7 @@ def open_untouched(path: Path, options: str, busy_timeout: float) -> sqlite3.Con
 
 def open_scratch(path: Path) -> sqlite3.Connection:
     """Opens a file that is thrown away when anything goes wrong: no journal, no sync."""
-    connection = connect(path, "mode=rw")
-    with closed_on_failure(connection), translated(path):
-        connection.execute("PRAGMA journal_mode=OFF")
-        connection.execute("PRAGMA synchronous=OFF")
-        connection.execute("PRAGMA cell_size_check=ON")
-        connection.execute("PRAGMA trusted_schema=OFF")
-    return connection
+    return connect(path, "mode=rw", journal_mode="OFF", synchronous="OFF", cell_size_check="ON", trusted_schema="OFF")
 
 
 def enter_wal_mode(connection: sqlite3.Connection, path: Path) -> None:
@@ -148,18 +150,13 @@ def set_busy_timeout(connection: sqlite3.Connection, seconds: float) -> None:
     connection.execute(f"PRAGMA busy_timeout={int(seconds * 1000)}")
 
 
-class _Closable(Protocol):
-    def close(self) -> object: ...
-
-
 @contextmanager
-def closed_on_failure(opened: _Closable) -> Iterator[None]:
+def closed_on_failure(opened: sqlite3.Connection | ExitStack | ClosedAtExit) -> Iterator[None]:
     """Closes what was opened if the rest of the opening fails; else it stays open."""
-    try:
+    with ExitStack() as undo:
+        undo.callback(opened.close)
         yield
-    except BaseException:  # a cancellation and an interrupt, too: it goes on to whoever raised it
-        opened.close()
-        raise
+        undo.pop_all()
 
 
 @contextmanager
@@ -176,15 +173,26 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
+    """Makes all that is read within it be of one moment, unless that is so already."""
+    if connection.in_transaction:
+        yield
+        return
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        connection.execute("COMMIT")
+
+
 class ClosedAtExit(ABC):
     """A context manager that is closed in the end."""
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     @abstractmethod

@@ -18,7 +18,7 @@ from sessiondb.errors import (
 
 # Primary result codes, see https://www.sqlite.org/rescode.html; the low byte of an extended code.
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-_NO_ACCESS = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
+NO_ACCESS = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
 
 SYNC_FAILED = (sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC)
 """Extended result codes of a sync that failed."""
@@ -53,9 +53,9 @@ def translate(error: sqlite3.Error, path: Path, *, reading: bool = False) -> Sto
     if is_not_utf8(error):
         # SQLite's message quotes the text.
         return CorruptRowError(f"a text in {str(path)!r} is not UTF-8; it was edited outside sessiondb")
-    if code in _NO_ACCESS and reading:
+    if code in NO_ACCESS and reading:
         return StorageError(f"the file cannot be opened for reading: {where}")
-    if code in _NO_ACCESS:
+    if code in NO_ACCESS:
         return WriteFailedError(
             "the file cannot be opened for writing: file and folder, and the file system they are on, must be readable"
             f" and writable (not read-only) for this process: {where}"

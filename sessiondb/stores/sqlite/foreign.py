@@ -32,21 +32,18 @@ class ForeignObject(NamedTuple):
     Attributes:
         kind: What it is.
         name: Its name.
-        table: The table it belongs to, itself for a table or view.
         harm: What it would do to what is stored, for a message; None if it leaves that alone.
     """
 
     kind: str
     name: str
-    table: str
     harm: str | None
 
 
 def foreign_objects(connection: sqlite3.Connection) -> list[ForeignObject]:
     """Lists what is in a file of ours and is not ours."""
     return [
-        ForeignObject(kind, name, table, _harm_of(kind, table, sql))
-        for kind, name, table, sql in connection.execute(_FOREIGN)
+        ForeignObject(kind, name, _harm_of(kind, table, sql)) for kind, name, table, sql in connection.execute(_FOREIGN)
     ]
 
 

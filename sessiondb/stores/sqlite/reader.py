@@ -16,7 +16,7 @@ from sessiondb.engine.store import Reader
 from sessiondb.errors import StorageError
 from sessiondb.model.queries import Query
 from sessiondb.stores.sqlite import reads, schema
-from sessiondb.stores.sqlite.connection import ClosedAtExit, closed_on_failure, open_reader
+from sessiondb.stores.sqlite.connection import ClosedAtExit, closed_on_failure, open_reader, snapshot
 from sessiondb.stores.sqlite.errors import is_not_utf8, translate, translated
 from sessiondb.stores.sqlite.file_identity import lost_file
 from sessiondb.stores.sqlite.readonly import ReadOnlyFile
@@ -62,11 +62,8 @@ class SqliteReader(ClosedAtExit, Reader):
     @override
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        self._run("BEGIN")
-        try:
+        with translated(self._path, reading=True), snapshot(self._connection):
             yield
-        finally:
-            self._run("COMMIT")
 
     @override
     def changed(self) -> bool:
@@ -92,13 +89,9 @@ class SqliteReader(ClosedAtExit, Reader):
             return reads.not_utf8(self._connection, query)
         return translate(error, self._path, reading=True)
 
-    def _run(self, statement: str) -> list[Any]:
-        with translated(self._path, reading=True):
-            return self._connection.execute(statement).fetchall()
-
     def _data_version(self) -> int:
-        ((version,),) = self._run("PRAGMA data_version")
-        return int(version)
+        with translated(self._path, reading=True):
+            return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
 
 
 class OutsideReader(SqliteReader):

@@ -15,12 +15,17 @@ from typing import Any, TypeAlias, TypeVar
 from typing_extensions import override
 
 from sessiondb.errors import CorruptRowError, DatabaseBusyError, FileLostError, StorageError
-from sessiondb.stores.sqlite.connection import LARGEST_VALUE, ClosedAtExit, let_pass, open_untouched
-from sessiondb.stores.sqlite.errors import is_not_utf8, primary_code, translate
+from sessiondb.stores.sqlite.connection import (
+    LARGEST_VALUE,
+    ClosedAtExit,
+    closed_on_failure,
+    let_pass,
+    open_untouched,
+    snapshot,
+)
+from sessiondb.stores.sqlite.errors import NO_ACCESS, is_not_utf8, primary_code, translate
 from sessiondb.stores.sqlite.file_identity import process_with
 from sessiondb.stores.sqlite.new_file import create_private, sidecars_of
-
-_UNREADABLE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY)
 
 ResultT = TypeVar("ResultT")
 
@@ -28,6 +33,9 @@ _State: TypeAlias = tuple[int, ...]
 """Of a file: device, inode, size, time of the last change; nothing if there is none."""
 
 _MOMENT_SECONDS = 0.02
+
+BUSY_TIMEOUT = 5.0
+"""How long to wait for a lock that is held for moments only, in seconds."""
 
 ATTEMPTS = 3
 """How often to read a file anew that another program began to change meanwhile."""
@@ -53,14 +61,12 @@ class ReadOnlyFile(ClosedAtExit):
     def __init__(self, path: Path, busy_timeout: float) -> None:
         self._path = path
         self._busy_timeout = busy_timeout
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._opened = ExitStack()
         self._open()
 
     @override
     def close(self) -> None:
-        self.connection.close()
-        if self._folder is not None:
-            self._folder.cleanup()
+        self._opened.close()
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -69,11 +75,8 @@ class ReadOnlyFile(ClosedAtExit):
         Raises:
             DatabaseBusyError: At the end, if a program began to write meanwhile and what was read may be mixed up.
         """
-        self._run("BEGIN")
-        try:
+        with self.translated(), snapshot(self.connection):
             yield
-        finally:
-            self._run("COMMIT")
         if not self.is_unchanged():
             raise self._began_to_write()
 
@@ -110,7 +113,7 @@ class ReadOnlyFile(ClosedAtExit):
                 f"a value in {str(self._path)!r} has more than {LARGEST_VALUE:,} bytes, which no event or state of"
                 " sessiondb has; it was edited outside sessiondb"
             )
-        if code in _UNREADABLE:
+        if code in NO_ACCESS:
             return StorageError(f"{str(self._path)!r} cannot be read: {error}")
         return None
 
@@ -124,34 +127,34 @@ class ReadOnlyFile(ClosedAtExit):
             raise failure from (None if is_not_utf8(error) else error)
 
     def _open(self) -> None:
-        for attempt in range(1, ATTEMPTS + 1):
-            if self._try_to_open(last=attempt == ATTEMPTS):
-                return
-            # Somebody opens or closes the file at this moment.
-            let_pass(_MOMENT_SECONDS)
+        with closed_on_failure(self._opened):
+            for attempt in range(1, ATTEMPTS + 1):
+                if self._try_to_open(last=attempt == ATTEMPTS):
+                    return
+                # Somebody opens or closes the file at this moment.
+                let_pass(_MOMENT_SECONDS)
 
     def _try_to_open(self, *, last: bool) -> bool:
         wal, shm, journal = sidecars_of(self._path)
         # Taken first: a change between this and the opening then counts as one, where it would else be missed.
         self._known = self._look()
-        self._folder = None
         self.is_shared = wal.exists() and shm.exists()
         if self.is_shared:
-            self.connection = open_untouched(self._path, "mode=ro&readonly_shm=1", self._busy_timeout)
+            self._connect(self._path, "mode=ro&readonly_shm=1")
             if self._is_attached() or last:
                 return True
             # The last program has closed the file meanwhile, and taken both away.
-            self.connection.close()
+            self._opened.close()
             return False
         if wal.exists() or journal.exists():
-            self.connection = self._open_copy()
+            self._connect(self._copied(), "mode=rw")
             return True
         try:
             process = process_with(self._path)
         except OSError as error:
             raise StorageError(f"{str(self._path)!r} cannot be read: {error.strerror or error}") from error
         if process is None:
-            self.connection = open_untouched(self._path, "mode=ro&immutable=1", self._busy_timeout)
+            self._connect(self._path, "mode=ro&immutable=1")
             return True
         if last:
             raise FileLostError(
@@ -170,22 +173,17 @@ class ReadOnlyFile(ClosedAtExit):
             return primary_code(error) != sqlite3.SQLITE_CANTOPEN
         return True
 
-    def _open_copy(self) -> sqlite3.Connection:
-        self._folder = tempfile.TemporaryDirectory(prefix="sessiondb-")
-        with ExitStack() as undo:
-            undo.callback(self._folder.cleanup)
-            copy = Path(self._folder.name) / "copy.sqlite3"
-            create_private(copy)
-            for file, its_copy in zip([self._path, *sidecars_of(self._path)], [copy, *sidecars_of(copy)], strict=True):
-                with suppress(FileNotFoundError):
-                    shutil.copyfile(file, its_copy)
-            connection = open_untouched(copy, "mode=rw", self._busy_timeout)
-            undo.pop_all()
-        return connection
+    def _connect(self, path: Path, options: str) -> None:
+        self.connection = self._opened.enter_context(closing(open_untouched(path, options, self._busy_timeout)))
 
-    def _run(self, statement: str) -> None:
-        with self.translated():
-            self.connection.execute(statement)
+    def _copied(self) -> Path:
+        """Copies the file, with those beside it, into a folder that lasts as long as the connection."""
+        copy = Path(self._opened.enter_context(tempfile.TemporaryDirectory(prefix="sessiondb-"))) / "copy.sqlite3"
+        create_private(copy)
+        for file, its_copy in zip([self._path, *sidecars_of(self._path)], [copy, *sidecars_of(copy)], strict=True):
+            with suppress(FileNotFoundError):
+                shutil.copyfile(file, its_copy)
+        return copy
 
     def _began_to_write(self) -> DatabaseBusyError:
         return DatabaseBusyError(
@@ -216,13 +214,13 @@ def _state_of(status: os.stat_result) -> _State:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def read_whole(path: Path, read: Callable[[ReadOnlyFile], ResultT | None], busy_timeout: float = 5.0) -> ResultT:
+def read_whole(path: Path, read: Callable[[ReadOnlyFile], ResultT | None]) -> ResultT:
     """Reads a file, up to three times, until it did not change meanwhile.
 
     ``read`` returns None if :meth:`ReadOnlyFile.is_unchanged` said in the end that it did change.
     """
     for _ in range(ATTEMPTS):
-        with ReadOnlyFile(path, busy_timeout) as file:
+        with ReadOnlyFile(path, BUSY_TIMEOUT) as file:
             result = read(file)
         if result is not None:
             return result

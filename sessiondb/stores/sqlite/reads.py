@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import sqlite3
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from typing import Any, TypeVar
 
 from sessiondb.errors import CorruptRowError
@@ -38,7 +38,8 @@ from sessiondb.model.records import (
     StateRow,
     StoreSize,
 )
-from sessiondb.stores.sqlite.sql import OBJECT, equal, names, object_of
+from sessiondb.stores.sqlite.connection import snapshot
+from sessiondb.stores.sqlite.sql import OBJECT, equal, names, state_of
 from sessiondb.stores.sqlite.wal import wal_bytes
 
 ResultT = TypeVar("ResultT")
@@ -59,9 +60,7 @@ def _head(known: str = "0") -> str:
         SELECT {_HEAD_COLUMNS}, {known} AS known FROM adk_sessions WHERE {_THIS_SESSION}
     )
     SELECT {_HEAD_COLUMNS},
-           {object_of(f"{_THIS_SESSION} AND scope = 'SESSION'")},
-           {object_of("app_name = :app_name AND user_id = :user_id AND scope = 'USER'")},
-           {object_of("app_name = :app_name AND scope = 'APP'")},
+           {state_of("SESSION", "")}, {state_of("USER", "")}, {state_of("APP", "")},
            {", ".join(["NULL"] * (len(columns.EVENT_ROW) - 8))}
       FROM head
     """
@@ -139,15 +138,14 @@ def _list_sessions(connection: sqlite3.Connection, query: ListSessions) -> Itera
     parameters = {**query.selection._asdict(), "updated_before": query.updated_before, "limit": query.limit}
     if not query.with_state:
         return _summaries(_rows(connection, f"{_SESSIONS}, '{{}}' FROM adk_sessions {rest}", parameters), {}, {})
-    own_state = object_of(
-        "app_name = s.app_name AND user_id = s.user_id AND session_id = s.session_id AND scope = 'SESSION'"
-    )
     of_user = _where(query.selection._replace(session_id=None), "scope = 'USER'")
     of_app = _where(Selection(query.selection.app_name), "scope = 'APP'")
     # Three statements, one snapshot. None is left half read if one fails: the error's traceback would keep it, and it the
     # snapshot.
-    with _snapshot(connection):
-        sessions = connection.execute(f"{_SESSIONS}, {own_state} FROM adk_sessions AS s {rest}", parameters).fetchall()
+    with snapshot(connection):
+        sessions = connection.execute(
+            f"{_SESSIONS}, {state_of('SESSION', 's')} FROM adk_sessions AS s {rest}", parameters
+        ).fetchall()
         users = {
             (app_name, user_id): state
             for app_name, user_id, state in connection.execute(
@@ -217,20 +215,13 @@ def _list_state(connection: sqlite3.Connection, query: ListState) -> Generator[S
 
 
 def _get_user_state(connection: sqlite3.Connection, query: GetUserState) -> str:
-    state: str
-    (state,) = connection.execute(
-        f"SELECT {OBJECT} FROM adk_state WHERE app_name = ? AND user_id = ? AND scope = 'USER'",
-        (query.app_name, query.user_id),
-    ).fetchone()
-    return state
+    owner = {"app_name": query.app_name, "user_id": query.user_id}
+    return str(connection.execute(f"SELECT {state_of('USER', '')}", owner).fetchone()[0])
 
 
 def _count_events(connection: sqlite3.Connection, query: CountEvents) -> int:
-    count: int
-    (count,) = connection.execute(
-        "SELECT count(*) FROM adk_events WHERE app_name = ? AND user_id = ? AND session_id = ?", query.key
-    ).fetchone()
-    return count
+    count = f"SELECT count(*) FROM adk_events WHERE {_THIS_SESSION}"
+    return int(connection.execute(count, query.key._asdict()).fetchone()[0])
 
 
 def _measure(connection: sqlite3.Connection, _query: MeasureStore) -> StoreSize:
@@ -264,19 +255,6 @@ def _rows(connection: sqlite3.Connection, statement: str, parameters: dict[str, 
     """Runs a statement, and yields what it finds as it is found; it is ended when whoever asks goes away."""
     with closing(connection.execute(statement, parameters)) as rows:
         yield from rows
-
-
-@contextmanager
-def _snapshot(connection: sqlite3.Connection) -> Iterator[None]:
-    """Makes all that is read within it be of one moment, unless that is so already."""
-    if connection.in_transaction:
-        yield
-        return
-    connection.execute("BEGIN")
-    try:
-        yield
-    finally:
-        connection.execute("COMMIT")
 
 
 _TABLES_OF: dict[type[Any], tuple[str, ...]] = {

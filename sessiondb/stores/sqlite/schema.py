@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sessiondb.errors import UnsupportedDatabaseError
-from sessiondb.stores.sqlite.connection import enter_wal_mode, transaction
+from sessiondb.stores.sqlite.connection import connect, enter_wal_mode, transaction
 from sessiondb.stores.sqlite.foreign import foreign_objects
 from sessiondb.stores.sqlite.header import APPLICATION_ID, look
 from sessiondb.stores.sqlite.upgrade import Step, upgrade
@@ -111,6 +111,13 @@ class Schema(NamedTuple):
 
 
 PRESENT = Schema(SCHEMA_VERSION, _TABLES, {})
+
+
+def empty_database() -> sqlite3.Connection:
+    """Opens a database in memory that has the present tables, with nothing in them."""
+    connection = connect(Path("empty"), "mode=memory")
+    connection.executescript(PRESENT.tables)
+    return connection
 
 
 def prepare(connection: sqlite3.Connection, path: Path, schema: Schema = PRESENT) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from sessiondb.model.columns import SESSION_KEY
+
+OWNERS = {"SESSION": SESSION_KEY, "USER": SESSION_KEY[:2], "APP": SESSION_KEY[:1]}
+"""Which columns of ``adk_state`` say whose state a row of a scope is; the others are NULL."""
+
 # State rows as one JSON object; values are kept to the letter.
 OBJECT = "'{' || coalesce(group_concat(json_quote(state_key) || ':' || state_value), '') || '}'"
-
-
-def object_of(condition: str) -> str:
-    """Returns SQL for the state rows that meet a condition, as one JSON object."""
-    return f"(SELECT {OBJECT} FROM adk_state WHERE {condition})"
 
 
 def names(columns: Iterable[str], table: str = "") -> str:
@@ -21,3 +21,13 @@ def names(columns: Iterable[str], table: str = "") -> str:
 def equal(columns: Iterable[str], table: str) -> str:
     """Returns the condition that columns are equal to those of a table; ``""`` for parameters of their names."""
     return " AND ".join(f"{column} = {f'{table}.' if table else ':'}{column}" for column in columns)
+
+
+def of_scope(scope: str, table: str) -> str:
+    """Returns the condition for the state rows of a scope whose owner is in a table, or in parameters, as in :func:`equal`."""
+    return f"{equal(OWNERS[scope], table)} AND scope = '{scope}'"
+
+
+def state_of(scope: str, table: str) -> str:
+    """Returns SQL for the rows that :func:`of_scope` means, as one JSON object."""
+    return f"(SELECT {OBJECT} FROM adk_state WHERE {of_scope(scope, table)})"

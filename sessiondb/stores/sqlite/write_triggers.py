@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from sessiondb.model import columns
 from sessiondb.model.records import StateDelta, Status
-from sessiondb.stores.sqlite.sql import equal, names, object_of
+from sessiondb.stores.sqlite.sql import OWNERS, equal, names, of_scope, state_of
 
 _DELTA = StateDelta._fields
 EVENT = (*columns.SESSION_KEY, "event_hash", *columns.EVENT_RECORD, *_DELTA)
@@ -50,10 +50,20 @@ RESULTS = (
 """What the general path came to, in the order of the rows."""
 
 _THIS_SESSION = equal(columns.SESSION_KEY, "NEW")
-_OF_SESSION = "s.app_name = NEW.app_name AND s.user_id = NEW.user_id AND s.session_id = NEW.session_id"
+# The event of the row's id in the log of the session ``s``.
+_EVENT_OF_ID = """
+    SELECT 1 FROM adk_events AS e
+     WHERE e.incarnation = s.incarnation AND e.event_hash = NEW.event_hash AND e.event_id = NEW.event_id
+"""
 _GIVEN = (*columns.SESSION_KEY, *columns.EVENT_RECORD, "event_hash")
 _EVENT_ROW = names((*_GIVEN, "seq", "revision", "incarnation"))
 _NEW_EVENT_ROW = names(_GIVEN, "NEW")
+
+_ADVANCE_SESSION = """
+        UPDATE adk_sessions
+           SET revision = revision + NEW.advance, last_seq = last_seq + 1, updated_at = NEW.timestamp,
+               update_time = NEW.event_time
+"""
 
 # Follows each statement that writes one row. What another trigger has SQLite ignore is not counted as a change.
 _STORED = f"SELECT RAISE(ABORT, '{NOT_STORED}') WHERE changes() <> 1;"
@@ -61,43 +71,26 @@ _STORED = f"SELECT RAISE(ABORT, '{NOT_STORED}') WHERE changes() <> 1;"
 _NEXT_UNLESS_DONE = f"SELECT RAISE(IGNORE) FROM results WHERE n = NEW.n AND status <> {Status.DONE};"
 
 
-def _all_stored(scope: str) -> str:
-    """The same for the keys of a scope that a delta sets."""
-    return (
-        f"SELECT RAISE(ABORT, '{NOT_STORED}') WHERE NEW.{scope}_set IS NOT NULL"
-        f" AND changes() <> (SELECT count(*) FROM json_each(NEW.{scope}_set));"
-    )
+def _apply_delta(scope: str, index: str) -> str:
+    """Does what a delta says of a scope; ``index`` is the one that makes its keys unique."""
+    owner = names(f"NEW.{column}" if column in OWNERS[scope] else "NULL" for column in columns.SESSION_KEY)
+    given, removed = f"NEW.{scope.lower()}_set", f"NEW.{scope.lower()}_removed"
+    return f"""
+    INSERT INTO adk_state
+        SELECT {owner}, '{scope}', key, value, NEW.timestamp FROM json_each({given}) WHERE {given} IS NOT NULL
+        ON CONFLICT {index} DO UPDATE SET state_value = excluded.state_value, updated_at = excluded.updated_at;
+    SELECT RAISE(ABORT, '{NOT_STORED}')
+     WHERE {given} IS NOT NULL AND changes() <> (SELECT count(*) FROM json_each({given}));
+    DELETE FROM adk_state
+     WHERE {removed} IS NOT NULL AND {of_scope(scope, "NEW")} AND state_key IN (SELECT value FROM json_each({removed}));
+    """
 
 
-_APPLY_DELTA = f"""
-    INSERT INTO adk_state
-        SELECT NEW.app_name, NEW.user_id, NEW.session_id, 'SESSION', key, value, NEW.timestamp
-          FROM json_each(NEW.session_set) WHERE NEW.session_set IS NOT NULL
-        ON CONFLICT (app_name, user_id, session_id, scope, state_key)
-        DO UPDATE SET state_value = excluded.state_value, updated_at = excluded.updated_at;
-    {_all_stored("session")}
-    INSERT INTO adk_state
-        SELECT NEW.app_name, NEW.user_id, NULL, 'USER', key, value, NEW.timestamp
-          FROM json_each(NEW.user_set) WHERE NEW.user_set IS NOT NULL
-        ON CONFLICT (app_name, user_id, state_key) WHERE scope = 'USER'
-        DO UPDATE SET state_value = excluded.state_value, updated_at = excluded.updated_at;
-    {_all_stored("user")}
-    INSERT INTO adk_state
-        SELECT NEW.app_name, NULL, NULL, 'APP', key, value, NEW.timestamp
-          FROM json_each(NEW.app_set) WHERE NEW.app_set IS NOT NULL
-        ON CONFLICT (app_name, state_key) WHERE scope = 'APP'
-        DO UPDATE SET state_value = excluded.state_value, updated_at = excluded.updated_at;
-    {_all_stored("app")}
-    DELETE FROM adk_state
-     WHERE NEW.session_removed IS NOT NULL AND {_THIS_SESSION} AND scope = 'SESSION'
-       AND state_key IN (SELECT value FROM json_each(NEW.session_removed));
-    DELETE FROM adk_state
-     WHERE NEW.user_removed IS NOT NULL AND app_name = NEW.app_name AND user_id = NEW.user_id AND scope = 'USER'
-       AND state_key IN (SELECT value FROM json_each(NEW.user_removed));
-    DELETE FROM adk_state
-     WHERE NEW.app_removed IS NOT NULL AND app_name = NEW.app_name AND scope = 'APP'
-       AND state_key IN (SELECT value FROM json_each(NEW.app_removed));
-"""
+_APPLY_DELTA = (
+    _apply_delta("SESSION", "(app_name, user_id, session_id, scope, state_key)")
+    + _apply_delta("USER", "(app_name, user_id, state_key) WHERE scope = 'USER'")
+    + _apply_delta("APP", "(app_name, state_key) WHERE scope = 'APP'")
+)
 
 
 def _nulls(names_of_columns: tuple[str, ...]) -> str:
@@ -126,23 +119,16 @@ OBJECTS = (
     CREATE TEMP TRIGGER fast_append INSTEAD OF INSERT ON fast_appends WHEN NEW.app_name IS NOT NULL BEGIN
         SELECT RAISE(ABORT, '{UNEXPECTED}') WHERE NOT EXISTS (
             SELECT 1 FROM adk_sessions AS s
-             WHERE {_OF_SESSION}
+             WHERE {_THIS_SESSION}
                AND (NEW.revision IS NULL OR (s.revision = NEW.revision AND s.incarnation = NEW.incarnation))
-               AND NOT EXISTS (
-                   SELECT 1 FROM adk_events AS e
-                    WHERE e.incarnation = s.incarnation AND e.event_hash = NEW.event_hash
-                      AND e.event_id = NEW.event_id
-               )
+               AND NOT EXISTS ({_EVENT_OF_ID})
         );
-        UPDATE adk_sessions
-           SET revision = revision + NEW.advance, last_seq = last_seq + 1, updated_at = NEW.timestamp,
-               update_time = NEW.event_time
-         WHERE {_THIS_SESSION};
+        {_ADVANCE_SESSION} WHERE {_THIS_SESSION};
         {_STORED}
         INSERT INTO adk_events ({_EVENT_ROW})
             SELECT {_NEW_EVENT_ROW}, s.last_seq, s.revision, s.incarnation
               FROM adk_sessions AS s
-             WHERE {_OF_SESSION};
+             WHERE {_THIS_SESSION};
         {_STORED}
         {_APPLY_DELTA}
     END
@@ -161,17 +147,11 @@ OBJECTS = (
                        CASE
                          WHEN s.incarnation IS NULL THEN {Status.MISSING}
                          WHEN EXISTS (
-                            SELECT 1 FROM adk_events AS e
-                             WHERE e.incarnation = s.incarnation AND e.event_hash = NEW.event_hash
-                               AND e.event_id = NEW.event_id AND e.event_time = NEW.event_time
+                            {_EVENT_OF_ID} AND e.event_time = NEW.event_time
                                AND e.invocation_id = NEW.invocation_id AND e.author = NEW.author
                                AND e.content IS NEW.content AND e.actions = NEW.actions AND e.extra IS NEW.extra
                          ) THEN {Status.DUPLICATE}
-                         WHEN NOT NEW.is_new AND EXISTS (
-                            SELECT 1 FROM adk_events AS e
-                             WHERE e.incarnation = s.incarnation AND e.event_hash = NEW.event_hash
-                               AND e.event_id = NEW.event_id
-                         ) THEN {SAME_ID}
+                         WHEN NOT NEW.is_new AND EXISTS ({_EVENT_OF_ID}) THEN {SAME_ID}
                          WHEN NOT NEW.checked THEN {Status.DONE}
                          WHEN expected IS NOT NULL THEN
                             iif(s.revision = expected AND s.incarnation IS expected_incarnation,
@@ -190,16 +170,13 @@ OBJECTS = (
                            CASE WHEN NEW.previous IS NULL THEN NEW.incarnation
                                 ELSE (SELECT incarnation FROM results WHERE n = NEW.previous) END AS expected_incarnation
                   ) LEFT JOIN adk_sessions AS s
-                    ON {_OF_SESSION}
+                    ON {_THIS_SESSION}
               );
         {_NEXT_UNLESS_DONE}
         INSERT INTO adk_events ({_EVENT_ROW})
             SELECT {_NEW_EVENT_ROW}, seq, revision, incarnation FROM results WHERE n = NEW.n;
         {_STORED}
-        UPDATE adk_sessions
-           SET revision = revision + NEW.advance, last_seq = last_seq + 1, updated_at = NEW.timestamp,
-               update_time = NEW.event_time
-         WHERE rowid = (SELECT session_row FROM results WHERE n = NEW.n);
+        {_ADVANCE_SESSION} WHERE rowid = (SELECT session_row FROM results WHERE n = NEW.n);
         {_STORED}
         {_APPLY_DELTA}
     END
@@ -219,9 +196,9 @@ OBJECTS = (
         {_STORED}
         {_APPLY_DELTA}
         UPDATE results SET
-            session_state = {object_of(f"{_THIS_SESSION} AND scope = 'SESSION'")},
-            user_state = {object_of("app_name = NEW.app_name AND user_id = NEW.user_id AND scope = 'USER'")},
-            app_state = {object_of("app_name = NEW.app_name AND scope = 'APP'")}
+            session_state = {state_of("SESSION", "NEW")},
+            user_state = {state_of("USER", "NEW")},
+            app_state = {state_of("APP", "NEW")}
          WHERE n = NEW.n;
     END
     """,

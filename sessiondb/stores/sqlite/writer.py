@@ -135,10 +135,6 @@ class SqliteWriter(Writer):
         }
 
     @override
-    def suspend(self) -> None:
-        self.close()
-
-    @override
     def resume(self) -> None:
         self._connection = self._connect()
         with closed_on_failure(self._connection):

@@ -5,11 +5,11 @@ What the statements do is in :mod:`sessiondb.stores.sqlite.write_triggers`.
 
 from __future__ import annotations
 
-import enum
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
+from itertools import groupby
 from typing import Any
 
 from sessiondb.model import columns
@@ -74,15 +74,18 @@ def execute(connection: sqlite3.Connection, commands: Sequence[DataCommand], *, 
             if begun:
                 connection.execute("COMMIT")
             return outcomes
-    runs = _runs(commands)
+    runs: list[tuple[_Step, list[Any]]] = [
+        (step, list(run)) for step, run in groupby(commands, lambda command: _STEPS[type(command)])
+    ]
+    progress: _Progress = {}
     if not begun:
-        if len(runs) == 1 and runs[0][0] is _Kind.CREATE:
-            return _execute_run(connection, *runs[0], {})
+        step, run = runs[0]
+        if step is _create and len(runs) == 1:
+            return step(connection, run, progress)
         connection.execute("BEGIN IMMEDIATE")
     outcomes = []
-    progress: _Progress = {}
-    for kind, run in runs:
-        outcomes += _execute_run(connection, kind, run, progress)
+    for step, run in runs:
+        outcomes += step(connection, run, progress)
     connection.execute("COMMIT")
     return outcomes
 
@@ -95,78 +98,49 @@ def event_hash(event_id: str) -> int:
 _Progress = dict[Handle, tuple[int, int]]
 """Incarnation and revision that a handle has after what was written through it in the open transaction."""
 
-
-class _Kind(enum.Enum):
-    LOG = enum.auto()
-    CREATE = enum.auto()
-    DELETE = enum.auto()
-    PRUNE = enum.auto()
-    FLUSH = enum.auto()
+_Step = Callable[[sqlite3.Connection, list[Any], _Progress], list[Outcome]]
+"""Executes commands of one kind that follow each other."""
 
 
-_KINDS: dict[type[Any], _Kind] = {
-    AppendEvent: _Kind.LOG,
-    UpdateKeys: _Kind.LOG,
-    CreateSession: _Kind.CREATE,
-    DeleteSession: _Kind.DELETE,
-    PruneSessions: _Kind.PRUNE,
-    Flush: _Kind.FLUSH,
-}
+def _create(connection: sqlite3.Connection, run: list[CreateSession], _progress: _Progress) -> list[Outcome]:
+    parameters: list[Any] = []
+    for n, command in enumerate(run):
+        parameters += (n, *command.key, command.time, command.timestamp, *command.delta)
+    _insert(connection, _CREATE_INSERTS, parameters, len(run))
+    return _results(connection)
 
 
-def _runs(commands: Sequence[DataCommand]) -> list[tuple[_Kind, list[Any]]]:
-    """Groups commands that follow each other and are of one kind."""
-    runs: list[tuple[_Kind, list[Any]]] = []
-    for command in commands:
-        kind = _KINDS[type(command)]
-        if runs and runs[-1][0] is kind:
-            runs[-1][1].append(command)
-        else:
-            runs.append((kind, [command]))
-    return runs
+def _delete(connection: sqlite3.Connection, run: list[DeleteSession], _progress: _Progress) -> list[Outcome]:
+    return [
+        _DONE if connection.execute(_DELETE, command.key._asdict()).rowcount else Outcome(Status.MISSING)
+        for command in run
+    ]
 
 
-def _execute_run(connection: sqlite3.Connection, kind: _Kind, run: list[Any], progress: _Progress) -> list[Outcome]:
-    match kind:
-        case _Kind.LOG:
-            return _append(connection, run, progress)
-        case _Kind.CREATE:
-            _insert(connection, _CREATE_INSERTS, _create_rows(run), len(run))
-            return _results(connection)
-        case _Kind.DELETE:
-            return [_delete(connection, command) for command in run]
-        case _Kind.PRUNE:
-            return [_prune(connection, command) for command in run]
-        case _Kind.FLUSH:
-            return [_DONE] * len(run)
-
-
-def _delete(connection: sqlite3.Connection, command: DeleteSession) -> Outcome:
-    return _DONE if connection.execute(_DELETE, command.key._asdict()).rowcount else _MISSING
-
-
-def _prune(connection: sqlite3.Connection, command: PruneSessions) -> Outcome:
-    old = ListSessions(command.selection, updated_before=command.updated_before, limit=command.limit, with_state=False)
-    pruned = tuple(reads.answer(connection, old))
-    for session in pruned:
-        connection.execute(_DELETE, session.key._asdict())
-    return _DONE._replace(pruned=pruned)
+def _prune(connection: sqlite3.Connection, run: list[PruneSessions], _progress: _Progress) -> list[Outcome]:
+    outcomes = []
+    for selection, updated_before, limit in run:
+        old = ListSessions(selection, updated_before=updated_before, limit=limit, with_state=False)
+        pruned = tuple(reads.answer(connection, old))
+        for session in pruned:
+            connection.execute(_DELETE, session.key._asdict())
+        outcomes.append(_DONE._replace(pruned=pruned))
+    return outcomes
 
 
 _STATUSES = {int(status): status for status in Status}
 _DONE = Outcome(Status.DONE)
-_MISSING = Outcome(Status.MISSING)
 
 
-def _inserts(view: str, width: int) -> tuple[dict[int, tuple[int, str]], int]:
-    """Maps a number of rows to what is missing to the size it is padded to, and the statement for that."""
+def _inserts(view: str, width: int) -> dict[int, tuple[int, str]]:
+    """Maps a number of rows to how many NULLs pad them to the next size, and the statement for that."""
     row = f"({', '.join('?' * width)})"
     inserts: dict[int, tuple[int, str]] = {}
     for size in _BATCH_SIZES:
         statement = f"INSERT INTO {view} VALUES {', '.join([row] * size)}"
         for rows in range(len(inserts) + 1, size + 1):
-            inserts[rows] = (size - rows, statement)
-    return inserts, width
+            inserts[rows] = ((size - rows) * width, statement)
+    return inserts
 
 
 _FAST_INSERTS = _inserts("fast_appends", len(FAST_APPENDS))
@@ -175,12 +149,11 @@ _CREATE_INSERTS = _inserts("new_sessions", len(CREATES))
 
 
 def _insert(
-    connection: sqlite3.Connection, inserts: tuple[dict[int, tuple[int, str]], int], parameters: list[Any], rows: int
+    connection: sqlite3.Connection, inserts: dict[int, tuple[int, str]], parameters: list[Any], rows: int
 ) -> None:
-    by_rows, width = inserts
-    padding, statement = by_rows[rows]
+    padding, statement = inserts[rows]
     # Once, but not with execute(): that asks for the last row's id too, and gives up the GIL to do so.
-    connection.executemany(statement, (parameters + [None] * (padding * width),))
+    connection.executemany(statement, (parameters + [None] * padding,))
 
 
 def _results(connection: sqlite3.Connection) -> list[Outcome]:
@@ -297,8 +270,11 @@ def _is_same_json(left: str | None, right: str | None) -> bool:
     return bool(json.loads(left) == json.loads(right))
 
 
-def _create_rows(run: Sequence[CreateSession]) -> list[Any]:
-    parameters: list[Any] = []
-    for n, command in enumerate(run):
-        parameters += (n, *command.key, command.time, command.timestamp, *command.delta)
-    return parameters
+_STEPS: dict[type[DataCommand], _Step] = {
+    AppendEvent: _append,
+    UpdateKeys: _append,
+    CreateSession: _create,
+    DeleteSession: _delete,
+    PruneSessions: _prune,
+    Flush: lambda _connection, run, _progress: [_DONE] * len(run),
+}

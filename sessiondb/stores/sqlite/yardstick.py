@@ -41,11 +41,8 @@ class Yardstick:
         """
         self._appended = 0
         self._sessions = sessions
-        self._connection = connect(path, "mode=rwc")
+        self._connection = connect(path, "mode=rwc", journal_mode="WAL", synchronous=durability, wal_autocheckpoint=0)
         execute = self._connection.execute
-        execute("PRAGMA journal_mode=WAL")
-        execute(f"PRAGMA synchronous={durability}")
-        execute("PRAGMA wal_autocheckpoint=0")
         self._connection.executescript(_TABLES)
         execute("BEGIN")
         for n in range(sessions):

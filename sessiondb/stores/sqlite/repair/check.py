@@ -6,15 +6,13 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
 from sessiondb.errors import ConfigurationError, CorruptRowError
 from sessiondb.model import columns
-from sessiondb.model.records import EventRow, SessionKey
+from sessiondb.model.records import EventRow, SessionKey, named
 from sessiondb.stores.sqlite import schema
-from sessiondb.stores.sqlite.connection import connect
 from sessiondb.stores.sqlite.errors import primary_code
 from sessiondb.stores.sqlite.foreign import foreign_objects
 from sessiondb.stores.sqlite.header import look
@@ -156,8 +154,8 @@ class _Inspection:
             "state": self._check_state,
         }
         # One snapshot for all of them.
-        begin: Callable[[], object] = partial(self._connection.execute, "BEGIN")
-        for name, step in (("file", begin), *steps.items()):
+        self._connection.execute("BEGIN")
+        for name, step in steps.items():
             try:
                 step()
             except sqlite3.Error as error:
@@ -234,18 +232,18 @@ class _Inspection:
             key = SessionKey._make(row[:3])
             numbers = row[3:]
             if not all(type(text) is str for text in key) or not all(type(number) is int for number in numbers):
-                self._add("sessions", f"{_name(key)}: a value is of another type than its column")
+                self._add("sessions", f"{named(key)}: a value is of another type than its column")
                 continue
             session = self._sessions[key] = _Session(*numbers)
             if session.incarnation in seen:
                 self._add(
                     "sessions",
-                    f"{_name(key)} has the incarnation (number of its creation) of {_name(seen[session.incarnation])}",
+                    f"{named(key)} has the incarnation (number of its creation) of {named(seen[session.incarnation])}",
                 )
             seen[session.incarnation] = key
             if isinstance(last, int) and session.incarnation > last:
                 self._add(
-                    "sessions", f"{_name(key)} has an incarnation (number of its creation) that will be given again"
+                    "sessions", f"{named(key)} has an incarnation (number of its creation) that will be given again"
                 )
 
     def _check_events(self) -> None:
@@ -253,7 +251,7 @@ class _Inspection:
             self._events += 1
             key = SessionKey(app_name, user_id, session_id)
             row = EventRow._make(columns_of_row)
-            where = f"row {row.row_id} of adk_events ({_name(key)})"
+            where = f"row {row.row_id} of adk_events ({named(key)})"
             texts = (*key, row.event_id, row.invocation_id, row.author, row.timestamp, row.actions)
             if (
                 not all(type(text) is str for text in texts)
@@ -300,7 +298,7 @@ class _Inspection:
                     by_hand = session.log_epoch and found < stored
                     self._add(
                         _NOTES if by_hand else "sequence",
-                        f"{_name(key)}: its log ends with {what} {found}, its own row says {stored}",
+                        f"{named(key)}: its log ends with {what} {found}, its own row says {stored}",
                     )
 
     def _check_state(self) -> None:
@@ -323,15 +321,10 @@ class _Inspection:
                 self._add("state", f"{where}: its session does not exist")
 
 
-def _name(key: SessionKey) -> str:
-    return f"session {key.session_id!r} of user {key.user_id!r}, app {key.app_name!r}"
-
-
 def _objects(connection: sqlite3.Connection) -> dict[str, str]:
     return dict(connection.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL").fetchall())
 
 
 def _expected_objects() -> dict[str, str]:
-    with closing(connect(Path("expected"), "mode=memory")) as connection:
-        connection.executescript(schema.PRESENT.tables)
+    with closing(schema.empty_database()) as connection:
         return _objects(connection)

@@ -39,14 +39,12 @@ class Row(NamedTuple):
     """A row as it was found.
 
     Attributes:
-        page: The page it begins on.
         row_id: Its row id.
         columns: How many columns it has.
         values: Their values, in order; fewer than ``columns`` if the rest cannot be read. Text that is not UTF-8 comes
             as bytes.
     """
 
-    page: int
     row_id: int
     columns: int
     values: tuple[Value, ...]
@@ -239,7 +237,7 @@ class PageFile(ClosedAtExit):
     def _rows_of(self, number: int, page: bytes) -> Iterator[Row]:
         for pointer in _pointers(page, _start_of(number)):
             try:
-                row = self._row(number, page, pointer)
+                row = self._row(page, pointer)
             except (IndexError, struct.error):
                 row = None
             if row is None:
@@ -247,7 +245,7 @@ class PageFile(ClosedAtExit):
             else:
                 yield row
 
-    def _row(self, number: int, page: bytes, offset: int) -> Row | None:
+    def _row(self, page: bytes, offset: int) -> Row | None:
         size, offset = _varint(page, offset)
         row_id, offset = _varint(page, offset)
         if not 0 < size <= _PAYLOAD_LIMIT:
@@ -261,7 +259,7 @@ class PageFile(ClosedAtExit):
         payload = page[offset : min(offset + local, self._usable)]
         if local < size and len(payload) == local:
             payload += self._overflow_of(_number(page, offset + local), size - local)
-        return Row(number, row_id, *_decode(payload))
+        return Row(row_id, *_decode(payload))
 
     def _overflow_of(self, number: int, size: int) -> bytes:
         """Returns what a chain of overflow pages holds, as far as it can be followed."""

@@ -10,10 +10,8 @@ from typing import NamedTuple
 
 from sessiondb.model import columns
 from sessiondb.model.records import SessionKey
-from sessiondb.stores.sqlite.repair.salvage import EVENTS, SESSIONS, STATE, Found, ParseKey, Range
-from sessiondb.stores.sqlite.sql import equal, names
-
-_STORED_SCOPES = ("SESSION", "USER", "APP")
+from sessiondb.stores.sqlite.repair.salvage import COLUMNS, EVENTS, SESSIONS, STATE, Found, ParseKey, Range
+from sessiondb.stores.sqlite.sql import OWNERS, equal, names
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +114,7 @@ INSERT INTO main.adk_sessions ({_KEY}, created_at, updated_at, update_time, inca
 SELECT {_KEY}, created_at, updated_at, update_time, incarnation, 0, events FROM found.results
 """
 # Numbers follow each other again. An event that had advanced the revision still does, by one.
-_KEPT = [column for column in columns.EVENTS if column not in ("seq", "revision", "incarnation")]
+_KEPT = [column for column in COLUMNS[EVENTS] if column not in ("seq", "revision", "incarnation")]
 _FILL_EVENTS = f"""
 INSERT INTO main.adk_events ({names(_KEPT)}, seq, revision, incarnation)
 SELECT {names(_KEPT)}, row_number() OVER log, sum(advances) OVER log, incarnation
@@ -147,7 +145,7 @@ UPDATE main.sessiondb_meta
    )
  WHERE name = 'incarnations'
 """
-_REPLAY_SET = f"INSERT OR REPLACE INTO found.replayed VALUES ({names('?' * len(columns.STATE))})"
+_REPLAY_SET = f"INSERT OR REPLACE INTO found.replayed VALUES ({names('?' * len(COLUMNS[STATE]))})"
 _REPLAY_REMOVE = f"DELETE FROM found.replayed WHERE ({_KEY}, scope, state_key) = (?, ?, ?, ?, ?)"
 _DELTAS = f"SELECT {_KEY}, timestamp, actions FROM found.events ORDER BY id"
 _TOUCHED = f"""
@@ -203,7 +201,7 @@ def _replay(connection: sqlite3.Connection, parse_key: ParseKey) -> int:
     for app_name, user_id, session_id, timestamp, actions in execute(_DELTAS):
         for key, value in json.loads(actions).get("state_delta", {}).items():
             scope, name = parse_key(key)
-            if scope not in _STORED_SCOPES:
+            if scope not in OWNERS:
                 continue
             owner = (app_name, "" if scope == "APP" else user_id, session_id if scope == "SESSION" else "")
             if value is None:

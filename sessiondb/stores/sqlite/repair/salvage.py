@@ -6,6 +6,7 @@ import json
 import math
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 from sessiondb.errors import CorruptRowError
 from sessiondb.model import columns
 from sessiondb.model.records import EventRow, SessionKey
+from sessiondb.stores.sqlite import schema
 from sessiondb.stores.sqlite.connection import open_scratch
 from sessiondb.stores.sqlite.new_file import create_private
 from sessiondb.stores.sqlite.repair.check import DecodeEvent
@@ -24,6 +26,18 @@ ParseKey: TypeAlias = Callable[[str], tuple[str, str]]
 """Splits a key of a state delta into its scope and its name there."""
 
 SESSIONS, EVENTS, STATE = "adk_sessions", "adk_events", "adk_state"
+
+
+def _present_columns() -> dict[str, tuple[str, ...]]:
+    listed = "SELECT name FROM pragma_table_info(?)"
+    with closing(schema.empty_database()) as database:
+        return {
+            table: tuple(name for (name,) in database.execute(listed, (table,))) for table in (SESSIONS, EVENTS, STATE)
+        }
+
+
+COLUMNS = _present_columns()
+"""The columns of the tables, in their order there."""
 
 _OTHER_TABLES = (5, 2, 3)
 """Columns of the tables that SQLite keeps beside ours: sqlite_schema, sqlite_sequence, sqlite_stat1."""
@@ -57,13 +71,13 @@ class Tally:
 
 
 _KEY = names(columns.SESSION_KEY)
-_STAGED = columns.SESSIONS[:-1]
+_STAGED = COLUMNS[SESSIONS][:-1]
 _STAGING = f"""
 CREATE TABLE sessions ({names(_STAGED)}, PRIMARY KEY ({_KEY}));
-CREATE TABLE events (id INTEGER PRIMARY KEY, {names(columns.EVENTS[1:])});
+CREATE TABLE events (id INTEGER PRIMARY KEY, {names(COLUMNS[EVENTS][1:])});
 CREATE INDEX events_log ON events ({_KEY}, incarnation);
-CREATE TABLE state ({names(columns.STATE)}, PRIMARY KEY (scope, {_KEY}, state_key));
-CREATE TABLE replayed ({names(columns.STATE)}, PRIMARY KEY (scope, {_KEY}, state_key));
+CREATE TABLE state ({names(COLUMNS[STATE])}, PRIMARY KEY (scope, {_KEY}, state_key));
+CREATE TABLE replayed ({names(COLUMNS[STATE])}, PRIMARY KEY (scope, {_KEY}, state_key));
 CREATE TABLE incarnations ({_KEY}, incarnation, PRIMARY KEY ({_KEY}));
 CREATE TABLE results (
     {_KEY}, created_at, updated_at, update_time, old_incarnation, incarnation, events, last_seq,
@@ -77,7 +91,7 @@ INSERT INTO sessions VALUES ({names("?" * len(_STAGED))})
     ON CONFLICT DO UPDATE SET {names(f"{column} = excluded.{column}" for column in _STAGED[3:])}
     WHERE (excluded.incarnation, excluded.last_seq) > (incarnation, last_seq)
 """
-_FOUND_EVENT = f"INSERT OR IGNORE INTO events VALUES ({names('?' * len(columns.EVENTS))})"
+_FOUND_EVENT = f"INSERT OR IGNORE INTO events VALUES ({names('?' * len(COLUMNS[EVENTS]))})"
 _FOUND_STATE = """
 INSERT INTO state VALUES (?, coalesce(?, ''), coalesce(?, ''), ?, ?, ?, ?)
     ON CONFLICT DO UPDATE SET state_value = excluded.state_value, updated_at = excluded.updated_at
@@ -106,9 +120,9 @@ class Found:
     def collect(self, rows: Iterable[Row]) -> None:
         """Keeps those that are whole and of one of the tables."""
         takers = {
-            len(columns.SESSIONS): (SESSIONS, self._take_session),
-            len(columns.EVENTS): (EVENTS, self._take_event),
-            len(columns.STATE): (STATE, self._take_state),
+            len(COLUMNS[SESSIONS]): (SESSIONS, self._take_session),
+            len(COLUMNS[EVENTS]): (EVENTS, self._take_event),
+            len(COLUMNS[STATE]): (STATE, self._take_state),
         }
         self.staging.execute("BEGIN")
         for row in rows:
@@ -142,7 +156,7 @@ class Found:
 
     def _take_event(self, row: Row) -> bool:
         # The id is the row id, and is kept as such only.
-        values: dict[str, Any] = {**dict(zip(columns.EVENTS, row.values, strict=True)), "id": row.row_id}
+        values: dict[str, Any] = {**dict(zip(COLUMNS[EVENTS], row.values, strict=True)), "id": row.row_id}
         key = SessionKey(*(values[column] for column in columns.SESSION_KEY))
         texts = (*key, *(values[column] for column in ("invocation_id", "author", "timestamp", "actions", "event_id")))
         if not (
