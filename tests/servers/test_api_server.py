@@ -109,7 +109,9 @@ async def test_adk_api_server_sigterm_loses_no_received_event(tmp_path: Path) ->
     assert "Traceback" not in server.log
     # The page says how ADK logs the path. Some versions of 3.12 on, Python keeps the slashes.
     logged = f"Using session service URI: sessiondb:/{home.database}\n"
-    assert logged.replace(str(home.database), "/srv/data/sessions.sqlite3") in (ROOT / "docs" / "adk-web.md").read_text()
+    assert (
+        logged.replace(str(home.database), "/srv/data/sessions.sqlite3") in (ROOT / "docs" / "adk-web.md").read_text()
+    )
     assert logged in server.log or sys.version_info >= (3, 12)
 
     async with DatabaseSessionService(home.database) as service:
