@@ -180,6 +180,24 @@ def test_json_nested_too_deep_fails_in_one_line(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    "words", [("show", "\udcff"), ("history", "\udcff"), ("list", "--app", "\udcff"), ("export", "--session", "\udcff")]
+)
+def test_a_name_that_is_not_utf_8_fails_in_one_line(words: tuple[str, ...], database: Path) -> None:
+    """Seen failing with a traceback."""
+    done = CliRunner().invoke(main, [words[0], str(database), *words[1:]])
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr == "Error: '\\udcff' is not UTF-8, and no name in a database is\n"
+
+
+def test_standard_output_that_lacks_a_letter_fails_in_one_line(tmp_path: Path) -> None:
+    path = made(tmp_path / "a.sqlite3", "ключ")
+    done = start_sessiondb("list", path, PYTHONIOENCODING="latin-1")
+    assert done.returncode == 1
+    assert done.stderr == ("Error: standard output takes latin-1 only; set PYTHONIOENCODING=utf-8, or use --json\n")
+    assert start_sessiondb("list", path, "--json", PYTHONIOENCODING="latin-1").returncode == 0
+
+
 def test_import_of_text_with_byte_order_mark_works(tmp_path: Path) -> None:
     exported = CliRunner().invoke(main, ["export", str(made(tmp_path / "a.sqlite3"))]).stdout
     marked = tmp_path / "marked.jsonl"
