@@ -61,6 +61,8 @@ class _Group(click.Group):
             raise click.ClickException(
                 f"standard output takes {error.encoding} only; set PYTHONIOENCODING=utf-8, or use --json"
             ) from None
+        except MemoryError:
+            raise click.ClickException("there is not enough memory for it") from None
         except RecursionError:
             raise click.ClickException("something in it is nested too deep to be read") from None
         except Exception as error:

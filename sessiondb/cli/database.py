@@ -91,3 +91,8 @@ def among(app_name: str | None, user_id: str | None, session_id: str | None = No
 
 
 session_option = click.option("--session", "session_id", metavar="ID", help="Only this session.")
+
+
+def count_from(least: int) -> click.IntRange:
+    """Returns the type of an option that says how many; SQLite's integers hold it, and one more."""
+    return click.IntRange(min=least, max=2**62)

@@ -15,7 +15,7 @@ from sessiondb import DatabaseSessionService
 from sessiondb.cli import main
 from sessiondb.cli.output import safe_line, safe_text
 from tests.cli.conftest import APP, SESSION, USER
-from tests.command import PACKAGE_PARENT, run_sessiondb, start_sessiondb
+from tests.command import PACKAGE_PARENT, run, run_sessiondb, start_sessiondb
 
 
 def made(path: Path, session_id: str = "s", updates: int = 0) -> Path:
@@ -196,6 +196,25 @@ def test_standard_output_that_lacks_a_letter_fails_in_one_line(tmp_path: Path) -
     assert done.returncode == 1
     assert done.stderr == ("Error: standard output takes latin-1 only; set PYTHONIOENCODING=utf-8, or use --json\n")
     assert start_sessiondb("list", path, "--json", PYTHONIOENCODING="latin-1").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "words", [("list", "--limit"), ("tail", "-n"), ("tail", "--limit"), ("stats", "--limit"), ("check", "--limit")]
+)
+def test_a_number_that_no_file_reaches_is_a_wrong_call(words: tuple[str, str], database: Path) -> None:
+    """Seen failing with a traceback."""
+    command, option = words
+    done = CliRunner().invoke(main, [command, str(database), option, str(2**62 + 1)])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "is not in the range" in done.stderr
+    assert CliRunner().invoke(main, [command, str(database), option, str(2**62)]).exit_code == 0
+
+
+def test_a_line_without_an_end_fails_in_one_line(tmp_path: Path) -> None:
+    """Seen failing with a traceback."""
+    command = f"ulimit -v 1500000; exec {sys.executable} -m sessiondb import /dev/zero {tmp_path / 'a.sqlite3'}"
+    done = run(["bash", "-c", command])
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "Error: there is not enough memory for it\n")
 
 
 def test_import_of_text_with_byte_order_mark_works(tmp_path: Path) -> None:
