@@ -94,5 +94,5 @@ session_option = click.option("--session", "session_id", metavar="ID", help="Onl
 
 
 def count_from(least: int) -> click.IntRange:
-    """Returns the type of an option that says how many; SQLite's integers hold it, and one more."""
-    return click.IntRange(min=least, max=2**62)
+    """Returns the type of an option that says how many: SQLite's integrity check takes a larger number for a table."""
+    return click.IntRange(min=least, max=2**31 - 1)
