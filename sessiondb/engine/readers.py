@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, TypeAlias, TypeVar
 
 from sessiondb.engine.store import Reader, Store
-from sessiondb.engine.waiting import ThreadWaiter, Ticket, complete
+from sessiondb.engine.waiting import ThreadWaiter, Ticket, complete, is_closed
 from sessiondb.errors import DatabaseBusyError, FileLostError, ReaderTimeoutError, ServiceClosedError
 
 ResultT = TypeVar("ResultT")
@@ -61,11 +61,16 @@ class ReaderPool:
 
     def submit(self, ticket: ReadTicket) -> bool:
         """Queues a job; says whether a reader is free to begin it at once. A task calls :meth:`release` in the end."""
+        forgotten: list[
+            ReadTicket
+        ] = []  # freed when the lock is not held: the tasks behind them end then, and ask for it
         with self._lock:
             if self._closed:
                 raise ServiceClosedError("the session service is closed")
             loop = _loop_of(ticket)
             if loop is not None:
+                if loop not in self._under_way:
+                    forgotten += self._forget_closed_loops()
                 under_way = self._under_way.setdefault(loop, set())
                 if len(under_way) >= _UNDER_WAY_PER_READER * self._size:
                     self._held[ticket] = None
@@ -192,6 +197,15 @@ class ReaderPool:
             thread.start()
             return True
         return False
+
+    def _forget_closed_loops(self) -> list[ReadTicket]:
+        """Takes back, with the lock held, what belongs to tasks that never go on, nor end by themselves."""
+        closed = {loop for loop in self._under_way if is_closed(loop)}
+        forgotten = [ticket for loop in closed for ticket in self._under_way.pop(loop)]
+        held = [ticket for ticket in self._held if _loop_of(ticket) in closed] if closed else []
+        for ticket in held:
+            del self._held[ticket]
+        return forgotten + held
 
     def _close_inline(self) -> None:
         with self._lock:
