@@ -126,7 +126,11 @@ def resolve_path(path: str | os.PathLike[str] | None, uri: str | None) -> Path |
         # SQLite takes no more of them than the path is deep. What goes through a symbolic link is left to the file system.
         short = Path(os.path.normpath(path))
         if os.path.realpath(path.parent) == str(short.parent):
-            return short
+            path = short
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"{str(path)!r} cannot be a path: SQLite takes names in UTF-8 only") from None
     return path
 
 

@@ -261,6 +261,7 @@ async def test_tilde_elsewhere_in_a_path_stays(home: Path, given: str) -> None:
 REFUSED_PATHS: dict[str, tuple[Any, str]] = {
     "an empty text": ("", "cannot be a path"),
     "a NUL": ("a\0b", "cannot be a path"),
+    "a name that is not UTF-8": (os.fsdecode(b"\xff.sqlite3"), "cannot be a path: SQLite takes names in UTF-8 only"),
     "a number": (5, "not int"),
     "bytes": (b"x.db", "bytes paths are not supported"),
     "another database": ("postgresql://user:secret@host/db", "scheme 'postgresql'"),

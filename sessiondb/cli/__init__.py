@@ -54,6 +54,15 @@ class _Group(click.Group):
             # Whoever read, `head` for example, has enough.
             _drop_unwritten()
             raise click.exceptions.Exit(1) from None
+        except UnicodeEncodeError as error:
+            if error.encoding == "utf-8":
+                # Only what a shell hands over can be such a text.
+                raise click.ClickException(f"{error.object!r} is not UTF-8, and no name in a database is") from None
+            raise click.ClickException(
+                f"standard output takes {error.encoding} only; set PYTHONIOENCODING=utf-8, or use --json"
+            ) from None
+        except MemoryError:
+            raise click.ClickException("there is not enough memory for it") from None
         except RecursionError:
             raise click.ClickException("something in it is nested too deep to be read") from None
         except Exception as error:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .database import file_argument
+from .database import count_from, file_argument
 from .output import json_option, note, print_json, safe_line
 
 if TYPE_CHECKING:
@@ -30,9 +30,7 @@ Exit codes:
 
 @click.command("check", epilog=_EPILOG)
 @file_argument
-@click.option(
-    "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many problems of a kind to list."
-)
+@click.option("--limit", type=count_from(1), default=20, show_default=True, help="How many problems of a kind to list.")
 @json_option
 @click.pass_context
 def command(context: click.Context, file: Path, limit: int, as_json: bool) -> None:

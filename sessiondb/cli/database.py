@@ -84,3 +84,8 @@ def among(app_name: str | None, user_id: str | None, session_id: str | None = No
 
 
 session_option = click.option("--session", "session_id", metavar="ID", help="Only this session.")
+
+
+def count_from(least: int) -> click.IntRange:
+    """Returns the type of an option that says how many: SQLite's integrity check takes a larger number for a table."""
+    return click.IntRange(min=least, max=2**31 - 1)

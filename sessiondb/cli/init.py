@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ _EPILOG = """\b
 Examples:
   sessiondb init agents
   sessiondb init agents sessions.sqlite3
+  sessiondb init agents sessions.sqlite3 --example     to begin with, an agent too
   sessiondb init agents/assistant sessions.sqlite3     for `adk run agents/assistant`
   sessiondb init agents --json | jq -r .uri
 
@@ -31,11 +33,12 @@ _MAX_DEPTH = 5
 
 
 @click.command("init", epilog=_EPILOG)
-@click.argument("agents_dir", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("agents_dir", type=click.Path(file_okay=False, path_type=Path))
 @click.argument("file", required=False, callback=to_path)
+@click.option("--example", is_flag=True, help="Write a small agent into AGENTS_DIR first; nothing is overwritten.")
 @json_option
 @click.pass_context
-def command(context: click.Context, agents_dir: Path, file: Path, as_json: bool) -> None:
+def command(context: click.Context, *, agents_dir: Path, file: Path, example: bool, as_json: bool) -> None:
     """Make ADK's servers know the scheme sessiondb:, and check that they do.
 
     AGENTS_DIR is what adk is given: the folder with your agents, or the folder of one. (`adk run` reads the latter
@@ -46,10 +49,13 @@ def command(context: click.Context, agents_dir: Path, file: Path, as_json: bool)
     """
     from . import registration, services_file
 
+    written = _write_example(agents_dir) if example else None
     agents = _agents_in(agents_dir.resolve())
     if not agents:
+        lack = f"there is no agent in {agents_dir}" if agents_dir.is_dir() else f"{agents_dir} does not exist"
         raise click.BadParameter(
-            f"there is no agent in {agents_dir}: adk looks for folders with agent.py, root_agent.yaml or __init__.py",
+            f"{lack}: an agent is a folder in it, with an agent.py or __init__.py that defines root_agent, or with a"
+            " root_agent.yaml; --example writes one",
             param_hint="AGENTS_DIR",
         )
     try:
@@ -65,6 +71,11 @@ def command(context: click.Context, agents_dir: Path, file: Path, as_json: bool)
     notes = [
         f"the scheme {scheme!r} in {services.path} cannot be reached: a URI's has lower-case letters, digits, + - ."
         for scheme in services.unreachable
+    ]
+    notes += [
+        f"ADK cannot load the agent {agent!r}: the name of its folder may have letters, digits and _ only"
+        for agent in agents
+        if not re.fullmatch(r"[\w.]+", agent, re.ASCII)
     ]
     notes += found.notes
     verbs = ("web", "run") if _is_agent(agents_dir) else ("web",)
@@ -87,11 +98,14 @@ def command(context: click.Context, agents_dir: Path, file: Path, as_json: bool)
             "uri": uri,
             "path": str(file),
             "commands": commands,
+            "example": None if written is None else str(written),
             "notes": notes,
             "problem": problem,
         }
         print_json(report)
     else:
+        if written is not None:
+            click.echo(safe_line(f"{written}: created; its model wants a key in GOOGLE_API_KEY"))
         click.echo(safe_line(f"{services.path}: {change}"))
         click.echo(safe_line(f"agents: {', '.join(agents)}"))
         for text in notes:
@@ -105,6 +119,19 @@ def command(context: click.Context, agents_dir: Path, file: Path, as_json: bool)
         click.echo(f"ADK opens {safe_line(str(file))} with this package. Start it:\n")
         for words in commands:
             click.echo(f"  {safe_line(shlex.join(words))}")
+
+
+def _write_example(agents_dir: Path) -> Path:
+    from . import example_agent
+
+    if _is_agent(agents_dir):
+        raise click.BadParameter(
+            f"{agents_dir} is an agent itself; --example wants the folder above", param_hint="AGENTS_DIR"
+        )
+    try:
+        return example_agent.write(agents_dir)
+    except FileExistsError as error:
+        raise click.ClickException(f"{error.filename} exists, and --example overwrites nothing") from error
 
 
 def _agents_in(folder: Path) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .database import among, file_argument, selection_options
+from .database import among, count_from, file_argument, selection_options
 from .output import json_lines_option, or_say_so, print_json_line, print_rows
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ Examples:
 @click.command("list", epilog=_EPILOG)
 @file_argument
 @selection_options
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most N sessions.")
+@click.option("--limit", type=count_from(1), metavar="N", help="At most N sessions.")
 @json_lines_option
 def command(*, file: Path, app_name: str | None, user_id: str | None, limit: int | None, as_json: bool) -> None:
     """List the sessions in FILE, the one updated last first.

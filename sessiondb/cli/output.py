@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,12 @@ ItemT = TypeVar("ItemT")
 
 _MEASURED_ROWS = 200
 """Rows that decide how wide the columns of a table are; the rest may be endless."""
+
+_GAP = "  "
+_LOWER_LINE = "  "
+
+_TO_THE_SECOND = len("2026-01-31T12:00:00")
+"""How much of a time a narrow terminal gets."""
 
 _UNSAFE = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
 """Categories of characters that move the cursor, start an escape sequence, turn the direction of what follows around, or
@@ -79,8 +86,12 @@ def pairs_text(pairs: Mapping[str, Any]) -> str:
 
 
 def print_rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Prints rows in aligned columns as they come; nothing if there are none."""
-    from rich.cells import cell_len
+    """Prints rows in aligned columns as they come, a time in the first; nothing if there are none.
+
+    A terminal would break lines that are too long for it, in the middle of a word. There the columns that do not fit stand
+    in a line below, and a value that is wider than the terminal is cut.
+    """
+    from rich.cells import cell_len, set_cell_size
 
     remaining = ([safe_line(cell) for cell in row] for row in rows)
     first = list(islice(remaining, _MEASURED_ROWS))
@@ -88,9 +99,35 @@ def print_rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         return
     measured = [list(header), *first]
     widths = [max(map(cell_len, column)) for column in zip(*measured, strict=True)]
+    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    time_width = None
+    if room is not None and len(_packed(widths, room)) > 1:
+        time_width = widths[0] = min(widths[0], _TO_THE_SECOND)
+    lines = _packed(widths, room)
+    is_cut = False
     for row in chain(measured, remaining):
-        cells = (cell + " " * max(0, width - cell_len(cell)) for cell, width in zip(row, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
+        row[0] = row[0][:time_width]
+        for columns in lines:
+            cells = (row[column] + " " * max(0, widths[column] - cell_len(row[column])) for column in columns)
+            line = (_LOWER_LINE * bool(columns.start) + _GAP.join(cells)).rstrip()
+            if room is not None and cell_len(line) > room:
+                is_cut = True
+                line = set_cell_size(line, room - 1) + "…"
+            click.echo(line)
+    if is_cut:
+        note("What ends in … is cut to the width of the terminal; --json has all of it.")
+
+
+def _packed(widths: Sequence[int], room: int | None) -> list[range]:
+    """Returns which columns stand in which line; None: there is room for all in one."""
+    lines, start, used = [], 0, 0
+    for column, width in enumerate(widths):
+        if room is not None and column > start and used + len(_GAP) + width > room:
+            lines.append(range(start, column))
+            start, used = column, len(_LOWER_LINE) + width
+        else:
+            used += width + len(_GAP) * (column > start)
+    return [*lines, range(start, len(widths))]
 
 
 def or_say_so(items: Iterable[ItemT], what: str) -> Iterator[ItemT]:

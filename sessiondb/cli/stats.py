@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from .database import file_argument
+from .database import count_from, file_argument
 from .output import json_option, pairs_text, print_json, print_json_line
 from .watching import in_place, interval_option, until_interrupted, wait
 
@@ -24,7 +24,7 @@ Examples:
 @file_argument
 @click.option("--watch", is_flag=True, help="Go on, until Ctrl-C: in place at a terminal.")
 @interval_option
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="With --watch: end after N times.")
+@click.option("--limit", type=count_from(1), metavar="N", help="With --watch: end after N times.")
 @json_option
 def command(*, file: Path, watch: bool, interval: float, limit: int | None, as_json: bool) -> None:
     """Show how much FILE holds: sessions, events, state keys; and its size.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .database import among, file_argument, selection_options, session_option
+from .database import among, count_from, file_argument, selection_options, session_option
 from .output import json_lines_option, or_say_so
 from .timeline import full_option, print_event
 from .watching import interval_option, until_interrupted, wait
@@ -37,7 +37,7 @@ _BATCH = 200
     "-n",
     "--lines",
     "count",
-    type=click.IntRange(min=0),
+    type=count_from(0),
     default=10,
     show_default=True,
     metavar="N",
@@ -45,7 +45,7 @@ _BATCH = 200
 )
 @click.option("-f", "--follow", is_flag=True, help="Go on with new events as they come, until Ctrl-C.")
 @interval_option
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="End after N events.")
+@click.option("--limit", type=count_from(1), metavar="N", help="End after N events.")
 @full_option
 @json_lines_option
 def command(

@@ -8,12 +8,15 @@ from datetime import datetime
 from typing import Any
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
 from .contents import Contents, EventRow
 from .conversation import Part
 from .timing import Timing
+
+_MAX_WIDTH = 10_000
 
 
 def show_conversation(console: Console, heading: str, part: Part) -> None:
@@ -44,7 +47,7 @@ def show_contents(console: Console, contents: Contents) -> None:
         (row.session_id, _seconds(row.created_at), _seconds(row.updated_at), str(row.events))
         for row in contents.sessions
     )
-    console.print(_table("Sessions", ("session", "created (UTC)", "updated (UTC)", "events"), sessions))
+    _print_table(console, _table("Sessions", ("session", "created (UTC)", "updated (UTC)", "events"), sessions))
     totals = contents.totals
     console.print(
         f"The whole file: {totals['sessions']} sessions, {totals['events']} events, {totals['state_keys']} state keys, "
@@ -54,11 +57,12 @@ def show_contents(console: Console, contents: Contents) -> None:
     events = (
         (str(row.seq), _clock(row.time), row.author, str(row.pid or "(outside)"), _what(row)) for row in contents.events
     )
-    console.print(_table("Events", ("seq", "time (UTC)", "author", "process", "what"), events))
+    _print_table(console, _table("Events", ("seq", "time (UTC)", "author", "process", "what"), events, wraps="what"))
     state = ((row.scope, row.key, _compact(row.value)) for row in contents.state)
-    console.print(_table("State", ("scope", "key", "value"), state))
+    _print_table(console, _table("State", ("scope", "key", "value"), state, wraps="value"))
     trail = ((str(row.seq), _clock(row.time), row.author, _compact(row.value)) for row in contents.audit_trail)
-    console.print(_table(f"Audit trail of {contents.audited_key}", ("seq", "time (UTC)", "author", "value"), trail))
+    columns = ("seq", "time (UTC)", "author", "value")
+    _print_table(console, _table(f"Audit trail of {contents.audited_key}", columns, trail, wraps="value"))
 
 
 def show_timings(console: Console, timings: Sequence[Timing]) -> None:
@@ -67,10 +71,10 @@ def show_timings(console: Console, timings: Sequence[Timing]) -> None:
         (row.step, str(row.repeats), f"{row.sessiondb_ms:.3f} ms", f"{row.in_memory_ms:.3f} ms", f"{row.ratio:.2f}")
         for row in timings
     )
-    table = _table("Median times", ("step", "repeats", "sessiondb", "in memory", "ratio"), times)
+    table = _table("Median times", ("step", "repeats", "sessiondb", "in memory", "ratio"), times, wraps="step")
     for column in table.columns[1:]:
         column.justify = "right"
-    console.print(table)
+    _print_table(console, table)
     console.print(
         "One client at a time. sessiondb: every commit is synced to disk before the answer. "
         "In memory: ADK's InMemorySessionService, which forgets all when the process ends.\n",
@@ -78,13 +82,34 @@ def show_timings(console: Console, timings: Sequence[Timing]) -> None:
     )
 
 
-def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
+def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, wraps: str | None = None) -> Table:
+    """Returns a table, of which one column may be wrapped between its words."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    filled = list(rows)
+    for heading, *cells in zip(columns, *filled, strict=True):
+        unbroken = " ".join((heading, *cells)).split() if heading == wraps else (heading, *cells)
+        table.add_column(heading, overflow="fold", no_wrap=heading != wraps, min_width=max(map(cell_len, unbroken)))
+    for row in filled:
         table.add_row(*row)
     return table
+
+
+def _print_table(console: Console, table: Table) -> None:
+    """Prints a table; where its words do not fit beside each other, row by row, each value in a line of its own."""
+    # Measured for the console as it is, no table would be wider than that.
+    if console.measure(table, options=console.options.update_width(_MAX_WIDTH)).minimum <= console.width:
+        console.print(table)
+        return
+    console.print(table.title, style="bold")
+    headings, *rows = zip(*([column.header, *column.cells] for column in table.columns), strict=True)
+    for row in rows:
+        lines = Table.grid(padding=(0, 2))
+        lines.add_column(style="dim")
+        lines.add_column(overflow="fold")
+        for heading, cell in zip(headings, row, strict=True):
+            lines.add_row(heading, cell)
+        console.print(lines)
+        console.print()
 
 
 def _what(event: EventRow) -> str:

@@ -100,7 +100,10 @@ class Engine:
         waiter = waiter_for_task()
         ticket: ReadTicket = Ticket(_job(query, then), waiter)
         begun = pool.submit(ticket)
-        result: ResultT = await wait_in_task(ticket, waiter, pool.cancel, None if begun else self._reader_of(pool))
+        try:
+            result: ResultT = await wait_in_task(ticket, waiter, pool.cancel, None if begun else self._reader_of(pool))
+        finally:
+            pool.release(ticket)
         return result
 
     def read_inline(self, query: Query[AnswerT], then: Callable[[AnswerT], ResultT]) -> tuple[ResultT] | None:

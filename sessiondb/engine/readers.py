@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, TypeAlias, TypeVar
 
 from sessiondb.engine.store import Reader, Store
-from sessiondb.engine.waiting import Ticket, complete
+from sessiondb.engine.waiting import ThreadWaiter, Ticket, complete, is_closed
 from sessiondb.errors import DatabaseBusyError, FileLostError, ReaderTimeoutError, ServiceClosedError
 
 ResultT = TypeVar("ResultT")
 ReadTicket: TypeAlias = Ticket[Callable[[Reader], Any], Any]
+
+_UNDER_WAY_PER_READER = 2
+"""Jobs of one event loop: one that is read, and one whose result the loop has not taken yet."""
 
 
 class ReaderPool:
@@ -20,6 +23,9 @@ class ReaderPool:
     Jobs are served in the order in which they came, by up to ``size`` threads that are started when there is more to
     do than those running can take. A job runs to its end on one reader, so nobody holds a reader between two steps of
     his own.
+
+    Results do not pile up in front of an event loop that is slower than the readers: of its jobs, two for each reader are
+    under way at most, and the next one is queued when a result was taken. Jobs of other loops and of threads pass by.
     """
 
     def __init__(self, store: Store, size: int, busy_timeout: float) -> None:
@@ -29,6 +35,10 @@ class ReaderPool:
         self._mutex = threading.Lock()
         self._lock = threading.Condition(self._mutex)
         self._waiting: dict[ReadTicket, None] = {}
+        # Jobs that are not queued yet, because their loop has as many under way as it may have; and those that it has, from
+        # their place in the queue until the task has its result.
+        self._held: dict[ReadTicket, None] = {}
+        self._under_way: dict[Hashable, set[ReadTicket]] = {}
         self._threads: list[threading.Thread] = []
         self._idle = 0
         self._closed = False
@@ -47,30 +57,48 @@ class ReaderPool:
     @property
     def waiting(self) -> int:
         """Jobs that no reader has begun yet."""
-        return len(self._waiting)
+        return len(self._waiting) + len(self._held)
 
     def submit(self, ticket: ReadTicket) -> bool:
-        """Queues a job; says whether a reader is free to begin it at once."""
+        """Queues a job; says whether a reader is free to begin it at once. A task calls :meth:`release` in the end."""
+        forgotten: list[
+            ReadTicket
+        ] = []  # freed when the lock is not held: the tasks behind them end then, and ask for it
         with self._lock:
             if self._closed:
                 raise ServiceClosedError("the session service is closed")
-            self._waiting[ticket] = None
-            if len(self._waiting) <= self._idle:
-                self._lock.notify()
-                return True
-            if len(self._threads) < self._size and not self._suspended:
-                thread = threading.Thread(
-                    target=self._serve, name=f"sessiondb-reader-{len(self._threads)}-{self._store.label}", daemon=True
-                )
-                self._threads.append(thread)
-                thread.start()
-                return True
-            return False
+            loop = _loop_of(ticket)
+            if loop is not None:
+                if loop not in self._under_way:
+                    forgotten += self._forget_closed_loops()
+                under_way = self._under_way.setdefault(loop, set())
+                if len(under_way) >= _UNDER_WAY_PER_READER * self._size:
+                    self._held[ticket] = None
+                    return False
+                under_way.add(ticket)
+            return self._enqueue(ticket)
+
+    def release(self, ticket: ReadTicket) -> None:
+        """Says that a task has taken the result of its job, or does not want it any more."""
+        with self._lock:
+            loop = _loop_of(ticket)
+            under_way = self._under_way.get(loop, set())
+            if ticket not in under_way:
+                self._held.pop(ticket, None)
+                return
+            under_way.remove(ticket)
+            following = next((held for held in self._held if _loop_of(held) == loop), None)
+            if following is not None:
+                del self._held[following]
+                under_way.add(following)
+                self._enqueue(following)
+            elif not under_way:
+                del self._under_way[loop]
 
     def withdraw(self, ticket: ReadTicket) -> bool:
         """Takes a job back that no reader has begun; says whether that was so."""
         with self._lock:
-            return self._waiting.pop(ticket, self) is None
+            return self._held.pop(ticket, self) is None or self._waiting.pop(ticket, self) is None
 
     def cancel(self, ticket: ReadTicket) -> bool:
         """Takes a job back, or lets it run and drops its result; nobody has to wait for it."""
@@ -123,8 +151,9 @@ class ReaderPool:
         """
         with self._lock:
             self._closed = True
-            refused = list(self._waiting)
+            refused = [*self._waiting, *self._held]
             self._waiting.clear()
+            self._held.clear()
             threads = list(self._threads)
             self._lock.notify_all()
         for ticket in refused:
@@ -151,8 +180,32 @@ class ReaderPool:
             self._suspended = False
             waiting = list(self._waiting)
             self._waiting.clear()
-        for ticket in waiting:
-            self.submit(ticket)
+            for ticket in waiting:
+                self._enqueue(ticket)
+
+    def _enqueue(self, ticket: ReadTicket) -> bool:
+        """Queues a job, with the lock held; says whether a reader is free to begin it at once."""
+        self._waiting[ticket] = None
+        if len(self._waiting) <= self._idle:
+            self._lock.notify()
+            return True
+        if len(self._threads) < self._size and not self._suspended:
+            thread = threading.Thread(
+                target=self._serve, name=f"sessiondb-reader-{len(self._threads)}-{self._store.label}", daemon=True
+            )
+            self._threads.append(thread)
+            thread.start()
+            return True
+        return False
+
+    def _forget_closed_loops(self) -> list[ReadTicket]:
+        """Takes back, with the lock held, what belongs to tasks that never go on, nor end by themselves."""
+        closed = {loop for loop in self._under_way if is_closed(loop)}
+        forgotten = [ticket for loop in closed for ticket in self._under_way.pop(loop)]
+        held = [ticket for ticket in self._held if _loop_of(ticket) in closed] if closed else []
+        for ticket in held:
+            del self._held[ticket]
+        return forgotten + held
 
     def _close_inline(self) -> None:
         with self._lock:
@@ -178,6 +231,8 @@ class ReaderPool:
                         reader.close()
                         reader = None
                 complete([ticket])
+                # Or its result would live until the next one is there.
+                del ticket
         finally:
             if reader is not None:
                 reader.close()
@@ -194,3 +249,8 @@ class ReaderPool:
             ticket = next(iter(self._waiting))
             del self._waiting[ticket]
             return ticket
+
+
+def _loop_of(ticket: ReadTicket) -> Hashable | None:
+    """Returns the event loop of the task that waits; None for a thread, which takes its result as soon as it is there."""
+    return None if isinstance(ticket.waiter, ThreadWaiter) else ticket.waiter.loop

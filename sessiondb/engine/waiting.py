@@ -137,6 +137,11 @@ def waiter_for_task() -> TaskWaiter:
         return TrioWaiter()
 
 
+def is_closed(loop: Hashable) -> bool:
+    """Whether the tasks of a loop are left where they are for good. A run of trio does not end before its tasks."""
+    return isinstance(loop, asyncio.AbstractEventLoop) and loop.is_closed()
+
+
 class Ticket(Generic[WorkT, ResultT]):
     """One piece of work, who waits for it, and how it ended.
 

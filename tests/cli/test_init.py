@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 
 from sessiondb.cli import main, registration, services_file
 from sessiondb.cli.registration import Adk, Registration
-from tests.command import run_sessiondb
+from tests.command import run, run_sessiondb
 
 OWN = {"scheme": "sessiondb", "type": "session", "class": "sessiondb.DatabaseSessionService"}
 OTHER = {"scheme": "notes", "type": "memory", "class": "notes.Memory"}
@@ -348,7 +348,82 @@ def test_a_folder_without_agents_is_a_wrong_call_and_nothing_is_created(inside: 
     done = CliRunner().invoke(main, ["init", str(tmp_path), str(tmp_path / "adk.sqlite3")])
     assert (done.exit_code, done.stdout) == (2, "")
     assert "there is no agent in" in done.stderr
+    assert "agent.py or __init__.py that defines root_agent" in done.stderr
+    assert "--example writes one" in done.stderr
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_folder_that_is_missing_is_a_wrong_call_and_is_not_created(tmp_path: Path) -> None:
+    done = init(tmp_path / "agents")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "does not exist" in done.stderr
+    assert "--example writes one" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+LOADS = """\
+import sys
+from google.adk.cli.utils.agent_loader import AgentLoader
+above, own = AgentLoader(sys.argv[1]), AgentLoader(sys.argv[1] + "/assistant")
+print(above.list_agents(), above.load_agent("assistant").name, own.load_agent("assistant").tools[0].__name__)
+"""
+
+
+def test_the_example_is_an_agent_that_adk_loads(tmp_path: Path) -> None:
+    agents = tmp_path / "new" / "agents"
+    done = init(agents, "--example")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[:3] == [
+        f"{agents / 'assistant'}: created; its model wants a key in GOOGLE_API_KEY",
+        f"{agents / 'services.yaml'}: created",
+        "agents: assistant",
+    ]
+    names = sorted(str(path.relative_to(agents)) for path in agents.rglob("*"))
+    assert names == ["assistant", "assistant/__init__.py", "assistant/agent.py", "services.yaml"]
+    loaded = run([sys.executable, "-W", "ignore", "-c", LOADS, str(agents)])
+    assert (loaded.returncode, loaded.stdout) == (0, "['assistant'] assistant remember_city\n"), loaded.stderr
+
+
+def test_the_example_is_put_beside_other_agents_and_reported(tmp_path: Path, adk_answers: Answers) -> None:
+    adk_answers(OPENS)
+    (tmp_path / "agents" / "zoo").mkdir(parents=True)
+    (tmp_path / "agents" / "zoo" / "agent.py").touch()
+    report = report_of(init(tmp_path / "agents", "--example", "--json"))
+    assert (report["agents"], report["example"]) == (["assistant", "zoo"], str(tmp_path / "agents" / "assistant"))
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "link"])
+def test_the_example_overwrites_nothing(kind: str, tmp_path: Path) -> None:
+    agents = tmp_path / "agents"
+    agents.mkdir()
+    taken = agents / "assistant"
+    if kind == "folder":
+        taken.mkdir()
+    elif kind == "file":
+        taken.write_text("mine")
+    else:
+        taken.symlink_to(tmp_path / "elsewhere")
+    before = sorted(tmp_path.rglob("*"))
+    done = init(agents, "--example")
+    assert fails_in_one_line(done)
+    assert f"{taken} exists, and --example overwrites nothing" in done.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+    assert kind != "file" or taken.read_text() == "mine"
+
+
+def test_the_example_is_not_put_into_an_agent(agents: Path) -> None:
+    done = init(agents / "assistant", "--example")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "is an agent itself" in done.stderr
+    assert [path.name for path in (agents / "assistant").iterdir()] == ["agent.py"]
+
+
+def test_a_folder_whose_name_adk_cannot_import_is_noticed(agents: Path, adk_answers: Answers) -> None:
+    adk_answers(OPENS)
+    (agents / "my-bot").mkdir()
+    (agents / "my-bot" / "agent.py").touch()
+    notes = report_of(init(agents, "--json"))["notes"]
+    assert notes == ["ADK cannot load the agent 'my-bot': the name of its folder may have letters, digits and _ only"]
 
 
 def init_json(agents: Path, database: Path, **environment: str) -> tuple[int, dict[str, object], str]:
@@ -390,6 +465,7 @@ def test_the_report_has_all_that_is_needed_to_start_adk(agents: Path, tmp_path: 
         "agents": ["assistant", "plain", "teams.sales"],
         "uri": uri,
         "path": str(database),
+        "example": None,
         "problem": None,
     }
     assert isinstance(commands, list)

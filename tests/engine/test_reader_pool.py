@@ -6,7 +6,9 @@ Seen to fail with ``_next`` that takes the newest job.
 from __future__ import annotations
 
 import functools
+import gc
 import sqlite3
+import weakref
 from pathlib import Path
 
 import anyio
@@ -14,8 +16,8 @@ import anyio.to_thread
 import pytest
 from google.adk.sessions.base_session_service import GetSessionConfig
 
-from sessiondb import DatabaseSessionService
-from sessiondb.errors import ReaderTimeoutError, StorageError
+from sessiondb import DatabaseSessionService, SessionList
+from sessiondb.errors import ReaderTimeoutError, ServiceClosedError, StorageError
 from sessiondb.model.queries import CountEvents
 from sessiondb.model.records import SessionKey
 from tests.engine.tools import (
@@ -78,6 +80,97 @@ async def test_reader_pool_serves_waiting_reads_in_order(database_path: Path) ->
             held.release()
         assert order == list(range(6))
         assert len(threads_of(service)) == 2
+
+
+async def test_results_do_not_pile_up_in_front_of_a_loop_that_is_busy(database_path: Path) -> None:
+    """Seen failing with 299 results at once before a loop had a bound, and with those that idle threads held on to."""
+
+    class Result:
+        pass
+
+    made: list[weakref.ref[Result]] = []
+
+    def make(_count: int) -> Result:
+        result = Result()
+        made.append(weakref.ref(result))
+        return result
+
+    def alive() -> int:
+        return sum(result() is not None for result in made)
+
+    async with DatabaseSessionService(database_path, readers=2) as service:
+
+        async def read_and_drop() -> None:
+            assert isinstance(await engine_of(service).read(COUNT, make), Result)
+
+        held = [HeldReader(service), HeldReader(service)]
+        async with anyio.create_task_group() as group:
+            for reader in held:
+                group.start_soon(reader.read)
+                await happened(reader.reached)
+            for _ in range(300):
+                group.start_soon(read_and_drop)
+            await until(lambda: measured(service)["pending_reads"] == 300)
+            for reader in held:
+                reader.release()
+            # This thread runs the loop, which takes no result meanwhile. Each of these reads comes after all that are queued.
+            for _ in range(20):
+                service.get_event_count(APP, USER, "s")
+                assert alive() <= 4
+        assert len(made) == 300
+        await until(lambda: measured(service)["readers_in_use"] == 0)
+        gc.collect()
+        assert alive() == 0
+
+
+async def test_reads_that_are_held_back_time_out(database_path: Path) -> None:
+    async with DatabaseSessionService(database_path, readers=1, busy_timeout=0.05) as service:
+        held = HeldReader(service)
+        async with anyio.create_task_group() as group:
+            group.start_soon(held.read)
+            await happened(held.reached)
+            late = await outcomes([service.list_sessions] * 10)
+            assert [type(outcome) for outcome in late] == [ReaderTimeoutError] * 10
+            assert measured(service)["pending_reads"] == 0
+            held.release()
+
+
+async def test_reads_that_are_held_back_can_be_cancelled(database_path: Path) -> None:
+    async with DatabaseSessionService(database_path, readers=1) as service:
+        held = HeldReader(service)
+        async with anyio.create_task_group() as group:
+            group.start_soon(held.read)
+            await happened(held.reached)
+            with anyio.CancelScope() as scope:
+                async with anyio.create_task_group() as cancelled:
+                    for _ in range(10):
+                        cancelled.start_soon(service.list_sessions)
+                    await until(lambda: measured(service)["pending_reads"] == 10)
+                    scope.cancel()
+            assert measured(service)["pending_reads"] == 0
+            held.release()
+        # Each has given its place back.
+        assert [type(outcome) for outcome in await outcomes([service.list_sessions] * 10)] == [SessionList] * 10
+
+
+async def test_reads_that_are_held_back_end_with_the_service(database_path: Path) -> None:
+    service = DatabaseSessionService(database_path, readers=1)
+    held = HeldReader(service)
+    ended: list[object] = []
+
+    async def read() -> None:
+        ended.extend(await outcomes([service.list_sessions]))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(held.read)
+        await happened(held.reached)
+        for _ in range(10):
+            group.start_soon(read)
+        await until(lambda: measured(service)["pending_reads"] == 10)
+        group.start_soon(service.close)
+        await until(lambda: len(ended) == 10)
+        held.release()
+    assert [type(outcome) for outcome in ended] == [ServiceClosedError] * 10
 
 
 async def test_reader_threads_start_when_needed_and_are_reused(database_path: Path) -> None:

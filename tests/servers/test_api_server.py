@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from google.adk.events import Event
 
 from sessiondb import DatabaseSessionService
+from tests.docs.markdown import ROOT
 from tests.servers.servers import APP, Server, make_home, serve
 
 pytestmark = pytest.mark.anyio
@@ -105,6 +107,12 @@ async def test_adk_api_server_sigterm_loses_no_received_event(tmp_path: Path) ->
     # The default action: no hook of Python's has run, and none is needed.
     assert status == -signal.SIGTERM, server.log
     assert "Traceback" not in server.log
+    # The page says how ADK logs the path. Some versions of 3.12 on, Python keeps the slashes.
+    logged = f"Using session service URI: sessiondb:/{home.database}\n"
+    assert (
+        logged.replace(str(home.database), "/srv/data/sessions.sqlite3") in (ROOT / "docs" / "adk-web.md").read_text()
+    )
+    assert logged in server.log or sys.version_info >= (3, 12)
 
     async with DatabaseSessionService(home.database) as service:
         assert len(await service.list_sessions(app_name=APP)) == CLIENTS

@@ -102,6 +102,9 @@ def copy_database(
         except sqlite3.Error as error:
             if not goes_on():
                 return None
+            if primary_code(error) == sqlite3.SQLITE_INTERRUPT:
+                # Nobody else interrupts: Python has met a Ctrl-C in the progress handler, where sqlite3 drops it.
+                raise KeyboardInterrupt from None
             # A damaged page is the source's; the copy is new.
             blamed = path if primary_code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) else target
             raise translate(error, blamed, reading=blamed is path) from error

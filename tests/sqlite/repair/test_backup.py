@@ -297,3 +297,23 @@ def test_backup_command_reports_and_refuses_overwrite(original: Original, path: 
     assert (done.returncode, done.stdout) == (1, "")
     assert "the database itself" in done.stderr
     assert run_sessiondb("backup", path).returncode == 2
+
+
+def test_ctrl_c_while_sqlite_works_is_not_taken_for_a_refusal(
+    path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen failing with "SQLite refused the write", when Python handles the signal within SQLite's progress handler."""
+    monkeypatch.setattr(backup, "_STEP_INSTRUCTIONS", 10)
+    looks = 0
+
+    def meets_ctrl_c() -> bool:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            raise KeyboardInterrupt
+        return True
+
+    with closing(sqlite3.connect(path)) as source, pytest.raises(KeyboardInterrupt):
+        backup.copy_database(source, path, target, overwrite=False, goes_on=meets_ctrl_c)
+    assert looks == 2
+    assert list(target.parent.iterdir()) == []
