@@ -189,13 +189,21 @@ def wal_bytes(database: str | Path) -> int:
         return 0
 
 
-def vacuum(connection: sqlite3.Connection, path: Path) -> None:
-    """Checks the file, then rebuilds it without free pages and refreshes the planner's statistics."""
+def refuse_damaged(connection: sqlite3.Connection, path: Path) -> None:
+    """Makes sure that a file can be rebuilt. Reads all of it.
+
+    Raises:
+        DatabaseCorruptError: If it is damaged.
+    """
     if problems := find_problems(connection):
         raise DatabaseCorruptError(
             f"{str(path)!r} is damaged and was not rebuilt: {'; '.join(problems)}. Restore a backup, or recover what is"
             " readable into a new file"
         )
+
+
+def vacuum(connection: sqlite3.Connection) -> None:
+    """Rebuilds a file without free pages and refreshes the planner's statistics."""
     connection.execute("VACUUM")
     connection.execute("PRAGMA optimize")
 

@@ -22,7 +22,7 @@ from sessiondb.stores.sqlite.connection import closed_on_failure, open_writer, s
 from sessiondb.stores.sqlite.errors import SYNC_FAILED, primary_code, translate, translated
 from sessiondb.stores.sqlite.file_identity import FileIdentity
 from sessiondb.stores.sqlite.line import Line
-from sessiondb.stores.sqlite.wal import WalKeeper, vacuum
+from sessiondb.stores.sqlite.wal import WalKeeper, refuse_damaged, vacuum
 
 _CHECK_SECONDS = 0.1
 """How often it is checked, under load, whether the file is still in its place and how large the WAL is."""
@@ -54,6 +54,8 @@ class SqliteWriter(Writer):
         self._line = Line(path)
         # Until when the batch under way waits for other processes.
         self._give_up = 0.0
+        # How long it has waited for them, in seconds.
+        self._waited = 0.0
         self._files = FileIdentity(path)
         self._checked_at = time.monotonic()
         self._slow_checks = 0
@@ -91,18 +93,20 @@ class SqliteWriter(Writer):
 
     @override
     def vacuum(self) -> None:
-        with self._in_line():
-            try:
-                self._check_files_now_and_then()
+        try:
+            self._check_files_now_and_then()
+            # Reads all of the file, and keeps nobody waiting meanwhile.
+            refuse_damaged(self._connection, self._path)
+            with self._in_line():
                 self._wal.checkpoint()
                 with self._waiting_for_locks():
-                    vacuum(self._connection, self._path)
+                    vacuum(self._connection)
                 self._wal.checkpoint(cut=True)
-            except FileLostError as error:
-                self._note_lost_file(error)
-                raise
-            except sqlite3.Error as error:
-                raise self._failure(error, 1) from error
+        except FileLostError as error:
+            self._note_lost_file(error)
+            raise
+        except sqlite3.Error as error:
+            raise self._failure(error, 1) from error
 
     @override
     def idle_after(self) -> float | None:
@@ -229,57 +233,81 @@ class SqliteWriter(Writer):
     def _in_line(self) -> Iterator[None]:
         """Waits until the processes have written that came before, as long as there are others; then it is our turn."""
         self._give_up = time.perf_counter() + self._options.busy_timeout
-        if not self._line.is_formed:
-            yield
-            return
+        self._waited = 0.0
         try:
-            if not self._line.enter(0):
-                self._wait_for_others(self._line.enter)
+            if self._line.is_formed and not self._line.enter(0) and not self._wait_for_others(self._is_our_turn):
+                self._line.dissolve()
             yield
         finally:
             self._line.leave()
+            if self._waited and self._waited >= _LOCK_WAIT_SECONDS:
+                logger.info("lock_wait", path=str(self._path), seconds=self._waited)
+
+    def _is_our_turn(self, seconds: float) -> bool:
+        if self._line.enter(seconds):
+            return True
+        # The first in line may be stopped, or what has its file locked is no writer: nobody is to wait for those.
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            if primary_code(error) == sqlite3.SQLITE_BUSY:
+                return False
+        # Of any other error the batch is told when it meets it.
+        self._roll_back()
+        self._line.dissolve()
+        return True
 
     def _begin_when_lock_is_free(self) -> None:
         """Begins a transaction that holds the write lock, and takes note of how long that took."""
         self._line.form()
-        self._wait_for_others(self._begin_within)
+        if not self._wait_for_others(self._begin_within):
+            # For the last time: SQLite says why it cannot.
+            self._connection.execute("BEGIN IMMEDIATE")
 
     def _begin_within(self, seconds: float) -> bool:
         set_busy_timeout(self._connection, seconds)
         try:
             self._connection.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as error:
-            if primary_code(error) != sqlite3.SQLITE_BUSY or time.perf_counter() >= self._give_up:
+            if primary_code(error) != sqlite3.SQLITE_BUSY:
                 raise
             return False
         finally:
             set_busy_timeout(self._connection, 0)
         return True
 
-    def _wait_for_others(self, got: Callable[[float], bool]) -> None:
-        """Calls ``got`` with the seconds that it may take until it says so, or until the time of this batch is over."""
-        self._lock_waits += 1
+    def _wait_for_others(self, got: Callable[[float], bool]) -> bool:
+        """Calls ``got`` with the seconds that it may take until it says so, or until the time of this batch is over.
+
+        Returns whether it said so.
+        """
+        if not self._waited:
+            self._lock_waits += 1
+        waited_before = self._waited
         started = time.perf_counter()
         interval = _HELD_LOCK_SECONDS
         try:
-            while not got(max(min(interval, self._give_up - time.perf_counter()), 0)):
-                now = time.perf_counter()
-                if now >= self._give_up:
-                    self._line.dissolve()
-                    return
+            while not got(min(interval, self._seconds_left())):
+                if not self._seconds_left():
+                    return False
+                seconds = waited_before + time.perf_counter() - started
                 hint = f"`fuser -v {self._path}` names the programs that have it open"
-                logger.warning("lock_held", path=str(self._path), seconds=now - started, hint=hint)
+                logger.warning("lock_held", path=str(self._path), seconds=seconds, hint=hint)
                 interval = _HELD_LOCK_INTERVAL
+            return True
         finally:
             seconds = time.perf_counter() - started
+            self._waited += seconds
             self._lock_wait_seconds += seconds
-            if seconds >= _LOCK_WAIT_SECONDS:
-                logger.info("lock_wait", path=str(self._path), seconds=seconds)
+
+    def _seconds_left(self) -> float:
+        """How long the batch under way may still wait for others, in seconds."""
+        return max(self._give_up - time.perf_counter(), 0.0)
 
     @contextmanager
     def _waiting_for_locks(self) -> Iterator[None]:
         """Has SQLite wait for the locks of others. Elsewhere it does not, so that a wait is noticed."""
-        set_busy_timeout(self._connection, self._options.busy_timeout)
+        set_busy_timeout(self._connection, self._seconds_left())
         try:
             yield
         finally:
