@@ -145,6 +145,7 @@ RAW = "raw"
 PEERS: dict[str, Peer] = {
     SESSIONDB: Peer("sessiondb", sessiondb()),
     "share": Peer("sessiondb, log_cache=share", sessiondb(log_cache="share")),
+    "shallow": Peer("sessiondb, log_cache=shallow", sessiondb(log_cache="shallow")),
     "plain": Peer("sessiondb, telemetry taken out", _without_telemetry),
     "sdk": Peer("sessiondb, with an OpenTelemetry SDK", _with_an_sdk),
     MEMORY: Peer("ADK in-memory", _memory, durable=False),

@@ -20,8 +20,21 @@ ROWS = [
         [
             *lines(
                 "turn",
-                {"sessiondb": (9, 9), "mem": (9, 4), "spec": (4, 1), "sql": (4, 1), "db": (2, None)},
+                {"sessiondb": (9, 9), "shallow": (9, 9), "mem": (9, 4), "spec": (4, 1), "sql": (4, 1), "db": (2, None)},
                 _TURNS,
+                "each",
+            )
+        ],
+        _ROUNDS,
+    ),
+    Row(
+        "turn_32_waiting",
+        "the same with 20 ms of waiting for a model, so that all sessions are in memory at once (per turn)",
+        [
+            *lines(
+                "turn",
+                {"sessiondb": (9, 9), "shallow": (9, 9), "mem": (9, 4)},
+                {**_TURNS, "pause": 0.02},
                 "each",
             )
         ],

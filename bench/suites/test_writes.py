@@ -38,6 +38,21 @@ ROWS = [
         ],
     ),
     Row(
+        "full_cache",
+        "append, 64 clients, while the cache holds 40,000 events (per append)",
+        [
+            Entry(
+                service,
+                "append_beside_cache",
+                {"clients": 64, "each": 80, "cached": cached},
+                {"each": 30, "cached": cached // 10},
+                f"{cached:,} events",
+            )
+            for service in ("sessiondb", "shallow")
+            for cached in (0, 40_000)
+        ],
+    ),
+    Row(
         "busy_64",
         "append, 64 clients, beside one CPU-bound Python thread (per append)",
         [

@@ -19,8 +19,10 @@ from sessiondb.demo.model import OfflineModel
 
 
 @workload
-async def turn(name: str, *, clients: int, each: int, rounds: int, threads: int = 1) -> AsyncIterator[Round]:
-    """A turn: get_session, then two appends to what it returned.
+async def turn(
+    name: str, *, clients: int, each: int, rounds: int, threads: int = 1, pause: float = 0
+) -> AsyncIterator[Round]:
+    """A turn: get_session, then two appends to what it returned; ``pause`` seconds of sleep in between, as for a model.
 
     The sessions hold 100 events in the middle of all rounds: they start with fewer, and end with as many more.
     """
@@ -36,6 +38,8 @@ async def turn(name: str, *, clients: int, each: int, rounds: int, threads: int 
                     with Timer(tally.latencies):
                         session = await read(service, f"s{n}", user=f"user-{n}")
                         await service.append_event(session, data.event("user"))
+                        if pause:
+                            await asyncio.sleep(pause)
                         await service.append_event(session, data.event())
                 except peer.errors as error:
                     tally.errors.append(type(error))

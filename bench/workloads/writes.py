@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import nullcontext
 
 from bench import data
-from bench.services import RAW
+from bench.services import PEERS, RAW
 from bench.timing import Sample, Timer, append_sample
 from bench.workloads.clients import Client, append_round, busy_thread
 from bench.workloads.registry import Round, workload
-from bench.workloads.seeding import open_empty, temporary_folder
+from bench.workloads.seeding import SEEDED, open_empty, read, temporary_folder
 from sessiondb import DatabaseSessionService
 from sessiondb.stores.sqlite.yardstick import Yardstick
 
@@ -26,6 +26,23 @@ async def append(name: str, *, clients: int, each: int, busy: bool = False) -> A
         async def run() -> Sample:
             sessions = [await peer.create(service, data.APP, f"user-{n}", f"s{next(numbers)}") for n in range(clients)]
             return await append_round([Client(peer, service, [session]) for session in sessions], each, busy=busy)
+
+        yield run
+
+
+@workload
+async def append_beside_cache(name: str, *, clients: int, each: int, cached: int) -> AsyncIterator[Round]:
+    """Appends while the cache of logs holds ``cached`` events, in logs of 100."""
+    async with SEEDED.open(name, max(cached // 100, 1), 100) as (service, _):
+        # Twice: what was read once is kept in a form that takes less.
+        for _, n in itertools.product(range(2), range(cached // 100)):
+            await read(service, f"s{n}")
+        numbers = itertools.count()
+        peer = PEERS[name]
+
+        async def run() -> Sample:
+            sessions = [await peer.create(service, data.APP, f"user-{n}", f"c{next(numbers)}") for n in range(clients)]
+            return await append_round([Client(peer, service, [session]) for session in sessions], each)
 
         yield run
 
