@@ -194,7 +194,7 @@ def _put_scope_state(
 
 
 def _put_session(into: BulkImport, session: SourceSession, source: Source, report: MigrationReport) -> None:
-    events = _Counted(NewEvent(encode_event(event), advances=True) for event in source.events(session.key))
+    events = _Counted(NewEvent(encode_event(event).record, advances=True) for event in source.events(session.key))
     try:
         if session.state is None:
             raise UnreadableError(NO_STATE)

@@ -123,7 +123,7 @@ def _compare_logs(source: Iterator[Event], target: Iterator[Event]) -> tuple[str
         in_target += event is not None
         if expected is None or event is None or event == expected:
             continue
-        if encode_event(event) == encode_event(expected):
+        if encode_event(event).record == encode_event(expected).record:
             coerced += 1
         else:
             unequal += 1

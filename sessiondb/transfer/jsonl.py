@@ -369,4 +369,4 @@ def _new_event(line: _Line) -> NewEvent:
         event = event_validator()(json.dumps(fields))
     except ValidationError as error:
         raise line.error(f"has an event that this version of ADK cannot read: {describe_problems(error)}") from None
-    return NewEvent(encode_event(event), advances=line.get("outside") is not True)
+    return NewEvent(encode_event(event).record, advances=line.get("outside") is not True)
