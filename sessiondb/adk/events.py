@@ -9,7 +9,7 @@ import functools
 import json
 import operator
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from json.encoder import encode_basestring
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ from sessiondb.adk.sessions import model_access
 from sessiondb.adk.state import EncodedDelta, encode_delta
 from sessiondb.adk.values import DIGIT_LIMIT, MAY_BE_TOO_DEEP, NO_JSON_FORM, Place, Plainer, describe_refusal, is_plain
 from sessiondb.errors import CorruptRowError, InvalidInputError
-from sessiondb.model.records import EventRecord, EventRow, SessionKey
+from sessiondb.model.records import STORED_NONE, EventRecord, EventRow, SessionKey
 
 _LONG_NUMBER = re.compile(rf"\d{{{DIGIT_LIMIT}}}")
 
@@ -47,10 +47,6 @@ _NOT_PLAIN_ACTIONS = {"state_delta", "requested_auth_configs"}
 _OTHER_THAN_CONFIGS = set(_FRESH.actions.__dict__) - {"requested_auth_configs"}
 _other_actions = operator.itemgetter(*_OTHER_ACTIONS)
 _ACTIONS_UNSET = _other_actions(_FRESH.actions.__dict__)
-
-STORED_NONES = "stored_none"
-"""A member of the column ``extra`` that is no field of an event: the keys of its delta whose null is a value, where null
-deletes otherwise. ADK's Event passes over what it does not know."""
 
 
 @functools.lru_cache(maxsize=64)
@@ -150,6 +146,8 @@ def decode_event(row: EventRow, key: SessionKey) -> Event:
 def event_as_dict(row: EventRow, key: SessionKey) -> dict[str, Any]:
     """Returns a row of the log as ADK writes an event to JSON, fields that are unset left out; it is not validated.
 
+    Beside the fields of an event it may hold :data:`~sessiondb.model.records.STORED_NONE`.
+
     Raises:
         CorruptRowError: If a column does not hold what it should.
     """
@@ -167,6 +165,12 @@ def event_as_dict(row: EventRow, key: SessionKey) -> dict[str, Any]:
         raise CorruptRowError(
             f"{_where(row, key)} does not hold JSON objects; it was edited outside sessiondb"
         ) from None
+
+
+def stored_nones(fields: Mapping[str, Any]) -> Sequence[str]:
+    """Returns, of what :func:`event_as_dict` returned, the keys of the delta whose null is a value; others are deleted."""
+    names = fields.get(STORED_NONE)
+    return names if isinstance(names, list) else ()
 
 
 def _json_object(text: str) -> dict[str, Any]:
@@ -199,7 +203,7 @@ def _record_of(event: Event, delta: EncodedDelta) -> tuple[EventRecord, bool]:
     actions, actions_coerced = _encode_actions(event.actions, delta)
     extra, extra_coerced = _encode_extra(event)
     if delta.kept_nones:
-        member = f'"{STORED_NONES}":[{",".join(map(encode_basestring, delta.kept_nones))}]'
+        member = f'"{STORED_NONE}":[{",".join(map(encode_basestring, delta.kept_nones))}]'
         extra = f"{{{member}}}" if extra is None else f"{extra[:-1]},{member}}}"
     record = EventRecord(
         check_text("event id", event.id),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from json.encoder import encode_basestring
 from typing import Any, NamedTuple
 
@@ -48,7 +48,7 @@ class EncodedDelta(NamedTuple):
 _EMPTY_DELTA = EncodedDelta(NO_DELTA, "{}", {}, {})
 
 
-def encode_delta(delta: Mapping[str, Any], *, keep_none: bool = False) -> EncodedDelta:
+def encode_delta(delta: Mapping[str, Any], *, keep_none: bool | Sequence[str] = False) -> EncodedDelta:
     """Encodes a state delta.
 
     Nothing of it is changed, but for iterators: they are read up, and their lists take their places.
@@ -56,6 +56,7 @@ def encode_delta(delta: Mapping[str, Any], *, keep_none: bool = False) -> Encode
     Args:
         delta: The delta.
         keep_none: Whether None, or a value such as NaN that becomes null in JSON, is a value; else it deletes the key.
+            Or the keys for which that is so.
 
     Raises:
         InvalidInputError: If a key or value cannot be stored.
@@ -74,7 +75,7 @@ def encode_delta(delta: Mapping[str, Any], *, keep_none: bool = False) -> Encode
             continue
         text, kept = _encode_value(key, value, delta)
         members.append(f"{parts.quoted_key}:{text}")
-        if text == "null" and not keep_none:
+        if text == "null" and not (keep_none if isinstance(keep_none, bool) else key in keep_none):
             event_delta[key] = None
             columns.setdefault(parts.removed_column, []).append(parts.quoted_name)
         else:

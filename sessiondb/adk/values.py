@@ -76,16 +76,14 @@ def is_plain(value: Any) -> bool:
         members = value.values()
     elif kind in _LEAVES:
         return True
-    elif _is_of_adk(kind):  # type: ignore[arg-type]  # mypy: a type is not hashable
-        if not isinstance(value, BaseModel):
-            return True
+    elif _is_model_of_adk(kind):  # type: ignore[arg-type]  # mypy: a type is not hashable
         if value.__pydantic_extra__:
             return False
         members = value.__dict__.values()
         if _LEAVES.issuperset(map(type, members)):
             return True
     else:
-        return False
+        return _is_enum_of_adk(kind)  # type: ignore[arg-type]  # mypy: a type is not hashable
     for member in members:  # noqa: SIM110  # all() would cost as much as the rest
         if type(member) not in _LEAVES and not is_plain(member):
             return False
@@ -93,8 +91,13 @@ def is_plain(value: Any) -> bool:
 
 
 @functools.lru_cache(maxsize=1024)
-def _is_of_adk(kind: type[Any]) -> bool:
-    return issubclass(kind, BaseModel | enum.Enum) and kind.__module__.startswith("google.")
+def _is_model_of_adk(kind: type[Any]) -> bool:
+    return issubclass(kind, BaseModel) and kind.__module__.startswith("google.")
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_enum_of_adk(kind: type[Any]) -> bool:
+    return issubclass(kind, enum.Enum) and kind.__module__.startswith("google.")
 
 
 class Place(NamedTuple):
