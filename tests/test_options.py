@@ -31,6 +31,7 @@ OPTIONS: dict[str, tuple[list[Any], list[Any], str]] = {
     "on_stale": (["reject", "append"], ["ignore", None, True], "must be one of 'reject', 'append'"),
     "log_cache": (["copy", "share", "off"], ["on", None, False], "must be one of 'copy', 'share', 'off'"),
     "log_cache_bytes": ([0, 2**62], [-1, 2**62 + 1], "must be from 0 to"),
+    "none_in_delta": (["delete", "store"], ["keep", None, True], "must be one of 'delete', 'store'"),
     "follow_symlinks": ([True, False], [1, 0, None, "yes"], "must be True or False"),
 }
 NO_NUMBERS = ["4", None, True, [4]]

@@ -199,7 +199,7 @@ def _record_of(event: Event, delta: EncodedDelta) -> tuple[EventRecord, bool]:
         # Another model would be written without the fields that Content lacks, and read as an empty Content.
         if not isinstance(event.content, types.Content):
             raise InvalidInputError(f"the event's content must be a Content, not {type(event.content).__name__}")
-        content, content_coerced = _dump(_CONTENT, event.content, _PLACE_OF_CONTENT, plain=is_plain(event.content))
+        content, content_coerced = _dump(_CONTENT, event.content, _PLACE_OF_CONTENT, plain=_are_plain([event.content]))
     actions, actions_coerced = _encode_actions(event.actions, delta)
     extra, extra_coerced = _encode_extra(event)
     if delta.kept_nones:
@@ -228,7 +228,7 @@ def _encode_actions(actions: EventActions, delta: EncodedDelta) -> tuple[str, bo
     if others == _ACTIONS_UNSET:
         return f'{{"state_delta":{delta.json}}}', False
     members = [f'"state_delta":{delta.json}']
-    plain = all(map(is_plain, others))
+    plain = _are_plain(others)
     text, coerced = _dump(_ACTIONS, actions, _PLACE_OF_ACTIONS, plain=plain, exclude=_NOT_PLAIN_ACTIONS)
     if text != _EMPTY:
         members.append(text[1:-1])
@@ -255,9 +255,16 @@ def _encode_extra(event: Event) -> tuple[str | None, bool]:
     node = fields["node_info"]
     if others == _EXTRA_UNSET and type(node) is _NODE and node.__dict__ == _NODE_UNSET:
         return None, False
-    plain = is_plain(node) and all(is_plain(other) or _is_ordered_set(other) for other in others)
+    plain = _are_plain([node, *(other for other in others if not _is_ordered_set(other))])
     text, coerced = _dump(_EVENT, event, _PLACE_OF_EVENT, plain=plain, exclude=_COLUMNS)
     return (None if text == _EMPTY else text), coerced
+
+
+def _are_plain(values: Iterable[object]) -> bool:
+    try:
+        return all(map(is_plain, values))
+    except RecursionError:
+        return False
 
 
 def _is_ordered_set(value: object) -> bool:

@@ -157,13 +157,11 @@ def _place_of(key: str) -> Place:
 
 def _direct_json(value: object) -> str | None:
     """Returns the JSON of a value that needs no change; None for others."""
-    if type(value) is str or is_json(value):
-        try:
-            return to_json(value, inf_nan_mode="null").decode()
-        except PydanticSerializationError:
-            # A lone surrogate, or too deep a value.
-            pass
-    return None
+    try:
+        return to_json(value, inf_nan_mode="null").decode() if type(value) is str or is_json(value) else None
+    except (PydanticSerializationError, RecursionError):
+        # A lone surrogate, or a value that is too deep or holds itself.
+        return None
 
 
 def _is_readable(text: str) -> bool:

@@ -34,9 +34,11 @@ async def none_in_a_delta(place: Place) -> object:
 
 
 async def none_at_creation(place: Place) -> object:
-    await place.create({"user:theme": 1}, name="before")
-    session = await place.create({"own": None, "user:theme": None, "kept": 1})
-    return dict(sorted(session.state.items())), (await place.get()).state == session.state
+    await place.create({"user:theme": 1, "app:version": 1}, name="before")
+    session = await place.create({"own": None, "user:theme": None, "app:version": None, "kept": 1})
+    await place.reopen()
+    read, before = await place.get(), await place.get(name="before")
+    return dict(sorted(session.state.items())), read.state == session.state, dict(sorted(before.state.items()))
 
 
 async def none_inside_a_value(place: Place) -> object:
@@ -158,5 +160,5 @@ async def a_lone_surrogate(place: Place) -> object:
 
 async def a_value_refused_leaves_the_service_working(place: Place) -> object:
     session = await place.create()
-    await place.append(session, event(own="\ud800"))
+    await place.append(session, event(own=10**5_000))
     return await place.append(session, event(own="fine")), (await place.get()).state
