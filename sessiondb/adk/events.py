@@ -22,7 +22,16 @@ from sessiondb.adk.fast_decode import event_validator
 from sessiondb.adk.limits import MAX_EVENT_BYTES, check_text, json_size
 from sessiondb.adk.sessions import model_access
 from sessiondb.adk.state import EncodedDelta, encode_delta
-from sessiondb.adk.values import DIGIT_LIMIT, MAY_BE_TOO_DEEP, NO_JSON_FORM, Place, Plainer, describe_refusal, is_plain
+from sessiondb.adk.values import (
+    DIGIT_LIMIT,
+    MAY_BE_TOO_DEEP,
+    NO_JSON_FORM,
+    Place,
+    Plainer,
+    describe_refusal,
+    is_json,
+    is_plain,
+)
 from sessiondb.errors import CorruptRowError, InvalidInputError
 from sessiondb.model.records import STORED_NONE, EventRecord, EventRow, SessionKey
 
@@ -228,7 +237,7 @@ def _encode_actions(actions: EventActions, delta: EncodedDelta) -> tuple[str, bo
     if others == _ACTIONS_UNSET:
         return f'{{"state_delta":{delta.json}}}', False
     members = [f'"state_delta":{delta.json}']
-    plain = _are_plain(others)
+    plain = _are_plain(others, actions.set_model_response)
     text, coerced = _dump(_ACTIONS, actions, _PLACE_OF_ACTIONS, plain=plain, exclude=_NOT_PLAIN_ACTIONS)
     if text != _EMPTY:
         members.append(text[1:-1])
@@ -255,14 +264,15 @@ def _encode_extra(event: Event) -> tuple[str | None, bool]:
     node = fields["node_info"]
     if others == _EXTRA_UNSET and type(node) is _NODE and node.__dict__ == _NODE_UNSET:
         return None, False
-    plain = _are_plain([node, *(other for other in others if not _is_ordered_set(other))])
+    plain = _are_plain([node, *(other for other in others if not _is_ordered_set(other))], fields["output"])
     text, coerced = _dump(_EVENT, event, _PLACE_OF_EVENT, plain=plain, exclude=_COLUMNS)
     return (None if text == _EMPTY else text), coerced
 
 
-def _are_plain(values: Iterable[object]) -> bool:
+def _are_plain(values: Iterable[object], anything: object = None) -> bool:
+    """Whether the fields of a model are plain; and the one declared as Any, where a model would come back as a dict."""
     try:
-        return all(map(is_plain, values))
+        return is_json(anything) and all(map(is_plain, values))
     except RecursionError:
         return False
 

@@ -66,16 +66,17 @@ def is_json(value: Any) -> bool:
 
 
 def is_plain(value: Any) -> bool:
-    """Whether a value consists of what ADK itself puts into an event: its models and enums, bytes, and JSON's types."""
+    """Whether the field of a model holds what ADK itself puts there: models, enums, bytes, and in dicts JSON's types only.
+
+    A dict may hold anything, and what is of another type comes back as JSON.
+    """
     kind = type(value)
+    if kind in _LEAVES:
+        return True
+    if kind is dict:
+        return is_json(value)
     if kind is list:
         members = value
-    elif kind is dict:
-        if not _TEXT.issuperset(map(type, value)):
-            return False
-        members = value.values()
-    elif kind in _LEAVES:
-        return True
     elif _is_model_of_adk(kind):  # type: ignore[arg-type]  # mypy: a type is not hashable
         if value.__pydantic_extra__:
             return False
@@ -126,7 +127,13 @@ class Place(NamedTuple):
             short = self.step[:_KEY_CHARACTERS]
             return f"[{short!a}]" if short == self.step else f"[{short!a}...]"
         # Its text may be anything.
-        return f"[{type(self.step).__name__}]"
+        return f"[{type_name(self.step)}]"
+
+
+def type_name(value: object) -> str:
+    """Names the type of a value, with its module if that is not Python's own."""
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 class Plainer:
@@ -165,7 +172,7 @@ class Plainer:
             if self._for_state:
                 # As pydantic writes it.
                 return "..."
-            raise InvalidInputError(f"{place} is a {kind.__name__} that holds itself")
+            raise InvalidInputError(f"{place} is of type {type_name(value)} and holds itself")
         self._open.add(id(value))
         try:
             return self._container(value, place)
@@ -243,11 +250,11 @@ class Plainer:
             items = list(itertools.islice(iterator, _MOST_ITEMS + 1))
         except Exception as error:  # noqa: BLE001  # the caller's own code runs here
             raise InvalidInputError(
-                f"{place} is a {type(iterator).__name__} that cannot be read to its end ({type(error).__name__})"
+                f"{place} is of type {type_name(iterator)} and cannot be read to its end ({type(error).__name__})"
             ) from None
         self._taken += 1
         if len(items) > _MOST_ITEMS:
-            raise InvalidInputError(f"{place} is a {type(iterator).__name__} of more than {_MOST_ITEMS} items")
+            raise InvalidInputError(f"{place} is of type {type_name(iterator)} and has more than {_MOST_ITEMS} items")
         return self._list(items, place)
 
     def _text(self, text: str, place: Place) -> str:
@@ -282,7 +289,7 @@ def describe_refusal(value: object, place: Place, *, for_state: bool = False, ex
         for_state: As the Plainer was told.
         exclude: Fields of the outermost model that do not count.
     """
-    whole = f"{place} is a {type(value).__name__} that cannot be read again: JSON may be nested about 190 levels deep"
+    whole = f"{place} is of type {type_name(value)} and cannot be read again: JSON may be nested about 190 levels deep"
     try:
         return next(_refused(value, place, for_state, exclude), whole)
     except RecursionError:
@@ -298,15 +305,15 @@ def _refused(value: object, place: Place, for_state: bool, exclude: Container[st
         for name, member in value.items():
             inner = Place(place, name, "[")
             if type(name) not in _LEAVES and not _is_taken({name: None}, for_state):
-                yield f"{inner} has a key of type {type(name).__name__}, which has no JSON form"
+                yield f"{inner} has a key of type {type_name(name)}, which has no JSON form"
             yield from _refused(member, inner, for_state)
     elif type(value) is list:
         for index, member in enumerate(value):
             yield from _refused(member, Place(place, index, "["), for_state)
     elif isinstance(value, int) and abs(value) >= 10**DIGIT_LIMIT:
-        yield f"{place} is an {type(value).__name__} of more than {DIGIT_LIMIT} digits, which cannot be read again"
+        yield f"{place} is of type {type_name(value)} and has more than {DIGIT_LIMIT} digits, which cannot be read again"
     elif type(value) not in _LEAVES and not _is_taken(value, for_state):
-        yield f"{place} is a {type(value).__name__}, which has no JSON form"
+        yield f"{place} is of type {type_name(value)}, which has no JSON form"
 
 
 def _is_taken(value: object, for_state: bool) -> bool:
