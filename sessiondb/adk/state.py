@@ -2,7 +2,7 @@
 
 Values are coerced as ADK does it: what JSON cannot hold becomes what pydantic makes of it (dates become ISO text, sets
 sorted lists, iterators lists, models objects, NaN and infinities null, bytes UTF-8 text or else URL-safe base64), and
-what pydantic cannot serialise becomes its ``repr``. A lone surrogate, which UTF-8 cannot hold, becomes U+FFFD.
+what pydantic cannot serialise becomes its ``str()``. A lone surrogate, which UTF-8 cannot hold, becomes U+FFFD.
 """
 
 from __future__ import annotations

@@ -146,6 +146,7 @@ class Plainer:
     def __init__(self, *, for_state: bool) -> None:
         """Takes what the values are for: state takes values of any kind, an event what pydantic can serialise."""
         self._for_state = for_state
+        self._bytes_as_text = for_state
         self._open: set[int] = set()
         self._taken = 0
         self._replaced: list[Place] = []
@@ -231,8 +232,11 @@ class Plainer:
 
         Raises what a call raises.
         """
-        # The fields of a model are declared: what JSON makes of their bytes is said there.
-        for_state, self._for_state = self._for_state, False
+        # A model may say what JSON makes of its bytes. Where it says nothing, UTF-8 is what it is read as: ADK's own models
+        # keep to that, others come back as dicts.
+        bytes_as_text = self._bytes_as_text
+        of_adk = _is_model_of_adk(type(model))
+        self._bytes_as_text = not of_adk and model.model_config.get("ser_json_bytes", "utf8") == "utf8"
         changed = {}
         try:
             for members in (model.__dict__, model.__pydantic_extra__ or {}):
@@ -242,7 +246,7 @@ class Plainer:
                         if plain is not member:
                             changed[name] = plain
         finally:
-            self._for_state = for_state
+            self._bytes_as_text = bytes_as_text
         return model.model_copy(update=changed) if changed else model
 
     def _read_up(self, iterator: Iterator[object], place: Place) -> list[Any]:
@@ -268,7 +272,7 @@ class Plainer:
         return text
 
     def _bytes(self, value: bytes | bytearray) -> str | bytes | bytearray:
-        if not self._for_state:
+        if not self._bytes_as_text:
             return value
         try:
             return value.decode()
