@@ -14,7 +14,7 @@ import functools
 import itertools
 from base64 import urlsafe_b64encode
 from collections import deque
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from pathlib import PurePath
 from types import NoneType
 from typing import Any, NamedTuple
@@ -110,12 +110,16 @@ class Place(NamedTuple):
     """How to write the step: ``.`` for the field of a model, ``[`` for an index or a key; "" for the outermost name."""
 
     def __str__(self) -> str:
-        steps = []
-        place: Place | None = self
-        while place is not None:
-            steps.append(place.step_text())
-            place = place.outer
-        return "".join(reversed(steps)).removeprefix(".")
+        return self._written(lambda place: place.step_text())
+
+    def without_keys(self) -> str:
+        """Writes a place for a log, which no part of a value goes into: keys within values are left out."""
+
+        def step_text(place: Place) -> str:
+            is_within_value = place.outer is not None and place.outer.outer is not None
+            return "[*]" if is_within_value and place.kind == "[" and type(place.step) is not int else place.step_text()
+
+        return self._written(step_text)
 
     def step_text(self) -> str:
         """Writes out the last step."""
@@ -128,6 +132,14 @@ class Place(NamedTuple):
             return f"[{short!a}]" if short == self.step else f"[{short!a}...]"
         # Its text may be anything.
         return f"[{type_name(self.step)}]"
+
+    def _written(self, step_text: Callable[[Place], str]) -> str:
+        steps = []
+        place: Place | None = self
+        while place is not None:
+            steps.append(step_text(place))
+            place = place.outer
+        return "".join(reversed(steps)).removeprefix(".")
 
 
 def type_name(value: object) -> str:
@@ -191,7 +203,9 @@ class Plainer:
     def report(self) -> None:
         """Logs where text was replaced, if it was: never the text."""
         if self._replaced:
-            logger.warning("lone_surrogate_replaced", place=str(self._replaced[0]), places=len(self._replaced))
+            logger.warning(
+                "lone_surrogate_replaced", place=self._replaced[0].without_keys(), places=len(self._replaced)
+            )
 
     def _container(self, value: Any, place: Place) -> Any:
         if isinstance(value, BaseModel):
