@@ -257,7 +257,7 @@ class DatabaseSessionService(BaseSessionService):
         """Appends an event to a conversation, and applies its state delta.
 
         The call returns when the event is on disk and ``session`` holds it; both have the values then that a reader
-        gets. None in the delta deletes a key (see ``none_in_delta``); ``temp:`` keys go to ``session`` only and are
+        gets. Iterators in the event are read once, when the call begins, and lists take their places. None in the delta deletes a key (see ``none_in_delta``); ``temp:`` keys go to ``session`` only and are
         taken out of the event. An event that is in the log already, equal in all fields, changes nothing. A partial
         event is returned as it is.
 

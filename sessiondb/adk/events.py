@@ -24,6 +24,7 @@ from sessiondb.adk.sessions import model_access
 from sessiondb.adk.state import EncodedDelta, encode_delta
 from sessiondb.adk.values import (
     DIGIT_LIMIT,
+    LEAVES,
     MAY_BE_TOO_DEEP,
     NO_JSON_FORM,
     Place,
@@ -209,7 +210,9 @@ def _record_of(event: Event, delta: EncodedDelta) -> tuple[EventRecord, bool]:
         # Another model would be written without the fields that Content lacks, and read as an empty Content.
         if not isinstance(event.content, types.Content):
             raise InvalidInputError(f"the event's content must be a Content, not {type(event.content).__name__}")
-        content, content_coerced = _dump(_CONTENT, event.content, _PLACE_OF_CONTENT, plain=_are_plain([event.content]))
+        content, content_coerced = _dump(
+            _CONTENT, event.content, _PLACE_OF_CONTENT, plain=_is_plain_content(event.content)
+        )
     actions, actions_coerced = _encode_actions(event.actions, delta)
     extra, extra_coerced = _encode_extra(event)
     if delta.kept_nones:
@@ -274,6 +277,17 @@ def _encode_extra(event: Event) -> tuple[str | None, bool]:
     return (None if text == _EMPTY else text), coerced
 
 
+def _is_plain_content(content: types.Content) -> bool:
+    # Most contents are text, and is_plain() would take twice as long to see that.
+    parts = content.parts
+    if type(parts) is list and type(content.role) is str:
+        for part in parts:
+            if type(part) is not types.Part or not LEAVES.issuperset(map(type, part.__dict__.values())):
+                return _are_plain(parts)
+        return True
+    return _are_plain([content])
+
+
 def _are_plain(values: Iterable[object], anything: object = None) -> bool:
     """Whether the fields of a model are plain; and the one declared as Any, where a model would come back as a dict."""
     try:
@@ -308,7 +322,7 @@ def _dump(
             pass
         else:
             # pydantic puts three of these into a key that is declared as text for each lone surrogate of it.
-            if _REPLACEMENT not in text:
+            if text.isascii() or _REPLACEMENT not in text:
                 return text.decode(), False
     return _dump_slowly(adapter, model, place, exclude=exclude, exclude_none=True, exclude_defaults=True), True
 

@@ -37,7 +37,9 @@ MAY_BE_TOO_DEEP = 100
 reads (about 200 levels), and no text is nested deeper than the number of its brackets, which are counted far faster."""
 
 _JSON_LEAVES = frozenset({str, int, float, bool, NoneType})
-_LEAVES = _JSON_LEAVES | {bytes}
+LEAVES = _JSON_LEAVES | {bytes}
+"""The types that the field of a model holds as they are."""
+
 _TEXT = frozenset({str})
 
 # Each item takes a character and a comma at least.
@@ -71,7 +73,7 @@ def is_plain(value: Any) -> bool:
     A dict may hold anything, and what is of another type comes back as JSON.
     """
     kind = type(value)
-    if kind in _LEAVES:
+    if kind in LEAVES:
         return True
     if kind is dict:
         return is_json(value)
@@ -81,12 +83,12 @@ def is_plain(value: Any) -> bool:
         if value.__pydantic_extra__:
             return False
         members = value.__dict__.values()
-        if _LEAVES.issuperset(map(type, members)):
+        if LEAVES.issuperset(map(type, members)):
             return True
     else:
         return _is_enum_of_adk(kind)  # type: ignore[arg-type]  # mypy: a type is not hashable
     for member in members:  # noqa: SIM110  # all() would cost as much as the rest
-        if type(member) not in _LEAVES and not is_plain(member):
+        if type(member) not in LEAVES and not is_plain(member):
             return False
     return True
 
@@ -322,7 +324,7 @@ def _refused(value: object, place: Place, for_state: bool, exclude: Container[st
     elif type(value) is dict:
         for name, member in value.items():
             inner = Place(place, name, "[")
-            if type(name) not in _LEAVES and not _is_taken({name: None}, for_state):
+            if type(name) not in LEAVES and not _is_taken({name: None}, for_state):
                 yield f"{inner} has a key of type {type_name(name)}, which has no JSON form"
             yield from _refused(member, inner, for_state)
     elif type(value) is list:
@@ -330,7 +332,7 @@ def _refused(value: object, place: Place, for_state: bool, exclude: Container[st
             yield from _refused(member, Place(place, index, "["), for_state)
     elif isinstance(value, int) and abs(value) >= 10**DIGIT_LIMIT:
         yield f"{place} is of type {type_name(value)} and has more than {DIGIT_LIMIT} digits, which cannot be read again"
-    elif type(value) not in _LEAVES and not _is_taken(value, for_state):
+    elif type(value) not in LEAVES and not _is_taken(value, for_state):
         yield f"{place} is of type {type_name(value)}, which has no JSON form"
 
 

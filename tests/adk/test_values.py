@@ -290,7 +290,9 @@ async def test_lone_surrogate_is_replaced_and_place_is_logged(
 async def test_lone_surrogate_in_declared_text_is_replaced(
     database_path: Path, service: DatabaseSessionService
 ) -> None:
-    event = Event(author="agent", content=types.Content(parts=[types.Part.model_construct(text=HALF)]))
+    answer = types.FunctionResponse(name="tool", response={FILE_NAME: 1})
+    parts = [types.Part.model_construct(text=HALF), types.Part(function_response=answer)]
+    event = Event(author="agent", content=types.Content(parts=parts))
     event.error_message = f"no such file: {FILE_NAME}"
     event.branch = HALF
     event.long_running_tool_ids = {HALF}
@@ -302,7 +304,8 @@ async def test_lone_surrogate_in_declared_text_is_replaced(
     assert read.state == {"own": "\ufffd", "more": "\ufffd"}
     assert read.events[0] == event == session.events[0]
     assert event.content is not None
-    assert event.content.parts == [types.Part(text="\ufffd")]
+    stored = types.FunctionResponse(name="tool", response={"caf\ufffd.txt": 1})
+    assert event.content.parts == [types.Part(text="\ufffd"), types.Part(function_response=stored)]
     assert (event.error_message, event.branch) == ("no such file: caf\ufffd.txt", "\ufffd")
     assert event.long_running_tool_ids == {"\ufffd"}
     assert event.actions.artifact_delta == {"caf\ufffd.txt": 1}
