@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 
 from google.genai import types
@@ -156,6 +157,26 @@ async def a_cycle(place: Place) -> object:
 
 async def a_lone_surrogate(place: Place) -> object:
     return await _stored(place, "\ud800")
+
+
+async def a_lone_surrogate_inside(place: Place) -> object:
+    return await _stored(place, {"\ud83d": [os.fsdecode(b"caf\xe9.txt")]})
+
+
+async def a_generator(place: Place) -> object:
+    try:
+        stored = await _stored(place, (n for n in range(2)))
+    except TypeError:
+        # The in-memory service copies what it holds, and a generator has no copy.
+        return "cannot be read"
+    assert isinstance(stored, tuple)
+    return list(map(list, stored))
+
+
+async def an_iterator_inside(place: Place) -> object:
+    stored = await _stored(place, {"rows": (map(str, [1, 2]), {3})})
+    assert isinstance(stored, tuple)
+    return [list(held["rows"][0]) for held in stored]
 
 
 async def a_value_refused_leaves_the_service_working(place: Place) -> object:

@@ -238,6 +238,20 @@ VALUES = [
         sqlite="PydanticSerializationError",
         sessiondb=("\ufffd", "\ufffd"),
     ),
+    differs(
+        state.a_lone_surrogate_inside,
+        memory=({"\ud83d": ["caf\udce9.txt"]}, {"\ud83d": ["caf\udce9.txt"]}),
+        sqlite="UnicodeEncodeError",
+        sessiondb=({"\ufffd": ["caf\ufffd.txt"]}, {"\ufffd": ["caf\ufffd.txt"]}),
+    ),
+    # Read once, by whoever comes first.
+    differs(state.a_generator, memory="cannot be read", sqlite=[[0, 1], []], sessiondb=[[0, 1], [0, 1]]),
+    differs(
+        state.an_iterator_inside,
+        memory=[["1", "2"], ["1", "2"]],
+        sqlite=[["1", "2"], []],
+        sessiondb=[["1", "2"], ["1", "2"]],
+    ),
     everywhere(state.a_value_refused_leaves_the_service_working, ("ok", {"own": "fine"})),
 ]
 
