@@ -311,6 +311,29 @@ async def test_lone_surrogate_in_declared_text_is_replaced(
     assert event.actions.artifact_delta == {"caf\ufffd.txt": 1}
 
 
+@pytest.mark.anyio
+async def test_ids_of_long_running_tools_in_another_order_or_as_a_list(
+    database_path: Path, service: DatabaseSessionService
+) -> None:
+    first, second = next(
+        (one, other)
+        for one, other in itertools.combinations(map(str, range(100)), 2)
+        if list(set([one, other])) != list(set([other, one]))  # noqa: C405  # a literal has an order of its own
+    )
+    session = await service.create_session(APP, USER, SESSION)
+    for ids in (set([first, second]), set([second, first]), [second, first], iter([first, second])):  # noqa: C405  # as above
+        event = Event(id="e", author="agent", timestamp=1.0)
+        event.long_running_tool_ids = ids  # type: ignore[assignment]  # as an application may
+        await service.append_event(session, event)
+    assert len(session.events) == 1
+    for kind in (list, tuple):
+        event = Event(author="agent")
+        event.long_running_tool_ids = kind()  # type: ignore[assignment]  # as an application may
+        await service.append_event(session, event)
+        assert event.long_running_tool_ids == set()
+    assert await reopened(database_path, session) == session
+
+
 # --- Every kind, everywhere -------------------------------------------------------------------------------------------
 
 
