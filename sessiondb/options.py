@@ -17,6 +17,7 @@ from sessiondb.errors import ConfigurationError
 Durability = Literal["full", "normal"]
 OnStale = Literal["reject", "append"]
 CacheMode = Literal["copy", "shallow", "share", "off"]
+NoneInDelta = Literal["delete", "store"]
 
 P = ParamSpec("P")
 
@@ -60,10 +61,12 @@ class ServiceOptions:
     log_cache: CacheMode = "copy"
     log_cache_bytes: int = 256 * 1024 * 1024
     follow_symlinks: bool = False
+    none_in_delta: NoneInDelta = "delete"
 
     def __post_init__(self) -> None:
         _check_choice("on_stale", self.on_stale, get_args(OnStale))
         _check_choice("log_cache", self.log_cache, get_args(CacheMode))
+        _check_choice("none_in_delta", self.none_in_delta, get_args(NoneInDelta))
         _check_count("log_cache_bytes", self.log_cache_bytes, 0, 2**62)
         if not isinstance(self.follow_symlinks, bool):
             raise ConfigurationError(f"follow_symlinks must be True or False, not {self.follow_symlinks!r}")

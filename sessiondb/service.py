@@ -19,7 +19,7 @@ from google.adk.sessions.base_session_service import GetSessionConfig
 
 from sessiondb import stores, telemetry
 from sessiondb.adk.cached import form_of
-from sessiondb.adk.events import encode_event, is_aside, timestamp_text
+from sessiondb.adk.events import EncodedEvent, encode_event, is_aside, show_as_read, timestamp_text
 from sessiondb.adk.limits import check_key, check_text
 from sessiondb.adk.listing import SessionList, list_of
 from sessiondb.adk.sessions import build_session, decode_scope, handle_of, model_access, revision_marker
@@ -45,6 +45,7 @@ from sessiondb.model.records import BackupReport, Outcome, Selection, SessionKey
 from sessiondb.options import (
     CacheMode,
     Durability,
+    NoneInDelta,
     OnStale,
     ServiceOptions,
     StoreOptions,
@@ -86,6 +87,7 @@ class DatabaseSessionService(BaseSessionService):
         log_cache: CacheMode = "copy",
         log_cache_bytes: int = 256 * 1024 * 1024,
         follow_symlinks: bool = False,
+        none_in_delta: NoneInDelta = "delete",
     ) -> None:
         """Opens the file, creating it and its folders, private to the user, where they are missing.
 
@@ -111,6 +113,8 @@ class DatabaseSessionService(BaseSessionService):
             log_cache_bytes: About how much memory the cache of logs may take.
             follow_symlinks: Whether ``path`` may be a symbolic link. It is followed once, here: a link that is changed
                 later leads this service nowhere else.
+            none_in_delta: What None does in a state delta and in ``update_keys``, and what becomes null in JSON, such as
+                NaN: ``"delete"`` deletes the key, ``"store"`` keeps None as its value, as ADK's own services do.
 
         Raises:
             ConfigurationError: If an option or the path cannot be used.
@@ -118,7 +122,7 @@ class DatabaseSessionService(BaseSessionService):
         """
         del agents_dir
         store_options = StoreOptions(durability, readers, max_queue, max_batch, busy_timeout)
-        self._options = ServiceOptions(on_stale, log_cache, log_cache_bytes, follow_symlinks)
+        self._options = ServiceOptions(on_stale, log_cache, log_cache_bytes, follow_symlinks, none_in_delta)
         file = resolve_path(path, uri)
         if file is not None and follow_symlinks:
             file = followed(file)
@@ -160,6 +164,10 @@ class DatabaseSessionService(BaseSessionService):
         return f"<{type(self).__name__} {self._shared.store.name!r}{' closed' if self._closed else ''}>"
 
     @property
+    def _keeps_none(self) -> bool:
+        return self._options.none_in_delta == "store"
+
+    @property
     def _engine(self) -> Engine:
         if self._closed:
             raise ServiceClosedError("the session service is closed")
@@ -188,7 +196,7 @@ class DatabaseSessionService(BaseSessionService):
             user_id: The user it belongs to.
             session_id: Its id, stripped of white space around it; generated if blank or None.
             state: The state it starts with. ``app:`` and ``user:`` keys go to the app and the user, ``temp:`` keys are
-                dropped, and None deletes a key.
+                dropped. A key may hold None.
 
         Returns:
             The session, with the state of its app and user merged in.
@@ -199,7 +207,7 @@ class DatabaseSessionService(BaseSessionService):
         """
         session_id = (_stripped(session_id) if session_id else "") or platform_uuid.new_uuid()
         key = check_key(app_name, user_id, session_id)
-        delta = encode_delta(_checked_state(state))
+        delta = encode_delta(_checked_state(state), keep_none=True)
         time = platform_time.get_time()
         command = CreateSession(key, time, timestamp_text(time), delta.stored)
         outcome: Outcome = await self._engine.write(command)
@@ -282,9 +290,10 @@ class DatabaseSessionService(BaseSessionService):
     async def append_event(self, session: Session, event: Event) -> Event:
         """Appends an event to a conversation, and applies its state delta.
 
-        The call returns when the event is on disk and ``session`` holds it. None in the delta deletes a key;
-        ``temp:`` keys go to ``session`` only and are taken out of the event. An event that is in the log already,
-        equal in all fields, changes nothing. A partial event is returned as it is.
+        The call returns when the event is on disk and ``session`` holds it; both have the values then that a reader
+        gets. Iterators in the event are read once, when the call begins, and lists take their places. None in the delta
+        deletes a key (see ``none_in_delta``); ``temp:`` keys go to ``session`` only and are taken out of the event. An
+        event that is in the log already, equal in all fields, changes nothing. A partial event is returned as it is.
 
         Two kinds of event are not of the conversation, and are stored whatever other handles have done, who stay valid:
         a change of state from outside, as ADK's server makes it (of the author ``user``, with nothing but a state
@@ -305,22 +314,22 @@ class DatabaseSessionService(BaseSessionService):
         if event.partial:
             return event
         key = check_key(session.app_name, session.user_id, session.id)
-        delta = encode_delta(_checked_state(event.actions.state_delta))
-        record = encode_event(event, delta)
+        delta = encode_delta(_checked_state(event.actions.state_delta), keep_none=self._keeps_none)
+        encoded = encode_event(event, delta)
 
         engine = self._engine
         in_flight = engine.handles.take(session, handle_of)
         handle = None if self._options.on_stale == "append" else in_flight.handle
-        command: AppendEvent | UpdateKeys = AppendEvent(key, record, delta.stored, handle)
+        command: AppendEvent | UpdateKeys = AppendEvent(key, encoded.record, delta.stored, handle)
         # A Session without a marker is known by its last event, which this one is going to be.
-        if is_aside(event, record, delta) and handle_of(session).incarnation is not None:
-            command = UpdateKeys(key, record, delta.stored)
+        if is_aside(event, encoded.record, delta) and handle_of(session).incarnation is not None:
+            command = UpdateKeys(key, encoded.record, delta.stored)
 
         def update_session(ticket: WriteTicket) -> None:
             outcome: Outcome | None = ticket.outcome
             if outcome is None or outcome.status is not Status.DONE:
                 return
-            _apply(session, event, delta)
+            _apply(session, event, encoded, delta)
             if type(command) is AppendEvent:
                 # A handle knows of all that was committed through it, also of answers that are still on their way.
                 known = outcome if handle is None or handle.incarnation is None else handle
@@ -345,14 +354,14 @@ class DatabaseSessionService(BaseSessionService):
         """Changes state from outside any conversation.
 
         The change is recorded as an event of the log, merges by key, and leaves open handles valid, so a run in
-        progress goes on. None deletes a key; ``temp:`` keys are not stored.
+        progress goes on. None deletes a key (see ``none_in_delta``); ``temp:`` keys are not stored.
 
         Raises:
             SessionNotFoundError: If the session does not exist.
             InvalidInputError: If a key or value cannot be stored.
         """
         key = check_key(app_name, user_id, _stripped(session_id))
-        encoded = encode_delta(_checked_state(delta))
+        encoded = encode_delta(_checked_state(delta), keep_none=self._keeps_none)
         event = Event(
             # ADK's own state updates from outside a run carry the user as author: any other name is taken for an
             # agent that has left.
@@ -360,7 +369,7 @@ class DatabaseSessionService(BaseSessionService):
             author="user",
             actions=EventActions(state_delta=encoded.event_delta),
         )
-        command = UpdateKeys(key, encode_event(event, encoded), encoded.stored)
+        command = UpdateKeys(key, encode_event(event, encoded).record, encoded.stored)
         outcome: Outcome = await self._engine.write(command)
         if outcome.status is Status.MISSING:
             raise SessionNotFoundError(f"Session {key.session_id} not found.")
@@ -467,13 +476,15 @@ class DatabaseSessionService(BaseSessionService):
         return await self._engine.backup(target, overwrite=overwrite, progress=progress)
 
 
-def _apply(session: Session, event: Event, delta: EncodedDelta) -> None:
+def _apply(session: Session, event: Event, encoded: EncodedEvent, delta: EncodedDelta) -> None:
     """Brings a live Session, and the event, in line with what was stored."""
+    if encoded.as_read is not None:
+        show_as_read(event, encoded.as_read)
     if event.actions.state_delta:
         model_access.set_field(event.actions, "state_delta", delta.event_delta)
         session.state.update(delta.temp)
         for name, value in delta.event_delta.items():
-            if value is None:
+            if value is None and name not in delta.kept_nones:
                 session.state.pop(name, None)
             else:
                 session.state[name] = value

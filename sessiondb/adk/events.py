@@ -9,30 +9,34 @@ import functools
 import json
 import operator
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from json.encoder import encode_basestring
-from types import NoneType
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.adk.events import Event, EventActions
 from google.genai import types
 from pydantic import BaseModel, TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError, to_json
 
 from sessiondb.adk.fast_decode import event_validator
 from sessiondb.adk.limits import MAX_EVENT_BYTES, check_text, json_size
-from sessiondb.adk.state import NO_JSON_FORM, EncodedDelta, encode_delta
+from sessiondb.adk.sessions import model_access
+from sessiondb.adk.state import EncodedDelta, encode_delta
+from sessiondb.adk.values import (
+    DIGIT_LIMIT,
+    LEAVES,
+    MAY_BE_TOO_DEEP,
+    NO_JSON_FORM,
+    Place,
+    Plainer,
+    describe_refusal,
+    is_json,
+    is_plain,
+)
 from sessiondb.errors import CorruptRowError, InvalidInputError
-from sessiondb.model.records import EventRecord, EventRow, SessionKey
+from sessiondb.model.records import STORED_NONE, EventRecord, EventRow, SessionKey
 
-# pydantic writes JSON that is nested deeper than its parser reads (about 200 levels). To count brackets is far cheaper
-# than to parse, and no text is nested deeper than the number of its opening brackets: only a text with this many is
-# parsed as a check.
-_MAY_BE_TOO_DEEP = 100
-
-# The parser reads integers of up to this many digits, as int() does: sys.set_int_max_str_digits.
-_DIGIT_LIMIT = 4300
-_LONG_NUMBER = re.compile(rf"\d{{{_DIGIT_LIMIT}}}")
+_LONG_NUMBER = re.compile(rf"\d{{{DIGIT_LIMIT}}}")
 
 _EVENT = TypeAdapter(Event)
 _CONTENT = TypeAdapter(types.Content)
@@ -40,6 +44,7 @@ _ACTIONS = TypeAdapter(EventActions)
 
 _COLUMNS = {"id", "invocation_id", "author", "timestamp", "content", "actions"}
 _EMPTY = "{}"
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}".encode()
 
 # Most events set few fields. To compare the others with those of a fresh event is far cheaper than to serialise them.
 _FRESH = Event()
@@ -48,7 +53,10 @@ _extra_fields = operator.itemgetter(*_EXTRA_NAMES)
 _EXTRA_UNSET = _extra_fields(_FRESH.__dict__)
 _NODE = type(_FRESH.node_info)
 _NODE_UNSET = _FRESH.node_info.__dict__
-_other_actions = operator.itemgetter(*sorted(set(_FRESH.actions.__dict__) - {"state_delta"}))
+_OTHER_ACTIONS = sorted(set(_FRESH.actions.__dict__) - {"state_delta"})
+_NOT_PLAIN_ACTIONS = {"state_delta", "requested_auth_configs"}
+_OTHER_THAN_CONFIGS = set(_FRESH.actions.__dict__) - {"requested_auth_configs"}
+_other_actions = operator.itemgetter(*_OTHER_ACTIONS)
 _ACTIONS_UNSET = _other_actions(_FRESH.actions.__dict__)
 
 
@@ -73,8 +81,18 @@ def timestamp_text(time: float) -> str:
         ) from None
 
 
-def encode_event(event: Event, delta: EncodedDelta | None = None) -> EventRecord:
-    """Encodes an event, and does not change it.
+class EncodedEvent(NamedTuple):
+    """An event to store."""
+
+    record: EventRecord
+    as_read: Event | None
+    """The event as its reader gets it, if that may differ from the one that was given: see :func:`show_as_read`."""
+
+
+def encode_event(event: Event, delta: EncodedDelta | None = None) -> EncodedEvent:
+    """Encodes an event.
+
+    Nothing of it is changed, but for iterators: they are read up, and their lists take their places.
 
     Args:
         event: The event.
@@ -85,13 +103,7 @@ def encode_event(event: Event, delta: EncodedDelta | None = None) -> EventRecord
     """
     if delta is None:
         delta = encode_delta(event.actions.state_delta)
-    try:
-        record, coerced = _record_of(event, delta)
-    except InvalidInputError:
-        raise
-    except NO_JSON_FORM as error:
-        # pydantic's message quotes the value, which belongs to the user: only the type of the error is passed on.
-        raise InvalidInputError(f"the event has no JSON form ({type(error).__name__})") from None
+    record, coerced = _record_of(event, delta)
     if (size := json_size(record.content, record.actions, record.extra)) > MAX_EVENT_BYTES:
         raise InvalidInputError(
             f"the event is {size} bytes of JSON; at most {MAX_EVENT_BYTES} can be stored. Large media belong in an"
@@ -100,8 +112,29 @@ def encode_event(event: Event, delta: EncodedDelta | None = None) -> EventRecord
     if coerced or _may_be_unreadable(record):
         # Decoding may change such a value once more. An event that was read and is appended again is a duplicate if its
         # record is the stored one: so the record of the decoded event is stored.
-        return _record_of(_read_back(record), delta)[0]
-    return record
+        as_read = _read_back(record)
+        return EncodedEvent(_record_of(as_read, delta)[0], as_read)
+    return EncodedEvent(record, None)
+
+
+def show_as_read(event: Event, as_read: Event) -> None:
+    """Gives an event the fields that its reader gets, where they differ, but for its state delta."""
+    _show_as_read(event, as_read, as_read.__dict__.keys() - {"actions"})
+    _show_as_read(event.actions, as_read.actions, _OTHER_ACTIONS)
+
+
+def _show_as_read(model: BaseModel, as_read: BaseModel, names: Iterable[str]) -> None:
+    for name in names:
+        value = as_read.__dict__[name]
+        if not _same(value, model.__dict__[name]):
+            model_access.set_field(model, name, value)
+
+
+def _same(decoded: object, value: object) -> bool:
+    try:
+        return bool(decoded == value)
+    except Exception:  # noqa: BLE001  # any __eq__ may be called here; if it fails, the decoded value is used
+        return False
 
 
 def is_aside(event: Event, record: EventRecord, delta: EncodedDelta) -> bool:
@@ -110,7 +143,7 @@ def is_aside(event: Event, record: EventRecord, delta: EncodedDelta) -> bool:
     ADK's server appends the first through a Session that it has just read, in the middle of a run maybe; compaction the
     second after a run, when the next one may have begun.
     """
-    if record.content is not None or record.extra is not None:
+    if record.content is not None or record.extra not in (None, f"{{{_kept_nones(delta)}}}"):
         return False
     if delta.json != _EMPTY:
         return record.author == "user" and record.actions == f'{{"state_delta":{delta.json}}}'
@@ -137,6 +170,8 @@ def decode_event(row: EventRow, key: SessionKey) -> Event:
 def event_as_dict(row: EventRow, key: SessionKey) -> dict[str, Any]:
     """Returns a row of the log as ADK writes an event to JSON, fields that are unset left out; it is not validated.
 
+    Beside the fields of an event it may hold :data:`~sessiondb.model.records.STORED_NONE`.
+
     Raises:
         CorruptRowError: If a column does not hold what it should.
     """
@@ -154,6 +189,12 @@ def event_as_dict(row: EventRow, key: SessionKey) -> dict[str, Any]:
         raise CorruptRowError(
             f"{_where(row, key)} does not hold JSON objects; it was edited outside sessiondb"
         ) from None
+
+
+def stored_nones(fields: Mapping[str, Any]) -> Sequence[str]:
+    """Returns, of what :func:`event_as_dict` returned, the keys of the delta whose null is a value; others are deleted."""
+    names = fields.get(STORED_NONE)
+    return names if isinstance(names, list) else ()
 
 
 def _json_object(text: str) -> dict[str, Any]:
@@ -176,15 +217,20 @@ def describe_problems(error: ValidationError) -> str:
 
 
 def _record_of(event: Event, delta: EncodedDelta) -> tuple[EventRecord, bool]:
-    """Returns an event's record, and whether a value was coerced, as it was not of the type that its field declares."""
+    """Returns an event's record, and whether a value was coerced: a reader may get another one than was given."""
     content, content_coerced = None, False
     if event.content is not None:
         # Another model would be written without the fields that Content lacks, and read as an empty Content.
         if not isinstance(event.content, types.Content):
             raise InvalidInputError(f"the event's content must be a Content, not {type(event.content).__name__}")
-        content, content_coerced = _dump(_CONTENT, event.content)
+        content, content_coerced = _dump(
+            _CONTENT, event.content, _PLACE_OF_CONTENT, plain=_is_plain_content(event.content)
+        )
     actions, actions_coerced = _encode_actions(event.actions, delta)
     extra, extra_coerced = _encode_extra(event)
+    if delta.kept_nones:
+        member = _kept_nones(delta)
+        extra = f"{{{member}}}" if extra is None else f"{extra[:-1]},{member}}}"
     record = EventRecord(
         check_text("event id", event.id),
         check_text("invocation_id", event.invocation_id),
@@ -198,91 +244,122 @@ def _record_of(event: Event, delta: EncodedDelta) -> tuple[EventRecord, bool]:
     return record, content_coerced or actions_coerced or extra_coerced
 
 
+_PLACE_OF_EVENT = Place(None, "")
+_PLACE_OF_CONTENT = Place(_PLACE_OF_EVENT, "content", ".")
+_PLACE_OF_ACTIONS = Place(_PLACE_OF_EVENT, "actions", ".")
+
+
+def _kept_nones(delta: EncodedDelta) -> str:
+    """Returns the member of a record's ``extra`` that names the keys of a delta whose None is a value."""
+    return f'"{STORED_NONE}":[{",".join(map(encode_basestring, delta.kept_nones))}]'
+
+
 def _encode_actions(actions: EventActions, delta: EncodedDelta) -> tuple[str, bool]:
-    if _other_actions(actions.__dict__) == _ACTIONS_UNSET:
+    others = _other_actions(actions.__dict__)
+    if others == _ACTIONS_UNSET:
         return f'{{"state_delta":{delta.json}}}', False
     members = [f'"state_delta":{delta.json}']
-    others, coerced = _dump(_ACTIONS, actions, exclude={"state_delta", "requested_auth_configs"})
-    if others != _EMPTY:
-        members.append(others[1:-1])
+    plain = _are_plain(others, actions.set_model_response)
+    text, coerced = _dump(_ACTIONS, actions, _PLACE_OF_ACTIONS, plain=plain, exclude=_NOT_PLAIN_ACTIONS)
+    if text != _EMPTY:
+        members.append(text[1:-1])
     if actions.requested_auth_configs:
         # The authentication schemes are FastAPI's models: a field with a default value tells one from another, and they
         # are read by alias only.
-        configs = _ACTIONS.dump_json(
-            actions, include={"requested_auth_configs"}, by_alias=True, exclude_none=True, warnings="none"
+        configs = _dump_slowly(
+            _ACTIONS,
+            actions,
+            _PLACE_OF_ACTIONS,
+            exclude=_OTHER_THAN_CONFIGS,
+            by_alias=True,
+            exclude_none=True,
+            exclude_defaults=False,
         )
-        members.append(configs[1:-1].decode())
+        members.append(configs[1:-1])
         coerced = True
     return "{" + ",".join(members) + "}", coerced
 
 
 def _encode_extra(event: Event) -> tuple[str | None, bool]:
     fields = event.__dict__
+    others = _extra_fields(fields)
     node = fields["node_info"]
-    if _extra_fields(fields) == _EXTRA_UNSET and type(node) is _NODE and node.__dict__ == _NODE_UNSET:
+    if others == _EXTRA_UNSET and type(node) is _NODE and node.__dict__ == _NODE_UNSET:
         return None, False
-    extra, coerced = _dump(_EVENT, event, exclude=_COLUMNS)
-    return (None if extra == _EMPTY else extra), coerced
+    ids = fields["long_running_tool_ids"]
+    # ADK gives each function call a set, mostly an empty one; and no set of so few members has two orders. pydantic writes a
+    # list there without a warning.
+    has_one_order = ids is None or (type(ids) is set and (not ids or (len(ids) == 1 and type(next(iter(ids))) is str)))
+    plain = has_one_order and _are_plain([node, *(other for other in others if other is not ids)], fields["output"])
+    text, coerced = _dump(_EVENT, event, _PLACE_OF_EVENT, plain=plain, exclude=_COLUMNS)
+    return (None if text == _EMPTY else text), coerced
 
 
-def _dump(adapter: TypeAdapter[Any], value: object, **options: Any) -> tuple[str, bool]:
-    """Returns a model's JSON without unset fields and with sets in order, and whether a value was coerced."""
-    text, coerced = _serialize(adapter, value, **options)
-    # A set becomes an array, and the parts of a content are one array: a text without another one holds no set.
-    if text.count("[") > (adapter is _CONTENT):
-        ordered = _ordered(value)
-        if ordered is not value:
-            return _serialize(adapter, ordered, **options)
-    return text, coerced
+def _is_plain_content(content: types.Content) -> bool:
+    # Most contents are text, and is_plain() would take twice as long to see that.
+    parts = content.parts
+    if type(parts) is list and type(content.role) is str:
+        for part in parts:
+            if type(part) is not types.Part or not LEAVES.issuperset(map(type, part.__dict__.values())):
+                return _are_plain(parts)
+        return True
+    return _are_plain([content])
 
 
-def _serialize(adapter: TypeAdapter[Any], value: object, **options: Any) -> tuple[str, bool]:
-    # Not adapter.dump_json(), which passes on fifteen options.
-    to_json = adapter.serializer.to_json
+def _are_plain(values: Iterable[object], anything: object = None) -> bool:
+    """Whether the fields of a model are plain; and the one declared as Any, where a model would come back as a dict."""
     try:
-        text = to_json(value, exclude_none=True, exclude_defaults=True, warnings="error", **options)
-    except PydanticSerializationError:
-        text = to_json(value, exclude_none=True, exclude_defaults=True, warnings="none", **options)
-        return text.decode(), True
-    return text.decode(), False
+        return is_json(anything) and all(map(is_plain, values))
+    except RecursionError:
+        return False
 
 
-_LEAVES = (str, int, float, bool, bytes, NoneType)
+def _dump(
+    adapter: TypeAdapter[Any], model: BaseModel, place: Place, *, plain: bool, exclude: set[str] | None = None
+) -> tuple[str, bool]:
+    """Returns a model's JSON without unset fields, and whether a value was coerced.
 
+    Args:
+        adapter: Serialises the model.
+        model: The model.
+        place: Where it is.
+        plain: Whether its fields are plain, see :func:`sessiondb.adk.values.is_plain`.
+        exclude: Fields to leave out.
 
-def _ordered(value: Any) -> Any:
-    """Returns a value with its sets as sorted lists; the value itself if it holds no set.
-
-    The order of a set differs from process to process: without this, the JSON of an event that is appended again would
-    differ from the stored one.
+    Raises:
+        InvalidInputError: If it has no JSON form.
     """
-    if isinstance(value, set | frozenset):
-        # A set of one member is left as a set, the type that its field may declare.
-        members = list(map(_ordered, value))
-        return value if len(value) < 2 and members == list(value) else sorted(members, key=_sort_key)
-    if isinstance(value, BaseModel):
-        changed = _ordered_members({**value.__dict__, **(value.__pydantic_extra__ or {})})
-        return value.model_copy(update=changed) if changed else value
-    if isinstance(value, dict):
-        changed = _ordered_members(value)
-        return {**value, **changed} if changed else value
-    if isinstance(value, list | tuple):
-        changed = _ordered_members(dict(enumerate(value)))
-        return [changed.get(index, member) for index, member in enumerate(value)] if changed else value
-    return value
+    if plain:
+        try:
+            # Not adapter.dump_json(), which passes on fifteen options.
+            text = adapter.serializer.to_json(
+                model, exclude_none=True, exclude_defaults=True, warnings="error", exclude=exclude
+            )
+        except NO_JSON_FORM:
+            # A field does not hold what it declares, or a text has a lone surrogate. What is plain was not used up.
+            pass
+        else:
+            # pydantic puts three of these into a key that is declared as text for each lone surrogate of it.
+            if text.isascii() or _REPLACEMENT not in text:
+                return text.decode(), False
+    return _dump_slowly(adapter, model, place, exclude=exclude, exclude_none=True, exclude_defaults=True), True
 
 
-def _ordered_members(members: dict[Any, Any]) -> dict[Any, Any]:
-    """Returns the members that :func:`_ordered` changes, changed."""
-    changed = {}
-    for name, member in members.items():
-        if type(member) not in _LEAVES and (ordered := _ordered(member)) is not member:
-            changed[name] = ordered
-    return changed
-
-
-def _sort_key(member: object) -> bytes:
-    return to_json(member, serialize_unknown=True, bytes_mode="base64")
+def _dump_slowly(
+    adapter: TypeAdapter[Any], model: BaseModel, place: Place, *, exclude: set[str] | None, **options: Any
+) -> str:
+    try:
+        plainer = Plainer(for_state=False)
+        model = plainer.fields(model, place, exclude or ())
+        try:
+            text = adapter.serializer.to_json(model, warnings="none", exclude=exclude, **options)
+        except NO_JSON_FORM:
+            # pydantic's message quotes the value, which belongs to the user.
+            raise InvalidInputError(describe_refusal(model, place, exclude=exclude or ())) from None
+    except RecursionError:
+        raise InvalidInputError(f"{place} is nested deeper than the about 190 levels that JSON may have") from None
+    plainer.report()
+    return text.decode()
 
 
 def _may_be_unreadable(record: EventRecord) -> bool:
@@ -291,9 +368,9 @@ def _may_be_unreadable(record: EventRecord) -> bool:
         if text is not None:
             brackets += text.count("[") + text.count("{")
             # A null may stand for a NaN, where the field requires a number.
-            if "null" in text or (len(text) > _DIGIT_LIMIT and _LONG_NUMBER.search(text)):
+            if "null" in text or (len(text) > DIGIT_LIMIT and _LONG_NUMBER.search(text)):
                 return True
-    return brackets >= _MAY_BE_TOO_DEEP
+    return brackets >= MAY_BE_TOO_DEEP
 
 
 def _read_back(record: EventRecord) -> Event:

@@ -53,10 +53,11 @@ def command(
 
 
 def _changes(events: Iterable[LoggedEvent], state_key: str) -> Iterator[dict[str, Any]]:
-    from sessiondb.adk.events import event_as_dict
+    from sessiondb.adk.events import event_as_dict, stored_nones
 
     for _, key, row in events:
-        value = event_as_dict(row, key)["actions"]["state_delta"][state_key]
+        fields = event_as_dict(row, key)
+        value = fields["actions"]["state_delta"][state_key]
         yield {
             **key._asdict(),
             "seq": row.seq,
@@ -67,7 +68,7 @@ def _changes(events: Iterable[LoggedEvent], state_key: str) -> Iterator[dict[str
             "event_id": row.event_id,
             "key": state_key,
             "value": value,
-            "deleted": value is None,
+            "deleted": value is None and state_key not in stored_nones(fields),
         }
 
 

@@ -47,6 +47,8 @@ def print_event(event: LoggedEvent, *, as_json: bool, full: bool, with_session: 
 
 
 def _body(fields: dict[str, Any]) -> Iterator[str]:
+    from sessiondb.adk.events import stored_nones
+
     content = fields.get("content")
     for part in _list(content.get("parts")) if isinstance(content, dict) else ():
         yield from _part_lines(part)
@@ -55,7 +57,8 @@ def _body(fields: dict[str, Any]) -> Iterator[str]:
     actions = dict(fields["actions"])
     delta = actions.pop("state_delta", {})
     for key, value in delta.items() if isinstance(delta, dict) else ():
-        yield f"state {safe_line(key)} " + ("deleted" if value is None else f"= {compact_json(value)}")
+        is_deleted = value is None and key not in stored_nones(fields)
+        yield f"state {safe_line(key)} " + ("deleted" if is_deleted else f"= {compact_json(value)}")
     if actions:
         yield f"actions {compact_json(actions)}"
 

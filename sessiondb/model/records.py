@@ -66,7 +66,13 @@ class EventRecord(NamedTuple):
     content: str | None
     actions: str
     extra: str | None
-    """All fields of the event that have no column of their own, a JSON object; None if all are unset."""
+    """All fields of the event that have no column of their own, a JSON object; None if all are unset. :data:`STORED_NONE`
+    may be a member too."""
+
+
+STORED_NONE = "stored_none"
+"""A member of :attr:`EventRecord.extra` that is no field of an event: the keys of its state delta that were set to None.
+Null in a delta deletes otherwise. ADK passes over members that it does not know."""
 
 
 class EventRow(NamedTuple):

@@ -25,12 +25,13 @@ from sessiondb import stores
 from sessiondb.adk import scopes
 from sessiondb.adk.events import encode_event, event_as_dict, timestamp_text
 from sessiondb.adk.limits import check_key, check_text
+from sessiondb.adk.state import encode_delta
 from sessiondb.engine.store import BulkImport, Reader
 from sessiondb.errors import ConfigurationError, CorruptRowError, InvalidInputError, MigrationError
 from sessiondb.model.queries import ListEvents
-from sessiondb.model.records import NewEvent, NewSession, Selection, SessionKey, named
+from sessiondb.model.records import STORED_NONE, NewEvent, NewSession, Selection, SessionKey, named
 from sessiondb.transfer.adk_files import AdkEvent, AdkFile, AdkFileWriter, Layout
-from sessiondb.transfer.compare import NO_STATE, MigrationReport, compare, owner_name, scope_of, without_nulls
+from sessiondb.transfer.compare import NO_STATE, MigrationReport, compare, owner_name, scope_of
 from sessiondb.transfer.jsonl import Advance, encode_state, now_text
 from sessiondb.transfer.sources import DatabaseSource, MemorySource, Source, SourceSession, UnreadableError
 
@@ -176,7 +177,6 @@ def _put_scope_state(
     except (InvalidInputError, UnreadableError) as error:
         report.failures.append(f"the state of {owner} was not carried: {error}")
         return
-    _note_nulls(owner, state, report)
     into.put_scope_state(app_name, user_id, encoded, now_text())
 
 
@@ -187,7 +187,9 @@ def _put_session(into: BulkImport, session: SourceSession, source: Source, repor
         nonlocal copied
         for event in source.events(session.key):
             copied += 1
-            yield NewEvent(encode_event(event), advances=True)
+            # None is a value in ADK's services.
+            delta = encode_delta(event.actions.state_delta, keep_none=True)
+            yield NewEvent(encode_event(event, delta).record, advances=True)
 
     try:
         if session.state is None:
@@ -210,7 +212,6 @@ def _put_session(into: BulkImport, session: SourceSession, source: Source, repor
         return
     report.sessions += 1
     report.events += copied
-    _note_nulls(named(key), session.state, report)
 
 
 def _put_into_adk(writer: AdkFileWriter, session: SourceSession, reader: Reader, report: MigrationReport) -> None:
@@ -239,10 +240,6 @@ def _put_into_adk(writer: AdkFileWriter, session: SourceSession, reader: Reader,
 def _adk_events(reader: Reader, key: SessionKey) -> Iterator[AdkEvent]:
     """The events as ADK's service keeps them; our JSON is ADK's, and holds what ADK itself leaves out of its own."""
     for _, _, row in reader.ask(ListEvents(Selection(*key))):
-        yield AdkEvent(row.event_id, row.invocation_id, row.time, json.dumps(event_as_dict(row, key)))
-
-
-def _note_nulls(owner: str, state: dict[str, Any], report: MigrationReport) -> None:
-    nulls = len(state) - len(without_nulls(state))
-    if nulls:
-        report.notes.append(f"{nulls} keys of {owner} hold None: sessiondb has no such keys, and they read as None")
+        fields = event_as_dict(row, key)
+        fields.pop(STORED_NONE, None)
+        yield AdkEvent(row.event_id, row.invocation_id, row.time, json.dumps(fields))

@@ -18,7 +18,7 @@ from google.adk.events import Event
 from pydantic import ValidationError
 
 from sessiondb.adk import scopes
-from sessiondb.adk.events import describe_problems, encode_event, event_as_dict, timestamp_text
+from sessiondb.adk.events import describe_problems, encode_event, event_as_dict, stored_nones, timestamp_text
 from sessiondb.adk.fast_decode import event_validator
 from sessiondb.adk.limits import check_key, check_text
 from sessiondb.adk.state import encode_delta
@@ -27,6 +27,7 @@ from sessiondb.errors import AlreadyExistsError, CorruptRowError, InvalidInputEr
 from sessiondb.model.queries import CountEvents, ListEvents, ListSessions, ListState
 from sessiondb.model.records import (
     EVERYTHING,
+    STORED_NONE,
     NewEvent,
     NewSession,
     Selection,
@@ -43,7 +44,11 @@ Advance = Callable[[int], object]
 """Told how much was done since it was last told: lines that were read, or sessions that were copied or compared."""
 
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
-_EVENT_FIELDS = frozenset(Event.model_fields) | {field.alias for field in Event.model_fields.values() if field.alias}
+_EVENT_FIELDS = {
+    *Event.model_fields,
+    *(field.alias for field in Event.model_fields.values() if field.alias),
+    STORED_NONE,
+}
 
 
 @dataclass(slots=True)
@@ -169,13 +174,13 @@ def checked_lines(lines: Iterable[str]) -> Iterator[str]:
 
 
 def encode_state(scope: scopes.Scope, state: Mapping[str, Any]) -> str:
-    """Encodes the state of one scope, keys without prefix, for an import; keys whose value is None are left out.
+    """Encodes the state of one scope, keys without prefix, for an import.
 
     Raises:
         InvalidInputError: If a key or value cannot be stored in this scope.
     """
     prefix, column = _COLUMNS[scope]
-    stored = encode_delta({prefix + name: value for name, value in state.items()}).stored
+    stored = encode_delta({prefix + name: value for name, value in state.items()}, keep_none=True).stored
     others = [name for name, text in stored._asdict().items() if text and name.endswith("_set") and name != column]
     if others:
         raise InvalidInputError("the state of a session holds a key with the prefix of another scope")
@@ -365,4 +370,5 @@ def _new_event(line: _Line) -> NewEvent:
         event = event_validator()(json.dumps(fields))
     except ValidationError as error:
         raise line.error(f"has an event that this version of ADK cannot read: {describe_problems(error)}") from None
-    return NewEvent(encode_event(event), advances=line.get("outside") is not True)
+    delta = encode_delta(event.actions.state_delta, keep_none=stored_nones(fields))
+    return NewEvent(encode_event(event, delta).record, advances=line.get("outside") is not True)

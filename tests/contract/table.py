@@ -169,11 +169,13 @@ STATE = [
         sqlite=({"kept": 1, **ALL_NONE}, True, {"theme": None}),
         sessiondb=({"kept": 1}, True, {}),
     ),
-    differs(
+    everywhere(
         state.none_at_creation,
-        memory=({"kept": 1, "own": None, "user:theme": None}, True),
-        sqlite=({"kept": 1, "own": None, "user:theme": None}, True),
-        sessiondb=({"kept": 1}, True),
+        (
+            {"app:version": None, "kept": 1, "own": None, "user:theme": None},
+            True,
+            {"app:version": None, "user:theme": None},
+        ),
     ),
     everywhere(state.none_inside_a_value, {"own": {"x": None, "y": [None]}, "more": {"x": None}}),
     everywhere(state.a_deleted_key_can_be_set_again, ({"own": 2}, {"own": 2})),
@@ -234,7 +236,21 @@ VALUES = [
         state.a_lone_surrogate,
         memory=("\ud800", "\ud800"),
         sqlite="PydanticSerializationError",
-        sessiondb="InputValidationError",
+        sessiondb=("\ufffd", "\ufffd"),
+    ),
+    differs(
+        state.a_lone_surrogate_inside,
+        memory=({"\ud83d": ["caf\udce9.txt"]}, {"\ud83d": ["caf\udce9.txt"]}),
+        sqlite="UnicodeEncodeError",
+        sessiondb=({"\ufffd": ["caf\ufffd.txt"]}, {"\ufffd": ["caf\ufffd.txt"]}),
+    ),
+    # Read once, by whoever comes first.
+    differs(state.a_generator, memory="cannot be read", sqlite=[[0, 1], []], sessiondb=[[0, 1], [0, 1]]),
+    differs(
+        state.an_iterator_inside,
+        memory=[["1", "2"], ["1", "2"]],
+        sqlite=[["1", "2"], []],
+        sessiondb=[["1", "2"], ["1", "2"]],
     ),
     everywhere(state.a_value_refused_leaves_the_service_working, ("ok", {"own": "fine"})),
 ]

@@ -256,6 +256,14 @@ async def test_event_beside_the_conversation_is_not_stale_and_makes_none_stale(
     assert (running.last_update_time, len(running.events)) == (read.last_update_time, len(read.events) - 1)
 
 
+async def test_none_that_is_stored_from_outside_makes_none_stale(database_path: Path) -> None:
+    async with DatabaseSessionService(database_path, none_in_delta="store") as service:
+        running = await service.create_session(APP, USER, SESSION)
+        await service.append_event(await _get(service), state_from_outside(note=None))
+        await service.append_event(running, event(progress=1))
+        assert (await _get(service)).state == {"note": None, "progress": 1}
+
+
 @pytest.mark.parametrize(
     "step",
     [

@@ -143,15 +143,19 @@ async def test_append_needs_an_adk_session_and_event(service: DatabaseSessionSer
 
 async def test_invalid_input_error_quotes_no_value(service: DatabaseSessionService) -> None:
     session = await service.create_session(APP, USER, SESSION)
-    secret = "hunter2\ud800"  # noqa: S105  # stands for one
-    given = event(password=[secret])
+
+    class Secret:
+        def __repr__(self) -> str:
+            return "hunter2"
+
+    given = event(password=[{frozenset([Secret()]): "hunter2"}])
     with pytest.raises(errors.InvalidInputError) as refusal:
         await service.append_event(session, given)
     assert "password" in str(refusal.value)
     assert "hunter2" not in str(refusal.value)
     assert refusal.value.__cause__ is None
     given = event()
-    given.custom_metadata = {"password": [secret]}
+    given.custom_metadata = {"password": [Secret()]}
     with pytest.raises(errors.InvalidInputError) as refusal:
         await service.append_event(session, given)
     assert "hunter2" not in str(refusal.value)

@@ -92,13 +92,14 @@ class Life(RuleBasedStateMachine):
         self.context.run(platform_uuid.set_id_provider, lambda: f"generated {next(ids)}")
         self.caches: tuple[CacheMode, CacheMode] = ("copy", "copy")
         self.services: list[DatabaseSessionService] = []
-        self.model = DocumentedService()
+        self.model = DocumentedService(keeps_none=False)
 
     def run(self, call: Coroutine[Any, Any, ResultT]) -> ResultT:
         return self.loop.run(call, context=self.context)
 
-    @initialize(target=handles, one=CACHES, other=CACHES, state=small_deltas)
-    def begin(self, one: CacheMode, other: CacheMode, state: dict[str, Any]) -> Any:
+    @initialize(target=handles, one=CACHES, other=CACHES, keeps_none=st.booleans(), state=small_deltas)
+    def begin(self, one: CacheMode, other: CacheMode, keeps_none: bool, state: dict[str, Any]) -> Any:
+        self.model = DocumentedService(keeps_none=keeps_none)
         self.open(one, other)
         first = self.create(0, "my_app", "user_123", "s1", state)
         return multiple(first, self.get(1, first, None), self.create(1, "my_app", "user_123", "s2", {}))
@@ -107,7 +108,13 @@ class Life(RuleBasedStateMachine):
         self.caches = (one, other)
         # Syncing to disk is what takes the time, and no power is cut here.
         self.services = [
-            DatabaseSessionService(self.path, log_cache=cache, durability="normal") for cache in self.caches
+            DatabaseSessionService(
+                self.path,
+                log_cache=cache,
+                durability="normal",
+                none_in_delta="store" if self.model.keeps_none else "delete",
+            )
+            for cache in self.caches
         ]
 
     def close(self) -> None:
@@ -374,13 +381,14 @@ class Life(RuleBasedStateMachine):
     def _check_replay(self, connection: sqlite3.Connection) -> None:
         """The state in the file is what the creation and the log make of it."""
         for key, record in self.model.records.items():
-            state = {name: value for name, value in record.created_with.items() if value is not None}
-            for (actions,) in connection.execute(
-                "SELECT actions FROM adk_events WHERE app_name = ? AND user_id = ? AND session_id = ? ORDER BY id", key
+            state = dict(record.created_with)
+            for actions, extra in connection.execute(
+                "SELECT actions, extra FROM adk_events WHERE app_name = ? AND user_id = ? AND session_id = ? ORDER BY id",
+                key,
             ):
                 for name, value in json.loads(actions)["state_delta"].items():
                     assert not name.startswith("temp:")
-                    if value is None:
+                    if value is None and name not in json.loads(extra or "{}").get("stored_none", ()):
                         state.pop(name, None)
                     else:
                         state[name] = value
@@ -428,7 +436,6 @@ def check_schema(connection: sqlite3.Connection) -> None:
     assert len({row[3] for row in sessions}) == len(sessions)
     orphans = "SELECT count(*) FROM adk_state AS s WHERE scope = 'SESSION' AND NOT EXISTS (SELECT 1 FROM adk_sessions AS t WHERE t.app_name = s.app_name AND t.user_id = s.user_id AND t.session_id = s.session_id)"
     assert connection.execute(orphans).fetchone() == (0,)
-    assert connection.execute("SELECT count(*) FROM adk_state WHERE state_value = 'null'").fetchone() == (0,)
 
 
 def exactly_delta(event: Event) -> list[str]:

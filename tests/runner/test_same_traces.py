@@ -14,7 +14,7 @@ import pytest
 from google.adk.sessions import InMemorySessionService
 
 from sessiondb import DatabaseSessionService
-from sessiondb.options import CacheMode
+from sessiondb.options import CacheMode, NoneInDelta
 from tests.runner.scripts import SCRIPTS, Trace
 from tests.runner.traces import traces
 
@@ -25,18 +25,25 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-@pytest.mark.parametrize("log_cache", ["copy", "share", "off"])
+@pytest.mark.parametrize(
+    ("log_cache", "none_in_delta"), [("copy", "delete"), ("share", "delete"), ("off", "delete"), ("copy", "store")]
+)
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_runner_log_and_state_equal_in_memory_service(name: str, log_cache: CacheMode, tmp_path: Path) -> None:
+def test_runner_log_and_state_equal_in_memory_service(
+    name: str, log_cache: CacheMode, none_in_delta: NoneInDelta, tmp_path: Path
+) -> None:
     async def compare() -> None:
         in_memory = InMemorySessionService()
         expected = await traces(in_memory, await SCRIPTS[name](in_memory))
-        async with DatabaseSessionService(tmp_path / "adk.sqlite3", log_cache=log_cache) as service:
+        async with DatabaseSessionService(
+            tmp_path / "adk.sqlite3", log_cache=log_cache, none_in_delta=none_in_delta
+        ) as service:
             stored = await traces(service, await SCRIPTS[name](service))
         assert expected["logs"][0]
-        # The one difference: a key that a delta sets to None is gone. (A rewind sets keys to None.)
-        expected["states"] = [_without_nones(state) for state in expected["states"]]
-        expected["user state"] = _without_nones(expected["user state"])
+        if none_in_delta == "delete":
+            # The one difference: a key that a delta sets to None is gone. (A rewind sets keys to None.)
+            expected["states"] = [_without_nones(state) for state in expected["states"]]
+            expected["user state"] = _without_nones(expected["user state"])
         assert stored == expected
         async with DatabaseSessionService(tmp_path / "adk.sqlite3") as reopened:
             again = await traces(reopened, Trace())

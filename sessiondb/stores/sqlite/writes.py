@@ -24,7 +24,7 @@ from sessiondb.model.commands import (
     UpdateKeys,
 )
 from sessiondb.model.queries import ListSessions
-from sessiondb.model.records import EventRecord, Outcome, Status
+from sessiondb.model.records import STORED_NONE, EventRecord, Outcome, Status
 from sessiondb.stores.sqlite import reads
 from sessiondb.stores.sqlite.sql import equal, names
 from sessiondb.stores.sqlite.write_triggers import (
@@ -259,7 +259,10 @@ def _is_in_log(connection: sqlite3.Connection, command: AppendEvent | UpdateKeys
     event = command.event
     key = (*command.key, event_hash(event.event_id), event.event_id)
     return any(
-        stored[:4] == event[:4] and all(map(_is_same_json, stored[5:], event[5:]))
+        stored[:4] == event[:4]
+        and _is_same_json(stored.content, event.content)
+        and _is_same_json(stored.actions, event.actions)
+        and _fields(stored.extra) == _fields(event.extra)
         for stored in map(EventRecord._make, connection.execute(_EVENTS_OF_ID, key))
     )
 
@@ -268,6 +271,13 @@ def _is_same_json(left: str | None, right: str | None) -> bool:
     if left == right or left is None or right is None:
         return left == right
     return bool(json.loads(left) == json.loads(right))
+
+
+def _fields(extra: str | None) -> dict[str, Any]:
+    """Returns the fields of the event. What None did in its delta is the service's matter, not the event's."""
+    fields: dict[str, Any] = {} if extra is None else json.loads(extra)
+    fields.pop(STORED_NONE, None)
+    return fields
 
 
 _STEPS: dict[type[DataCommand], _Step] = {

@@ -6,8 +6,10 @@ import asyncio
 import random
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
+from google.adk.events import Event, EventActions
 
 from sessiondb import DatabaseSessionService
 from sessiondb.adk.events import decode_event
@@ -26,6 +28,7 @@ from tests.sqlite.repair.files import (
     TABLES,
     Rows,
     event_of,
+    layout_of,
     overwrite,
     rows_of,
     state_of,
@@ -180,6 +183,31 @@ def test_recover_replays_lost_state_from_events(original: Original, tmp_path: Pa
     deleted = {f"of_{number}" for number in range(DELETED)}
     assert state_of(rows["adk_state"]) == {row for row in state_of(original.rows["adk_state"]) if row[4] not in deleted}
     assert report.replayed_keys == len(rows["adk_state"])
+
+
+def test_recover_replays_none_that_was_stored(tmp_path: Path) -> None:
+    path = tmp_path / "original" / "adk.sqlite3"
+
+    async def write() -> None:
+        async with DatabaseSessionService(path) as deleting:
+            session = await deleting.create_session(APP, "u", "s")
+            await deleting.update_keys(APP, "u", "s", {"gone": 1, "kept": 1, "user:gone": 1, "user:kept": 1})
+            await deleting.update_keys(APP, "u", "s", {"gone": None, "user:gone": None})
+            async with DatabaseSessionService(path, none_in_delta="store") as storing:
+                delta: dict[str, Any] = {"kept": None, "user:kept": None}
+                event = Event(author="agent", branch="b", actions=EventActions(state_delta=delta))
+                await storing.append_event(session, event)
+
+    asyncio.run(write())
+    data = overwrite(path.read_bytes(), layout_of(path).of_table("adk_state"), b"\xff" * PAGE)
+    folder = tmp_path / "recovered"
+    folder.mkdir()
+    report, rows = recover_from(data, folder)
+    assert report.replayed_keys == 2
+    assert {(row[3], row[4], row[5]) for row in rows["adk_state"].values()} == {
+        ("SESSION", "kept", "null"),
+        ("USER", "kept", "null"),
+    }
 
 
 def test_recover_rebuilds_lost_sessions_from_events(original: Original, tmp_path: Path) -> None:

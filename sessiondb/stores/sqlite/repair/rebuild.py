@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from sessiondb.model import columns
-from sessiondb.model.records import SessionKey
+from sessiondb.model.records import STORED_NONE, SessionKey
 from sessiondb.stores.sqlite.repair.salvage import COLUMNS, EVENTS, SESSIONS, STATE, Found, ParseKey, Range
 from sessiondb.stores.sqlite.sql import OWNERS, equal, names
 
@@ -147,7 +147,7 @@ UPDATE main.sessiondb_meta
 """
 _REPLAY_SET = f"INSERT OR REPLACE INTO found.replayed VALUES ({names('?' * len(COLUMNS[STATE]))})"
 _REPLAY_REMOVE = f"DELETE FROM found.replayed WHERE ({_KEY}, scope, state_key) = (?, ?, ?, ?, ?)"
-_DELTAS = f"SELECT {_KEY}, timestamp, actions FROM found.events ORDER BY id"
+_DELTAS = f"SELECT {_KEY}, timestamp, actions, extra FROM found.events ORDER BY id"
 _TOUCHED = f"""
 SELECT {_KEY}, events, last_seq, recreated FROM found.results
  WHERE recreated OR events <> last_seq
@@ -198,13 +198,14 @@ def rebuild(connection: sqlite3.Connection, found: Found, *, replay: bool) -> Re
 def _replay(connection: sqlite3.Connection, parse_key: ParseKey) -> int:
     """Adds the keys that the log has set, and not removed, and of which no row was found; returns how many."""
     execute = connection.execute
-    for app_name, user_id, session_id, timestamp, actions in execute(_DELTAS):
+    for app_name, user_id, session_id, timestamp, actions, extra in execute(_DELTAS):
+        stored_none = json.loads(extra).get(STORED_NONE) if extra else None
         for key, value in json.loads(actions).get("state_delta", {}).items():
             scope, name = parse_key(key)
             if scope not in OWNERS:
                 continue
             owner = (app_name, "" if scope == "APP" else user_id, session_id if scope == "SESSION" else "")
-            if value is None:
+            if value is None and not (isinstance(stored_none, list) and key in stored_none):
                 execute(_REPLAY_REMOVE, (*owner, scope, name))
             else:
                 text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
