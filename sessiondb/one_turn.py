@@ -72,6 +72,7 @@ class OneTurnAtATime(BasePlugin):
         self._service = service
         self._wait = wait
         self._runs: dict[_Place, _Run] = {}
+        self._watched: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 
     @override
     async def on_user_message_callback(
@@ -138,7 +139,20 @@ class OneTurnAtATime(BasePlugin):
             turn.release()
             raise
         self._runs[place] = _Run(self._runs, context, turn, _stream_of(frame))
+        self._watch(asyncio.get_running_loop())
         return changed
+
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Looks after the runs of a loop from time to time, until it has none: one timer, however many runs come and go."""
+        if loop not in self._watched:
+            self._watched.add(loop)
+            loop.call_later(_LOOK_SECONDS, self._look_after, loop)
+
+    def _look_after(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._watched.discard(loop)
+        for run in [run for run in self._runs.copy().values() if run.loop is loop]:
+            run.look()
+            self._watch(loop)
 
 
 _Place: TypeAlias = tuple[object, str, str, str]
@@ -164,13 +178,12 @@ class _Run:
         self.context = context
         self._turn = turn
         self._stream = stream
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._dropped = False
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  # ADK's Runner runs on asyncio, and a callback in a task
         self._task = task
         task.add_done_callback(self.look)
-        self._timer = self._loop.call_later(_LOOK_SECONDS, self._look_again)
 
     @property
     def is_watched(self) -> bool:
@@ -183,19 +196,12 @@ class _Run:
         if self._runs.get(place) is self:
             del self._runs[place]
             self._turn.release()
-            self._timer.cancel()
             self._task.remove_done_callback(self.look)
 
     def look(self, _task: object = None) -> None:
         """Ends the turn if the run is over."""
         if self._is_over():
             self.end()
-
-    def _look_again(self) -> None:
-        if self._is_over():
-            self.end()
-        else:
-            self._timer = self._loop.call_later(_LOOK_SECONDS, self._look_again)
 
     def _is_over(self) -> bool:
         if self._stream is None:

@@ -19,7 +19,7 @@ import anyio
 from typing_extensions import override
 
 from sessiondb.engine.store import Store, TurnLocks
-from sessiondb.engine.waiting import Admission, AnyTicket, Ticket, complete, wait_in_task, waiter_for_task
+from sessiondb.engine.waiting import Admission, AnyTicket, TaskWaiter, Ticket, complete, wait_in_task, waiter_for_task
 from sessiondb.errors import ServiceClosedError, TurnTimeoutError
 from sessiondb.logger import logger
 from sessiondb.model.records import SessionKey
@@ -133,17 +133,17 @@ class Turns:
     async def take(self, turn: Turn) -> None:
         """Waits until a turn has come; see :meth:`Turn.take`."""
         began = monotonic()
-        waiter = waiter_for_task()
-        ticket: TurnTicket = Ticket(turn, waiter)
-        waited = not self._join(ticket)
+        waiting = self._join(turn)
+        waited = waiting is not None
         try:
             # Closing refuses all who have joined by then; this one may have come later.
             turn.check_owner()
         except ServiceClosedError:
-            self._leave(ticket)
+            if waiting is None or not self._withdraw(waiting[0]):
+                self.release(turn)
             raise
-        if waited:
-            await wait_in_task(ticket, waiter, self._leave, Admission(turn.wait, self._refuse_late))
+        if waiting is not None:
+            await wait_in_task(*waiting, self._leave, Admission(turn.wait, self._refuse_late))
         try:
             pause = _FIRST_PAUSE
             while not self._advance(turn):
@@ -221,15 +221,17 @@ class Turns:
         if locks is not None:
             locks.abandon()
 
-    def _join(self, ticket: TurnTicket) -> bool:
-        """Takes a place in the line; says whether it is the front."""
+    def _join(self, turn: Turn) -> tuple[TurnTicket, TaskWaiter] | None:
+        """Takes a place in the line; None if that is its front, else what to wait for and by."""
         with self._lock:
-            line = self._lines.get(ticket.work.key)
+            line = self._lines.get(turn.key)
             if line is None:
-                self._lines[ticket.work.key] = _Line(ticket.work)
-                return True
+                self._lines[turn.key] = _Line(turn)
+                return None
+            waiter = waiter_for_task()
+            ticket: TurnTicket = Ticket(turn, waiter)
             line.waiting[ticket] = None
-            return False
+            return ticket, waiter
 
     def _advance(self, turn: Turn) -> bool:
         """Asks for the lock of the front of a line; says whether the turn has begun."""
