@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import sys
 import weakref
-from collections.abc import AsyncGenerator
 from types import AsyncGeneratorType, FrameType
 from typing import Any, TypeAlias
 
@@ -30,7 +28,7 @@ from sessiondb.service import DatabaseSessionService
 _LOOK_SECONDS = 0.25
 """How often it is looked whether a run is over that nothing else has told of."""
 
-Stream: TypeAlias = AsyncGenerator[Any, None]
+Stream: TypeAlias = AsyncGeneratorType[Any, None]
 
 
 class OneTurnAtATime(BasePlugin):
@@ -79,7 +77,7 @@ class OneTurnAtATime(BasePlugin):
         self, *, invocation_context: InvocationContext, user_message: types.Content
     ) -> types.Content | None:
         """Waits for the turn; ADK's hook."""
-        if not await self._begin(invocation_context, sys._getframe()):
+        if not await self._begin(invocation_context):
             return None
         # ADK has picked the agent from what the session was. It picks again for a message that a plugin gives back, but
         # then asks no other plugin, so they are asked here.
@@ -95,7 +93,7 @@ class OneTurnAtATime(BasePlugin):
     @override
     async def before_run_callback(self, *, invocation_context: InvocationContext) -> None:
         """Waits for the turn of a run without a message, resumed or live; ADK's hook."""
-        await self._begin(invocation_context, sys._getframe())
+        await self._begin(invocation_context)
 
     @override
     async def after_run_callback(self, *, invocation_context: InvocationContext) -> None:
@@ -116,12 +114,14 @@ class OneTurnAtATime(BasePlugin):
         run = self._runs.get(_place_of(context))
         return run if run is not None and run.context is context else None
 
-    async def _begin(self, context: InvocationContext, frame: FrameType) -> bool:
+    async def _begin(self, context: InvocationContext) -> bool:
         """Waits for the turn of a run, unless it has it; says whether its session was changed meanwhile."""
         if self._run_of(context) is not None:
             return False
         session = context.session
-        service = context.session_service if isinstance(context.session_service, DatabaseSessionService) else self._service
+        service = (
+            context.session_service if isinstance(context.session_service, DatabaseSessionService) else self._service
+        )
         # A session without a revision is not of the file: an agent that is a tool has one in memory.
         if service is None or handle_of(session).incarnation is None:
             return False
@@ -138,7 +138,7 @@ class OneTurnAtATime(BasePlugin):
         except BaseException:  # a cancellation too
             turn.release()
             raise
-        self._runs[place] = _Run(self._runs, context, turn, _stream_of(frame))
+        self._runs[place] = _Run(self._runs, context, turn, _stream_of(inspect.currentframe()))
         self._watch(asyncio.get_running_loop())
         return changed
 

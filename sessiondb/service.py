@@ -40,7 +40,16 @@ from sessiondb.logger import logger
 from sessiondb.model.commands import AppendEvent, CreateSession, DeleteSession, Flush, UpdateKeys, Vacuum
 from sessiondb.model.queries import CountEvents, GetUserState, ListSessions, MeasureStore
 from sessiondb.model.records import BackupReport, Outcome, Selection, SessionKey, SessionSnapshot, Status
-from sessiondb.options import CacheMode, Durability, OnStale, ServiceOptions, StoreOptions, check_wait, followed, resolve_path
+from sessiondb.options import (
+    CacheMode,
+    Durability,
+    OnStale,
+    ServiceOptions,
+    StoreOptions,
+    check_wait,
+    followed,
+    resolve_path,
+)
 from sessiondb.stats import Health, ServiceStats
 
 

@@ -190,8 +190,8 @@ class Turns:
                     # It is told when it asks for the lock again.
                     following.append(self._pass_on(line.front))
         complete(refused)
-        for ticket in following:
-            self._wake(ticket)
+        for front in following:
+            self._wake(front)
 
     def close(self) -> None:
         """Ends all turns. Called when the last owner is closed."""

@@ -11,7 +11,6 @@ import asyncio
 import contextvars
 import gc
 import signal
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -25,58 +24,16 @@ import pytest
 
 from sessiondb import DatabaseSessionService, errors
 from tests.engine import processes, turn_programs
-from tests.engine.cancelling import AsTask, InScope, InTimeout, Running
-from tests.engine.tools import APP, TIMEOUT, USER, a_while, create, engine_of, get, happened, text_of, texts, until
+from tests.engine.tools import APP, TIMEOUT, USER, a_while, create, get, happened, text_of, texts, until
+from tests.engine.turns import Holder, held_elsewhere, taken, waiting
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(
-    params=[
-        pytest.param(("asyncio", InScope), id="asyncio-scope"),
-        pytest.param(("asyncio", AsTask), id="asyncio-task"),
-        pytest.param(("asyncio", InTimeout), id="asyncio-timeout"),
-        pytest.param(("trio", InScope), id="trio-scope"),
-    ]
-)
-def means(request: pytest.FixtureRequest) -> tuple[str, type[Running]]:
-    means: tuple[str, type[Running]] = request.param
-    return means
-
-
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
-    if "means" in request.fixturenames:
-        backend: str = request.getfixturevalue("means")[0]
-        return backend
     name: str = request.param
     return name
-
-
-def waiting(service: DatabaseSessionService) -> int:
-    """How many wait for a turn in this process, its fronts not counted."""
-    return sum(len(line.waiting) for line in engine_of(service).turns._lines.values())
-
-
-def taken(service: DatabaseSessionService) -> int:
-    """How many sessions have somebody in this process who has their turn or asks for it."""
-    return len(engine_of(service).turns._lines)
-
-
-class Holder:
-    """A task that takes the turn of session ``s`` and keeps it until it is told."""
-
-    def __init__(self, service: DatabaseSessionService, log: list[str], name: str, wait: float = TIMEOUT) -> None:
-        self.has_it = anyio.Event()
-        self.go_on = anyio.Event()
-        self._service, self._log, self._name, self._wait = service, log, name, wait
-
-    async def __call__(self) -> None:
-        async with self._service.turn(APP, USER, "s", wait=self._wait):
-            self._log.append(f"{self._name} in")
-            self.has_it.set()
-            await self.go_on.wait()
-            self._log.append(f"{self._name} out")
 
 
 async def test_tasks_have_it_one_at_a_time_in_order(service: DatabaseSessionService) -> None:
@@ -147,87 +104,6 @@ async def test_failure_within_frees_it(service: DatabaseSessionService) -> None:
     assert taken(service) == 0
 
 
-async def test_cancel_of_waiter_keeps_the_others_in_order(
-    service: DatabaseSessionService, means: tuple[str, type[Running]]
-) -> None:
-    log: list[str] = []
-    first, third = Holder(service, log, "first"), Holder(service, log, "third")
-    second = means[1](Holder(service, log, "second"))
-    async with anyio.create_task_group() as group:
-        group.start_soon(first)
-        await first.has_it.wait()
-        group.start_soon(second.run)
-        await until(lambda: waiting(service) == 1)
-        group.start_soon(third)
-        await until(lambda: waiting(service) == 2)
-        second.cancel()
-        await second.finished.wait()
-        assert second.cancelled
-        assert waiting(service) == 1
-        first.go_on.set()
-        third.go_on.set()
-    assert log == ["first in", "first out", "third in", "third out"]
-    assert taken(service) == 0
-
-
-async def test_cancel_of_waiter_whose_turn_has_just_come(
-    service: DatabaseSessionService, means: tuple[str, type[Running]]
-) -> None:
-    log: list[str] = []
-    second, third = means[1](Holder(service, log, "second")), Holder(service, log, "third")
-    async with anyio.create_task_group() as group:
-        turn = service.turn(APP, USER, "s")
-        await turn.take()
-        # Without the context of this task, which has the turn.
-        await _start_elsewhere(group, second.run)
-        await until(lambda: waiting(service) == 1)
-        await _start_elsewhere(group, third)
-        await until(lambda: waiting(service) == 2)
-        turn.release()
-        second.cancel()
-        third.go_on.set()
-    assert second.cancelled
-    assert log == ["third in", "third out"]
-
-
-async def _start_elsewhere(group: anyio.abc.TaskGroup, function: Callable[[], Any]) -> None:
-    """Starts a task that has no turn, whoever calls."""
-    contextvars.Context().run(group.start_soon, function)
-
-
-async def test_cancel_of_holder_frees_it(service: DatabaseSessionService, means: tuple[str, type[Running]]) -> None:
-    log: list[str] = []
-    inner, second = Holder(service, log, "first"), Holder(service, log, "second")
-    first = means[1](inner)
-    async with anyio.create_task_group() as group:
-        group.start_soon(first.run)
-        await inner.has_it.wait()
-        group.start_soon(second)
-        await until(lambda: waiting(service) == 1)
-        first.cancel()
-        await second.has_it.wait()
-        second.go_on.set()
-    assert first.cancelled
-    assert log == ["first in", "second in", "second out"]
-
-
-async def test_cancel_while_another_process_has_it(database_path: Path, means: tuple[str, type[Running]]) -> None:
-    with _holding_process(database_path) as process:
-        async with DatabaseSessionService(database_path) as service:
-            call = means[1](lambda: service.turn(APP, USER, "s", wait=TIMEOUT).take())
-            async with anyio.create_task_group() as group:
-                group.start_soon(call.run)
-                await until(lambda: taken(service) == 1)
-                await a_while()
-                call.cancel()
-                await call.finished.wait()
-            assert call.cancelled
-            assert taken(service) == 0
-            await _tell(process)
-            async with service.turn(APP, USER, "s", wait=TIMEOUT):
-                pass
-
-
 async def test_same_turn_is_entered_again(service: DatabaseSessionService) -> None:
     async with service.turn(APP, USER, "s"):
         async with service.turn(APP, USER, "s", wait=0), service.turn(APP, USER, "s", wait=0):
@@ -283,14 +159,13 @@ async def test_closing_ends_the_waits_of_that_service(database_path: Path) -> No
     async with DatabaseSessionService(database_path) as other:
         service = DatabaseSessionService(database_path)
         first, last = Holder(other, log, "first"), Holder(other, log, "last")
-        refused = Running(lambda: service.turn(APP, USER, "s").take())
         async with anyio.create_task_group() as group:
             group.start_soon(first)
             await first.has_it.wait()
 
             async def wait() -> None:
                 with pytest.raises(errors.ServiceClosedError):
-                    await refused.make()
+                    await service.turn(APP, USER, "s").take()
                 log.append("refused")
 
             group.start_soon(wait)
@@ -307,8 +182,8 @@ async def test_closing_ends_the_waits_of_that_service(database_path: Path) -> No
 
 
 async def test_closing_ends_a_wait_for_another_process(database_path: Path) -> None:
-    with _holding_process(database_path) as process:
-        service = DatabaseSessionService(database_path)
+    service = DatabaseSessionService(database_path)
+    with held_elsewhere(database_path):
         async with anyio.create_task_group() as group:
 
             async def wait() -> None:
@@ -319,7 +194,6 @@ async def test_closing_ends_a_wait_for_another_process(database_path: Path) -> N
             await until(lambda: taken(service) == 1)
             await a_while()
             await service.close()
-        await _tell(process)
 
 
 async def test_turn_made_before_closing_is_refused(service: DatabaseSessionService) -> None:
@@ -383,60 +257,32 @@ def test_loops_of_both_kinds_in_threads_and_processes(database_path: Path) -> No
     )
 
 
-class _Process:
-    """A process that has the turn of session ``s``."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> subprocess.Popen[str]:
-        self._process = processes.start(turn_programs.hold_until_told, self._path)
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline() == "has it\n", self._process.communicate()
-        return self._process
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-
-def _holding_process(path: Path) -> _Process:
-    return _Process(path)
-
-
-async def _tell(process: subprocess.Popen[str]) -> None:
-    """Has a process give its turn back."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdin.write("\n")
-    process.stdin.flush()
-    assert await anyio.to_thread.run_sync(process.stdout.readline) == "gave it back\n"
-
-
-async def test_other_process_waits_until_it_is_given_back(service: DatabaseSessionService, database_path: Path) -> None:
-    with _holding_process(database_path) as process:
+async def test_wait_for_another_process_is_bounded(service: DatabaseSessionService, database_path: Path) -> None:
+    with held_elsewhere(database_path):
         with pytest.raises(errors.TurnTimeoutError):
             await service.turn(APP, USER, "s", wait=0.05).take()
-        await _tell(process)
-        # It lives on, and has the file open.
-        async with service.turn(APP, USER, "s", wait=TIMEOUT):
-            pass
+        assert taken(service) == 0
+    async with service.turn(APP, USER, "s", wait=0):
+        pass
 
 
 async def test_killed_process_frees_it(service: DatabaseSessionService, database_path: Path) -> None:
-    with _holding_process(database_path) as process:
+    with processes.start(turn_programs.hold_for_ever, database_path) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "has it\n"
         async with anyio.create_task_group() as group:
             log: list[str] = []
             holders = [Holder(service, log, name) for name in ("first", "second")]
-            for holder in holders:
+            for number, holder in enumerate(holders):
                 group.start_soon(holder)
                 holder.go_on.set()
-            await until(lambda: waiting(service) == 1)
+                await until(lambda: taken(service) == 1 and waiting(service) == number)  # noqa: B023  # awaited here
             assert log == []
             process.send_signal(signal.SIGKILL)
     assert log == ["first in", "first out", "second in", "second out"]
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_processes_have_it_in_the_order_in_which_they_came(
     service: DatabaseSessionService, database_path: Path
 ) -> None:
@@ -503,7 +349,10 @@ async def test_loop_in_another_thread_waits(service: DatabaseSessionService) -> 
 def logged(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[tuple[str, dict[str, Any]]]]]:
     with caplog.at_level("INFO", "sessiondb"):
         yield lambda: [
-            (record.getMessage(), {name: vars(record)[name] for name in ("session_id", "seconds", "wait") if hasattr(record, name)})
+            (
+                record.getMessage(),
+                {name: vars(record)[name] for name in ("session_id", "seconds", "wait") if hasattr(record, name)},
+            )
             for record in caplog.records
             if record.getMessage().startswith("turn_")
         ]

@@ -16,16 +16,13 @@ from tests.engine.processes import listen, say
 from tests.engine.tools import APP, USER, event, get, until
 
 
-def hold_until_told(path: str) -> None:
-    """Take the turn of a session, say so, and give it back when told."""
+def hold_for_ever(path: str) -> None:
+    """Take the turn of a session, and say so."""
 
     async def hold() -> None:
-        async with DatabaseSessionService(path) as service:
-            async with service.turn(APP, USER, "s"):
-                say("has it")
-                await anyio.to_thread.run_sync(listen)
-            say("gave it back")
-            await anyio.to_thread.run_sync(listen)
+        async with DatabaseSessionService(path) as service, service.turn(APP, USER, "s"):
+            say("has it")
+            await anyio.sleep_forever()
 
     asyncio.run(hold())
 
@@ -95,7 +92,9 @@ def fork_within_a_turn(path: str) -> None:
                 # In a thread of its own, with the context of the turn: no event loop runs there.
                 said: list[str] = []
                 context = contextvars.copy_context()
-                thread = threading.Thread(target=context.run, args=(lambda: said.append(asyncio.run(child_takes(service))),))
+                thread = threading.Thread(
+                    target=context.run, args=(lambda: said.append(asyncio.run(child_takes(service))),)
+                )
                 thread.start()
                 thread.join()
                 say("child", *said)

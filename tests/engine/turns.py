@@ -1,0 +1,48 @@
+"""Holding turns, and looking at who waits for one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import anyio
+
+from sessiondb import DatabaseSessionService
+from sessiondb.model.records import SessionKey
+from sessiondb.stores.sqlite.turns import SqliteTurnLocks
+from tests.engine.tools import APP, TIMEOUT, USER, engine_of
+
+
+def waiting(service: DatabaseSessionService) -> int:
+    """How many wait for a turn in this process, its fronts not counted."""
+    return sum(len(line.waiting) for line in engine_of(service).turns._lines.values())
+
+
+def taken(service: DatabaseSessionService) -> int:
+    """How many sessions have somebody in this process who has their turn or asks for it."""
+    return len(engine_of(service).turns._lines)
+
+
+class Holder:
+    """A task that takes the turn of session ``s`` and keeps it until it is told."""
+
+    def __init__(self, service: DatabaseSessionService, log: list[str], name: str, wait: float = TIMEOUT) -> None:
+        self.has_it = anyio.Event()
+        self.go_on = anyio.Event()
+        self._service, self._log, self._name, self._wait = service, log, name, wait
+
+    async def __call__(self) -> None:
+        async with self._service.turn(APP, USER, "s", wait=self._wait):
+            self._log.append(f"{self._name} in")
+            self.has_it.set()
+            await self.go_on.wait()
+            self._log.append(f"{self._name} out")
+
+
+@contextmanager
+def held_elsewhere(path: Path) -> Iterator[None]:
+    """The lock of session ``s`` is held by another open file, as another process has it."""
+    with closing(SqliteTurnLocks(path)) as locks:
+        assert locks.try_take(SessionKey(APP, USER, "s"))
+        yield
