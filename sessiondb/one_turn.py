@@ -2,7 +2,7 @@
 
 A run asks for its turn in the first callback that ADK makes, when it has read the session already; so the session is
 brought up to date then. How it ends is not told by callbacks: none comes when a run is cancelled, and when one comes for
-its success, a compaction may follow. What tells is the generator that ``run_async`` or ``run_live`` has returned.
+its success, a compaction may follow. What tells is the generator by which ``run_async`` or ``run_live`` does its work.
 """
 
 from __future__ import annotations
@@ -167,8 +167,8 @@ def _place_of(context: InvocationContext) -> _Place:
 class _Run:
     """A run that has the turn of its session, until it is over.
 
-    It is over when the generator is that its caller iterates, and looked at from time to time; without that one, when the
-    task in which it began is.
+    It is over when the generator is by which it works, and that is looked at from time to time. If that one is not found, it
+    is over when the task is in which it began.
     """
 
     def __init__(
@@ -215,19 +215,26 @@ class _Run:
 
 
 def _stream_of(frame: FrameType | None) -> weakref.ref[Stream] | None:
-    """Finds the outermost of the generators that a frame runs within: what ``run_async`` has returned, or its nearest.
+    """Finds the outermost of ADK's generators that a frame runs within and that ADK iterates over.
 
-    A frame does not name its generator before Python 3.14. But whoever iterates over one has it in a variable, as ADK has
-    for those that it closes.
+    That is the one to which ``run_async`` or ``run_live`` leaves all the work, and which is closed with it. A frame does not
+    name its generator before Python 3.14. But whoever iterates over one has it in a variable, as ADK has for those that it
+    closes. The variables of others are not looked at: the look keeps what they hold alive, and a stream that its reader
+    drops must be closed.
     """
     found: weakref.ref[Stream] | None = None
-    while frame is not None and frame.f_back is not None:
-        if frame.f_code.co_flags & inspect.CO_ASYNC_GENERATOR:
-            for value in frame.f_back.f_locals.values():
+    while frame is not None:
+        outer = frame.f_back
+        if outer is not None and frame.f_code.co_flags & inspect.CO_ASYNC_GENERATOR and _is_adks(outer):
+            for value in outer.f_locals.values():
                 if isinstance(value, AsyncGeneratorType) and value.ag_frame is frame:
                     found = weakref.ref(value)
-        frame = frame.f_back
+        frame = outer
     return found
+
+
+def _is_adks(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__")).startswith("google.adk.")
 
 
 async def _bring_up_to_date(context: InvocationContext) -> bool:
