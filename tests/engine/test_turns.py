@@ -315,15 +315,16 @@ async def test_processes_have_it_in_the_order_in_which_they_came(
             assert await anyio.to_thread.run_sync(processes.finish, process) == "done\n"
 
 
-def test_forked_child_has_no_turn_and_frees_none(database_path: Path) -> None:
-    process = processes.start(turn_programs.fork_within_a_turn, database_path)
-    assert process.stdout is not None
-    assert process.stdin is not None
-    said = [process.stdout.readline().split()[0] for _ in range(3)]
-    assert sorted(said) == ["child", "parent", "waiting"]
-    process.stdin.write("\n")
-    process.stdin.flush()
-    processes.finish(process)
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_forked_child_has_no_turn_and_keeps_none(service: DatabaseSessionService, database_path: Path) -> None:
+    with processes.start(turn_programs.fork_within_a_turn, database_path) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waits\n"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        # The child lives on.
+        async with service.turn(APP, USER, "s", wait=TIMEOUT):
+            pass
 
 
 async def test_loop_in_another_thread_waits(service: DatabaseSessionService) -> None:

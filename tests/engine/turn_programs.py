@@ -76,40 +76,27 @@ def work_in_turns(path: str, name: str) -> None:
 
 
 def fork_within_a_turn(path: str) -> None:
-    """A child has not its parent's turn, and does not keep it from being freed."""
+    """A child says whether it can take its parent's turn, and lives until the parent's input ends; the parent keeps it."""
 
-    async def child_takes(service: DatabaseSessionService) -> str:
+    async def try_it(service: DatabaseSessionService) -> str:
         try:
             async with service.turn(APP, USER, "s", wait=0):
                 return "has it"
         except TurnTimeoutError:
             return "waits"
 
-    async def take(service: DatabaseSessionService) -> int:
+    async def hold(service: DatabaseSessionService) -> None:
         async with service.turn(APP, USER, "s"):
-            pid = os.fork()
-            if not pid:
-                # In a thread of its own, with the context of the turn: no event loop runs there.
+            if not os.fork():
                 said: list[str] = []
+                # Within the parent's turn, as contexts go; on a thread, since a loop of the parent's runs on this one.
                 context = contextvars.copy_context()
-                thread = threading.Thread(
-                    target=context.run, args=(lambda: said.append(asyncio.run(child_takes(service))),)
-                )
+                thread = threading.Thread(target=context.run, args=(lambda: said.append(asyncio.run(try_it(service))),))
                 thread.start()
                 thread.join()
-                say("child", *said)
+                say(*said)
                 listen()
                 os._exit(0)
-            return pid
+            await anyio.sleep_forever()
 
-    async def again(service: DatabaseSessionService) -> None:
-        # The child still runs.
-        async with service.turn(APP, USER, "s", wait=10):
-            say("parent has it again")
-
-    service = DatabaseSessionService(path)
-    pid = asyncio.run(take(service))
-    asyncio.run(again(service))
-    say("waiting for the child", pid)
-    os.waitpid(pid, 0)
-    asyncio.run(service.close())
+    asyncio.run(hold(DatabaseSessionService(path)))

@@ -415,7 +415,7 @@ async def test_stream_read_by_several_tasks_keeps_the_turn(service: DatabaseSess
         message = types.Content(role="user", parts=[types.Part(text="first")])
         stream = runner.run_async(user_id=USER, session_id=SESSION, new_message=message)
         async with aclosing(stream):
-            await asyncio.create_task(stream.__anext__())  # type: ignore[arg-type]  # an awaitable that is a coroutine
+            await asyncio.create_task(stream.__anext__())
             # Looked at several times since the task is gone.
             await asyncio.to_thread(_looked_at, asyncio.get_running_loop())
             assert not free(service)
@@ -555,7 +555,7 @@ async def test_synchronous_runs_in_threads_take_turns(service: DatabaseSessionSe
 
 
 async def test_sessions_of_other_services_are_left_alone() -> None:
-    memory = InMemorySessionService()  # type: ignore[no-untyped-call]  # ADK's
+    memory = InMemorySessionService()
     await memory.create_session(app_name=APP, user_id=USER, session_id=SESSION)
     async with runner_of(memory, scripted_agent(["one"])) as runner:
         assert reply_text(await say(runner, "first", session_id=SESSION)) == "one"
@@ -567,16 +567,16 @@ class Wrapper(BaseSessionService):
     def __init__(self, service: DatabaseSessionService) -> None:
         self._service = service
 
-    async def create_session(self, **kwargs: Any) -> Session:  # type: ignore[override]  # passes on what it gets
+    async def create_session(self, **kwargs: Any) -> Session:
         return await self._service.create_session(**kwargs)
 
-    async def get_session(self, **kwargs: Any) -> Session | None:  # type: ignore[override]  # as above
+    async def get_session(self, **kwargs: Any) -> Session | None:
         return await self._service.get_session(**kwargs)
 
-    async def list_sessions(self, **kwargs: Any) -> Any:  # type: ignore[override]  # as above
+    async def list_sessions(self, **kwargs: Any) -> Any:
         return await self._service.list_sessions(**kwargs)
 
-    async def delete_session(self, **kwargs: Any) -> None:  # type: ignore[override]  # as above
+    async def delete_session(self, **kwargs: Any) -> None:
         await self._service.delete_session(**kwargs)
 
     async def append_event(self, session: Session, event: Event) -> Event:

@@ -108,3 +108,5 @@ async def test_client_that_leaves_does_not_keep_the_turn(tmp_path: Path, endpoin
             await asyncio.wait([leaving])
             answer = await _say(http, "second")
     assert answer[-1]["content"]["parts"][0]["text"] == "went on", server.log
+    # There was a turn.
+    assert home.database.with_name(f"{home.database.name}-turns").exists()
