@@ -34,26 +34,18 @@ class Turn(AbstractAsyncContextManager["Turn"]):
 
     It begins when ``async with`` is entered, and ends with the block, however that ends, or with the process. Whoever asks
     for the turn of the same session within it, through any service of the file, has it already, and does not wait. Within
-    means: in the same task, or with a copy of its context, as in the tasks and threads that are started there. So an agent
-    that is a tool, a run started by a tool, or a rewind goes on. Those who share a turn are in no order among themselves,
+    means: in the same task, or with a copy of its context, as tasks have that are started there, and threads of
+    ``asyncio.to_thread``. So an agent that is a tool, a run started by a tool, or a rewind goes on. Those who share a turn are in no order among themselves,
     and none has it any longer than the block that began it. A forked child has none of its parent's turns.
 
     Two tasks that each have the turn of one session, and want that of the other, wait for each other until the time of one
     is over.
     """
 
+    # The owner is the service; check_owner raises ServiceClosedError when that is closed.
     def __init__(
         self, turns: Turns, key: SessionKey, wait: float, owner: object, check_owner: Callable[[], object]
     ) -> None:
-        """Begins nothing yet.
-
-        Args:
-            turns: The turns of the store.
-            key: The session.
-            wait: How long to wait, in seconds.
-            owner: Through whom it is taken, see :meth:`Turns.refuse`.
-            check_owner: Raises ServiceClosedError if the owner is closed.
-        """
         self.key = key
         self.wait = wait
         self.owner = owner
@@ -76,7 +68,7 @@ class Turn(AbstractAsyncContextManager["Turn"]):
         """Waits for the turn, as entering the block does; :meth:`release` must be called in the end.
 
         Returns:
-            False if it is part of a turn that the caller has already: that one's end is its end.
+            Whether it is a turn of its own. False if it is part of one that the caller has already, and ends with that.
 
         Raises:
             TurnTimeoutError: If it did not come in time.

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from google.adk.agents import BaseAgent, LlmAgent, RunConfig
 from google.adk.agents.invocation_context import InvocationContext
+from google.adk.agents.live_request_queue import LiveRequestQueue
 from google.adk.apps import App, ResumabilityConfig
 from google.adk.apps.app import EventsCompactionConfig
 from google.adk.apps.llm_event_summarizer import LlmEventSummarizer
@@ -535,6 +536,39 @@ async def test_resumed_run_without_a_message_waits_too(service: DatabaseSessionS
         held.go_on.set()
         assert reply_text(await first) == "one"
         await second
+    assert free(service)
+
+
+class Live(BaseAgent):
+    """Says something, and is done when the other side has closed the queue."""
+
+    async def _run_live_impl(self, ctx: InvocationContext) -> AsyncGenerator[Event, None]:
+        yield Event(
+            author=self.name, invocation_id=ctx.invocation_id, content=types.Content(parts=[types.Part(text="hi")])
+        )
+        assert ctx.live_request_queue is not None
+        while not (await ctx.live_request_queue.get()).close:
+            pass
+
+    async def _run_async_impl(self, ctx: InvocationContext) -> AsyncGenerator[Event, None]:
+        yield Event(
+            author=self.name, invocation_id=ctx.invocation_id, content=types.Content(parts=[types.Part(text="ho")])
+        )
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_live_run_has_the_turn_until_it_is_over(service: DatabaseSessionService, *, leaves: bool) -> None:
+    queue = LiveRequestQueue()
+    async with runner_of(service, Live(name="live")) as runner:
+        async with aclosing(runner.run_live(user_id=USER, session_id=SESSION, live_request_queue=queue)) as stream:
+            await anext(stream)
+            second = elsewhere(say(runner, "and?", session_id=SESSION))
+            await until(lambda: in_line(service) == 1)
+            if not leaves:
+                queue.close()
+                assert [event async for event in stream] == []
+        assert reply_text(await second) == "ho"
+    assert told(await stored(service)) == ["live: hi", "user: and?", "live: ho"]
     assert free(service)
 
 

@@ -122,7 +122,7 @@ def test_who_gives_up_waiting_lets_the_others_pass(locks: list[SqliteTurnLocks])
 def test_more_wait_than_the_ladder_has_rungs(database_path: Path) -> None:
     with ExitStack() as stack:
         crowd = [stack.enter_context(closing(SqliteTurnLocks(database_path))) for _ in range(20)]
-        served = []
+        served: list[SqliteTurnLocks] = []
         while len(served) < len(crowd):
             (winner,) = [each for each in crowd if each not in served and each.try_take(KEY)]
             served.append(winner)
