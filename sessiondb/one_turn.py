@@ -97,17 +97,18 @@ class OneTurnAtATime(BasePlugin):
 
     @override
     async def after_run_callback(self, *, invocation_context: InvocationContext) -> None:
-        """Ends the turn, unless a compaction may follow; ADK's hook."""
-        run = self._run_of(invocation_context)
-        if run is not None and (invocation_context.events_compaction_config is None or not run.is_watched):
-            run.end()
+        """Has it looked whether the run is over; ADK's hook."""
+        self._ends(invocation_context)
 
     @override
     async def on_run_error_callback(self, *, invocation_context: InvocationContext, error: Exception) -> None:
-        """Ends the turn; ADK's hook."""
-        run = self._run_of(invocation_context)
+        """Has it looked whether the run is over; ADK's hook."""
+        self._ends(invocation_context)
+
+    def _ends(self, context: InvocationContext) -> None:
+        run = self._run_of(context)
         if run is not None:
-            run.end()
+            run.end_soon()
 
     def _run_of(self, context: InvocationContext) -> _Run | None:
         """Returns the run of a context if it has the turn, and is not part of another that has it."""
@@ -127,7 +128,7 @@ class OneTurnAtATime(BasePlugin):
             return False
         place = _place_of(context)
         before = self._runs.get(place)
-        if before is not None:
+        if before is not None and before.loop is asyncio.get_running_loop():
             # A task that has given up a run, and now begins the next, must not take itself to be within that one.
             before.look()
         turn = service.turn(session.app_name, session.user_id, session.id, wait=self._wait)
@@ -185,10 +186,13 @@ class _Run:
         self._task = task
         task.add_done_callback(self.look)
 
-    @property
-    def is_watched(self) -> bool:
-        """Whether the end is seen that comes after the last callback."""
-        return self._stream is not None
+    def end_soon(self) -> None:
+        """Called in the last callback: other plugins, and a compaction, may follow."""
+        if self._stream is None:
+            self.end()
+        else:
+            # Mostly the run is over when its task has taken this step to its end.
+            self.loop.call_soon(self.look)
 
     def end(self) -> None:
         """Ends the turn. Idempotent."""

@@ -25,7 +25,7 @@ import pytest
 from sessiondb import DatabaseSessionService, errors
 from tests.engine import processes, turn_programs
 from tests.engine.tools import APP, TIMEOUT, USER, a_while, create, get, happened, text_of, texts, until
-from tests.engine.turns import Holder, held_elsewhere, taken, waiting
+from tests.engine.turns import Holder, heard, held_elsewhere, running, taken, tell, waiting
 
 pytestmark = pytest.mark.anyio
 
@@ -181,7 +181,23 @@ async def test_closing_ends_the_waits_of_that_service(database_path: Path) -> No
         service.turn(APP, USER, "s")
 
 
-async def test_closing_ends_a_wait_for_another_process(database_path: Path) -> None:
+async def test_closing_ends_a_wait_for_another_process(service: DatabaseSessionService, database_path: Path) -> None:
+    closing = DatabaseSessionService(database_path)
+    with held_elsewhere(database_path):
+        async with anyio.create_task_group() as group:
+
+            async def wait() -> None:
+                with pytest.raises(errors.ServiceClosedError):
+                    await closing.turn(APP, USER, "s").take()
+
+            group.start_soon(wait)
+            await until(lambda: taken(service) == 1)
+            await a_while()
+            await closing.close()
+    assert taken(service) == 0
+
+
+async def test_closing_of_the_last_service_ends_all_waits(database_path: Path) -> None:
     service = DatabaseSessionService(database_path)
     with held_elsewhere(database_path):
         async with anyio.create_task_group() as group:
@@ -190,9 +206,9 @@ async def test_closing_ends_a_wait_for_another_process(database_path: Path) -> N
                 with pytest.raises(errors.ServiceClosedError):
                     await service.turn(APP, USER, "s").take()
 
-            group.start_soon(wait)
-            await until(lambda: taken(service) == 1)
-            await a_while()
+            for number in range(3):
+                group.start_soon(wait)
+                await until(lambda: taken(service) == 1 and waiting(service) == number)  # noqa: B023  # awaited here
             await service.close()
 
 
@@ -234,16 +250,16 @@ def test_loops_of_both_kinds_in_threads_and_processes(database_path: Path) -> No
             await create(service)
 
     asyncio.run(prepare())
-    started = [processes.start(turn_programs.work_in_turns, database_path, name) for name in "pq"]
-    for process in started:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in started:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    for process in started:
-        processes.finish(process)
+    with (
+        running(turn_programs.work_in_turns, database_path, "p") as one,
+        running(turn_programs.work_in_turns, database_path, "q") as two,
+    ):
+        for process in (one, two):
+            assert heard(process) == "ready"
+        for process in (one, two):
+            tell(process)
+        for process in (one, two):
+            processes.finish(process)
 
     async def read() -> list[str]:
         async with DatabaseSessionService(database_path) as service:
@@ -267,9 +283,8 @@ async def test_wait_for_another_process_is_bounded(service: DatabaseSessionServi
 
 
 async def test_killed_process_frees_it(service: DatabaseSessionService, database_path: Path) -> None:
-    with processes.start(turn_programs.hold_for_ever, database_path) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "has it\n"
+    with running(turn_programs.hold_for_ever, database_path) as process:
+        assert await anyio.to_thread.run_sync(heard, process) == "has it"
         async with anyio.create_task_group() as group:
             log: list[str] = []
             holders = [Holder(service, log, name) for name in ("first", "second")]
@@ -294,16 +309,13 @@ async def test_processes_have_it_in_the_order_in_which_they_came(
         async with anyio.create_task_group() as group:
             group.start_soon(holder)
             await holder.has_it.wait()
-            others = []
-            for name in ("first", "second", "third"):
-                process = processes.start(turn_programs.take_when_told, database_path, name)
-                stack.callback(process.kill)
-                assert process.stdin is not None
-                assert process.stdout is not None
-                process.stdin.write("\n")
-                process.stdin.flush()
-                assert await anyio.to_thread.run_sync(process.stdout.readline) == "waits\n"
-                others.append(process)
+            others = [
+                stack.enter_context(running(turn_programs.take_when_told, database_path, name))
+                for name in ("first", "second", "third")
+            ]
+            for process in others:
+                tell(process)
+                assert await anyio.to_thread.run_sync(heard, process) == "waits"
             group.start_soon(mine)
             await until(lambda: waiting(service) == 1)
             holder.go_on.set()
@@ -317,9 +329,8 @@ async def test_processes_have_it_in_the_order_in_which_they_came(
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_forked_child_has_no_turn_and_keeps_none(service: DatabaseSessionService, database_path: Path) -> None:
-    with processes.start(turn_programs.fork_within_a_turn, database_path) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "waits\n"
+    with running(turn_programs.fork_within_a_turn, database_path) as process:
+        assert await anyio.to_thread.run_sync(heard, process) == "waits"
         process.send_signal(signal.SIGKILL)
         process.wait()
         # The child lives on.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import anyio
 from sessiondb import DatabaseSessionService
 from sessiondb.model.records import SessionKey
 from sessiondb.stores.sqlite.turns import SqliteTurnLocks
+from tests.engine import processes
 from tests.engine.tools import APP, TIMEOUT, USER, engine_of
 
 
@@ -46,3 +48,26 @@ def held_elsewhere(path: Path) -> Iterator[None]:
     with closing(SqliteTurnLocks(path)) as locks:
         assert locks.try_take(SessionKey(APP, USER, "s"))
         yield
+
+
+@contextmanager
+def running(function: Callable[..., None], *args: object) -> Iterator[subprocess.Popen[str]]:
+    """A process in which a function runs; it is killed in the end if it still does."""
+    with processes.start(function, *args) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def heard(process: subprocess.Popen[str]) -> str:
+    """The next line that a process says."""
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def tell(process: subprocess.Popen[str]) -> None:
+    """Has a process go on that listens."""
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()

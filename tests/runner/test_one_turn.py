@@ -90,6 +90,11 @@ def free(service: DatabaseSessionService) -> bool:
     return not service._shared.turns._lines
 
 
+async def freed(service: DatabaseSessionService) -> None:
+    """Waits until nobody has a turn."""
+    await until(lambda: free(service))
+
+
 async def stored(service: DatabaseSessionService) -> Session:
     session = await service.get_session(APP, USER, SESSION)
     assert session is not None
@@ -153,7 +158,7 @@ async def test_second_message_goes_on_where_the_first_has_ended(
     author = "scripted_agent"
     assert told(session) == ["user: first", *turn, f"{author}: one", "user: second", *turn, f"{author}: two"]
     assert session.state == {"held": 2}
-    assert free(service)
+    await freed(service)
 
 
 async def test_session_is_brought_up_to_date_in_place(service: DatabaseSessionService, held: Held) -> None:
@@ -320,7 +325,7 @@ async def goes_on(service: DatabaseSessionService) -> None:
     """The session takes the next message."""
     async with runner_of(service, scripted_agent(["next"], name="later")) as runner:
         assert reply_text(await elsewhere(say(runner, "next", session_id=SESSION))) == "next"
-    assert free(service)
+    await freed(service)
 
 
 async def cut_short(runner: Runner, held: Held) -> None:
@@ -336,7 +341,7 @@ async def test_failing_run_ends_the_turn(service: DatabaseSessionService, wrap: 
     async with runner_of(service, wrap(scripted_agent([ConnectionError("no model")]))) as runner:
         with pytest.raises(ConnectionError) as caught:
             await say(runner, "first", session_id=SESSION)
-        assert free(service)
+        await freed(service)
         await goes_on(service)
         # Its traceback keeps the frames of the run.
         del caught
@@ -365,7 +370,7 @@ async def test_run_cut_by_a_timeout_ends_the_turn_though_its_task_goes_on(
         await goes_on(service)
         # This task's next message is a turn of its own.
         assert reply_text(await say(runner, "again", session_id=SESSION)) == "again"
-        assert free(service)
+        await freed(service)
         del caught
 
 
@@ -395,7 +400,7 @@ async def test_closed_stream_ends_the_turn(service: DatabaseSessionService, held
         async with aclosing(runner.run_async(user_id=USER, session_id=SESSION, new_message=message)) as stream:
             await anext(stream)
             assert not free(service)
-        assert free(service)
+        await freed(service)
         await goes_on(service)
 
 
@@ -422,7 +427,7 @@ async def test_stream_read_by_several_tasks_keeps_the_turn(service: DatabaseSess
             assert not free(service)
             async for _ in stream:
                 pass
-        assert free(service)
+        await freed(service)
 
 
 def nothing() -> None:
@@ -490,7 +495,7 @@ async def test_agent_that_is_a_tool(service: DatabaseSessionService, *, shared: 
     root = LlmAgent(name="root", model=model, tools=[AgentTool(agent=helper, include_plugins=shared)])
     async with runner_of(service, root, wait=0) as runner:
         assert reply_text(await say(runner, "get help", session_id=SESSION)) == "thanks to helper"
-    assert free(service)
+    await freed(service)
 
 
 async def test_run_started_by_a_tool_is_part_of_the_turn(service: DatabaseSessionService) -> None:
@@ -505,7 +510,7 @@ async def test_run_started_by_a_tool_is_part_of_the_turn(service: DatabaseSessio
         # What overtakes a run from within, overtakes it.
         with pytest.raises(errors.StaleSessionError):
             await say(runner, "first", session_id=SESSION)
-    assert free(service)
+    await freed(service)
 
 
 async def test_run_and_rewind_within_a_turn_of_ones_own(service: DatabaseSessionService) -> None:
@@ -515,7 +520,7 @@ async def test_run_and_rewind_within_a_turn_of_ones_own(service: DatabaseSession
         second = await say(runner, "second", session_id=SESSION)
         await runner.rewind_async(user_id=USER, session_id=SESSION, rewind_before_invocation_id=second[0].invocation_id)
         assert not free(service)
-    assert free(service)
+    await freed(service)
 
 
 async def test_resumed_run_without_a_message_waits_too(service: DatabaseSessionService, held: Held) -> None:
@@ -536,7 +541,7 @@ async def test_resumed_run_without_a_message_waits_too(service: DatabaseSessionS
         held.go_on.set()
         assert reply_text(await first) == "one"
         await second
-    assert free(service)
+    await freed(service)
 
 
 class Live(BaseAgent):
@@ -569,7 +574,7 @@ async def test_live_run_has_the_turn_until_it_is_over(service: DatabaseSessionSe
                 assert [event async for event in stream] == []
         assert reply_text(await second) == "ho"
     assert told(await stored(service)) == ["live: hi", "user: and?", "live: ho"]
-    assert free(service)
+    await freed(service)
 
 
 async def test_synchronous_runs_in_threads_take_turns(service: DatabaseSessionService) -> None:
@@ -585,7 +590,7 @@ async def test_synchronous_runs_in_threads_take_turns(service: DatabaseSessionSe
     turn = ["user: hi", "call nothing", "response nothing"]
     assert [text for text in told(await stored(service)) if "agent" not in text] == turn * 4
     await runner.close()
-    assert free(service)
+    await freed(service)
 
 
 async def test_sessions_of_other_services_are_left_alone() -> None:
