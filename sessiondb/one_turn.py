@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 from google.adk.agents.invocation_context import InvocationContext
 from google.adk.plugins.base_plugin import BasePlugin
+from google.adk.runners import Runner
 from google.adk.sessions import Session
 from google.adk.sessions.base_session_service import GetSessionConfig
 from google.genai import types
@@ -27,6 +28,8 @@ from sessiondb.service import DatabaseSessionService
 
 _LOOK_SECONDS = 0.25
 """How often it is looked whether a run is over that nothing else has told of."""
+
+_RUN = Runner.run_async.__code__
 
 Stream: TypeAlias = AsyncGeneratorType[Any, None]
 
@@ -156,13 +159,13 @@ class OneTurnAtATime(BasePlugin):
             self._watch(loop)
 
 
-_Place: TypeAlias = tuple[object, str, str, str]
-"""A session, and the service that a Runner has it from."""
+_Place: TypeAlias = tuple[int, str, str, str]
+"""A session, and the identity of the service that a Runner has it from."""
 
 
 def _place_of(context: InvocationContext) -> _Place:
     session = context.session
-    return context.session_service, session.app_name, session.user_id, session.id
+    return id(context.session_service), session.app_name, session.user_id, session.id
 
 
 class _Run:
@@ -219,7 +222,7 @@ class _Run:
 
 
 def _stream_of(frame: FrameType | None) -> weakref.ref[Stream] | None:
-    """Finds the outermost of ADK's generators that a frame runs within and that ADK iterates over.
+    """Finds the outermost generator of a run that a frame runs within and that ADK iterates over.
 
     That is the one to which ``run_async`` or ``run_live`` leaves all the work, and which is closed with it. A frame does not
     name its generator before Python 3.14. But whoever iterates over one has it in a variable, as ADK has for those that it
@@ -233,6 +236,9 @@ def _stream_of(frame: FrameType | None) -> weakref.ref[Stream] | None:
             for value in outer.f_locals.values():
                 if isinstance(value, AsyncGeneratorType) and value.ag_frame is frame:
                     found = weakref.ref(value)
+            if outer.f_code is _RUN:
+                # What is further out may be a run whose agent has begun this one.
+                break
         frame = outer
     return found
 

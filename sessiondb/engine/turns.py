@@ -118,13 +118,15 @@ class Turns:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._lock = threading.Lock()
+        # Entered again where the garbage collector ends a turn in the middle of this, or of a fork.
+        self._lock = threading.RLock()
         self._lines: dict[SessionKey, _Line] = {}
         self._locks: TurnLocks | None = None
 
     async def take(self, turn: Turn) -> None:
         """Waits until a turn has come; see :meth:`Turn.take`."""
         began = monotonic()
+        turn.entered = False
         waiting = self._join(turn)
         waited = waiting is not None
         try:
@@ -207,7 +209,7 @@ class Turns:
 
     def start_over(self) -> None:
         """Forgets, in a forked child, the turns of the parent."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._lines = {}
         locks, self._locks = self._locks, None
         if locks is not None:

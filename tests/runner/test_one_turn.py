@@ -32,6 +32,7 @@ from google.adk.tools.long_running_tool import LongRunningFunctionTool
 from google.adk.tools.tool_context import ToolContext
 from google.adk.workflow import BaseNode, Workflow
 from google.genai import types
+from pydantic import PrivateAttr
 
 from sessiondb import DatabaseSessionService, OneTurnAtATime, errors
 from tests.engine.tools import until
@@ -510,6 +511,30 @@ async def test_run_started_by_a_tool_is_part_of_the_turn(service: DatabaseSessio
         # What overtakes a run from within, overtakes it.
         with pytest.raises(errors.StaleSessionError):
             await say(runner, "first", session_id=SESSION)
+    await freed(service)
+
+
+class Asking(BaseAgent):
+    """Runs another session, in the task that it runs in itself, and says whether the turn of that is over then."""
+
+    _runner: Runner = PrivateAttr()
+    _service: DatabaseSessionService = PrivateAttr()
+
+    async def _run_async_impl(self, ctx: InvocationContext) -> AsyncGenerator[Event, None]:
+        await say(self._runner, "other", session_id="other")
+        await until(lambda: len(self._service._shared.turns._lines) == 1)
+        yield Event(
+            author=self.name, invocation_id=ctx.invocation_id, content=types.Content(parts=[types.Part(text="over")])
+        )
+
+
+async def test_run_of_another_session_within_a_run_ends_by_itself(service: DatabaseSessionService) -> None:
+    await service.create_session(APP, USER, "other")
+    asking = Asking(name="asking")
+    asking._service = service
+    asking._runner = runner_of(service, Around(name="around", sub_agents=[scripted_agent(["other"])]))
+    async with runner_of(service, asking) as runner, asking._runner:
+        assert reply_text(await say(runner, "first", session_id=SESSION)) == "over"
     await freed(service)
 
 
