@@ -29,7 +29,7 @@ from sessiondb.service import DatabaseSessionService
 _LOOK_SECONDS = 0.25
 """How often it is looked whether a run is over that nothing else has told of."""
 
-_RUN = Runner.run_async.__code__
+_RUNS = (Runner.run_async.__code__, Runner.run_live.__code__)
 
 Stream: TypeAlias = AsyncGeneratorType[Any, None]
 
@@ -222,29 +222,22 @@ class _Run:
 
 
 def _stream_of(frame: FrameType | None) -> weakref.ref[Stream] | None:
-    """Finds the outermost generator of a run that a frame runs within and that ADK iterates over.
+    """Finds the generator by which a run does its work, from a frame within it.
 
-    That is the one to which ``run_async`` or ``run_live`` leaves all the work, and which is closed with it. A frame does not
-    name its generator before Python 3.14. But whoever iterates over one has it in a variable, as ADK has for those that it
-    closes. The variables of others are not looked at: the look keeps what they hold alive, and a stream that its reader
-    drops must be closed.
+    It is the outermost one within ``run_async`` or ``run_live``, which closes it in the end. A frame does not name its
+    generator before Python 3.14; but whoever iterates over one has it in a variable, as ADK has for those that it closes.
+    The variables of a run's reader are not looked at: the look would keep alive what they hold, and a stream that its reader
+    drops must be closed. What is further out may be another run, whose agent has begun this one.
     """
     found: weakref.ref[Stream] | None = None
-    while frame is not None:
+    while frame is not None and frame.f_code not in _RUNS:
         outer = frame.f_back
-        if outer is not None and frame.f_code.co_flags & inspect.CO_ASYNC_GENERATOR and _is_adks(outer):
+        if outer is not None and frame.f_code.co_flags & inspect.CO_ASYNC_GENERATOR:
             for value in outer.f_locals.values():
                 if isinstance(value, AsyncGeneratorType) and value.ag_frame is frame:
                     found = weakref.ref(value)
-            if outer.f_code is _RUN:
-                # What is further out may be a run whose agent has begun this one.
-                break
         frame = outer
     return found
-
-
-def _is_adks(frame: FrameType) -> bool:
-    return str(frame.f_globals.get("__name__")).startswith("google.adk.")
 
 
 async def _bring_up_to_date(context: InvocationContext) -> bool:

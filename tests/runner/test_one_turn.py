@@ -211,9 +211,11 @@ async def test_state_changed_from_outside_is_seen(service: DatabaseSessionServic
 
 
 async def test_agent_is_picked_anew_after_a_transfer(service: DatabaseSessionService, held: Held) -> None:
-    model = models_of(transfer("child"), call("hold"), "the child speaks", "still the child")
-    child = scripted_agent(model, name="child", tools=[held.hold])
-    async with runner_of(service, scripted_agent(model, name="root", sub_agents=[child])) as runner:
+    # When the second message comes, the root still has the conversation.
+    model = models_of(call("hold"), transfer("child"), "the child speaks", "still the child")
+    child = scripted_agent(model, name="child")
+    root = scripted_agent(model, name="root", sub_agents=[child], tools=[held.hold])
+    async with runner_of(service, root) as runner:
         first = elsewhere(say(runner, "go to the child", session_id=SESSION))
         await held.reached.wait()
         second = elsewhere(say(runner, "who is there?", session_id=SESSION))
@@ -387,7 +389,10 @@ async def test_next_message_of_such_a_task_does_not_join_the_turn(service: Datab
             await held.reached.wait()
             last = elsewhere(say(runner, "last", session_id=SESSION))
             await until(lambda: in_line(service) == 1)
+            look(runner)
+            waits = in_line(service) == 1
             held.go_on.set()
+            assert waits
             return await last
 
         waiting = elsewhere(wait_in_line())
@@ -423,8 +428,7 @@ async def test_stream_read_by_several_tasks_keeps_the_turn(service: DatabaseSess
         stream = runner.run_async(user_id=USER, session_id=SESSION, new_message=message)
         async with aclosing(stream):
             await asyncio.create_task(stream.__anext__())
-            # Looked at several times since the task is gone.
-            await asyncio.to_thread(_looked_at, asyncio.get_running_loop())
+            look(runner)
             assert not free(service)
             async for _ in stream:
                 pass
@@ -435,9 +439,12 @@ def nothing() -> None:
     """Does nothing."""
 
 
-def _looked_at(loop: asyncio.AbstractEventLoop) -> None:
-    """Lasts for three looks."""
-    asyncio.run_coroutine_threadsafe(asyncio.sleep(0.8), loop).result()
+def look(runner: Runner) -> None:
+    """Has the plugin look several times which runs are over, as it does from time to time."""
+    (plugin,) = runner.plugin_manager.plugins
+    assert isinstance(plugin, OneTurnAtATime)
+    for _ in range(3):
+        plugin._look_after(asyncio.get_running_loop())
 
 
 async def test_compaction_is_part_of_the_turn(service: DatabaseSessionService) -> None:
