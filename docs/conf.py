@@ -65,8 +65,12 @@ nitpick_ignore_regex = [
         "structlog",
     )
 ]
-# Type variables of signatures have no entry of their own.
-nitpick_ignore = [("py:class", "sessiondb.engine.store.ResultT")]
+nitpick_ignore = [
+    # Type variables of signatures have no entry of their own.
+    ("py:class", "sessiondb.engine.store.ResultT"),
+    # A service makes its turns: the reference tells nobody how to.
+    ("py:class", "sessiondb.engine.turns.Turns"),
+]
 
 # What somebody who needs this documentation types into its search box, as the index has it: in small letters, without
 # endings. The search runs in the reader's browser, on that index.

@@ -12,19 +12,32 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sessiondb import errors
     from sessiondb.adk.listing import SessionList
+    from sessiondb.engine.turns import Turn
     from sessiondb.model.records import BackupReport
+    from sessiondb.one_turn import OneTurnAtATime
     from sessiondb.service import DatabaseSessionService
     from sessiondb.stats import Health, ServiceStats
 
-__all__ = ["BackupReport", "DatabaseSessionService", "Health", "ServiceStats", "SessionList", "errors"]
+__all__ = [
+    "BackupReport",
+    "DatabaseSessionService",
+    "Health",
+    "OneTurnAtATime",
+    "ServiceStats",
+    "SessionList",
+    "Turn",
+    "errors",
+]
 
 # ADK is slow to import, and parts of this package (the command line's help) do without it.
 _HOMES = {
     "BackupReport": "sessiondb.model.records",
     "DatabaseSessionService": "sessiondb.service",
     "Health": "sessiondb.stats",
+    "OneTurnAtATime": "sessiondb.one_turn",
     "ServiceStats": "sessiondb.stats",
     "SessionList": "sessiondb.adk.listing",
+    "Turn": "sessiondb.engine.turns",
 }
 
 

@@ -38,6 +38,10 @@ class StaleSessionError(SessionDBError, adk_errors.StaleSessionError):
     """Another handle has appended to the session since this one was read; nothing was written."""
 
 
+class TurnTimeoutError(SessionDBError, TimeoutError):
+    """The turn of a session did not come within ``wait``: others had it all the time. Nothing was read or written."""
+
+
 class StorageError(SessionDBError):
     """The store could not do what a call asks. Subclasses say why."""
 

@@ -189,6 +189,16 @@ def _path_of_url(url: str) -> str:
     return path
 
 
+def check_wait(wait: object) -> None:
+    """Checks how long a turn may be waited for.
+
+    Raises:
+        ConfigurationError: If it is not a number of seconds from 0 to 2,000,000.
+    """
+    if isinstance(wait, bool) or not isinstance(wait, int | float) or not 0 <= wait <= 2_000_000:
+        raise ConfigurationError(f"wait must be a number of seconds from 0 to 2,000,000, not {wait!r}")
+
+
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ConfigurationError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}")

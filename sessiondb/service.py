@@ -29,6 +29,7 @@ from sessiondb.engine.cache import LogCache
 from sessiondb.engine.engine import Engine
 from sessiondb.engine.queue import WriteTicket
 from sessiondb.engine.reading import EVERY_EVENT, LogHasGrownError, LogReader, ReadPlan, Wanted
+from sessiondb.engine.turns import Turn
 from sessiondb.errors import (
     AlreadyExistsError,
     ConfigurationError,
@@ -49,6 +50,7 @@ from sessiondb.options import (
     OnStale,
     ServiceOptions,
     StoreOptions,
+    check_wait,
     followed,
     known_to_registry,
     resolve_path,
@@ -374,6 +376,39 @@ class DatabaseSessionService(BaseSessionService):
         if outcome.status is Status.MISSING:
             raise SessionNotFoundError(f"Session {key.session_id} not found.")
 
+    def turn(self, app_name: str, user_id: str, session_id: str, *, wait: float = 60.0) -> Turn:
+        """Makes the runs of a session take turns: what is done within has the session to itself.
+
+        ::
+
+            async with service.turn(app_name, user_id, session_id):
+                session = await service.get_session(app_name, user_id, session_id)
+                ...
+
+        Of all tasks, threads and processes that use the file, one at a time is within; the others wait, in the order in
+        which they came, and processes take turns among each other. Nothing is enforced: an append without a turn is
+        taken as always. Read the session within. See :class:`~sessiondb.Turn` for what counts as the same turn.
+
+        Args:
+            app_name: The app it belongs to.
+            user_id: The user it belongs to.
+            session_id: Its id, stripped of white space around it. There need not be such a session.
+            wait: For how many seconds to wait, at most; 0 takes the turn now or never.
+
+        Returns:
+            The turn, for ``async with``. Entering it raises :class:`~sessiondb.errors.TurnTimeoutError` if it did not come
+            in time, :class:`~sessiondb.errors.ServiceClosedError` if the service is closed, also while it waits, and
+            :class:`~sessiondb.errors.StorageError` if the file of locks beside the database cannot be used. A
+            cancellation gives the place in the line back.
+
+        Raises:
+            ConfigurationError: If ``wait`` is not a number of seconds.
+            InvalidInputError: If an id cannot be one.
+        """
+        check_wait(wait)
+        key = check_key(app_name, user_id, _stripped(session_id))
+        return Turn(self._engine.turns, key, wait, self, lambda: self._engine)
+
     @telemetry.operation
     async def get_user_state(self, app_name: str, user_id: str) -> dict[str, Any]:
         """Returns what is stored for a user of an app, keys without ``user:``; ``{}`` if nothing is."""
@@ -394,6 +429,7 @@ class DatabaseSessionService(BaseSessionService):
         open for them.
         """
         self._closed = True
+        self._shared.turns.refuse(self)
         await sharing.give_back(self._shared, first=self._finalizer.detach() is not None)
 
     @telemetry.operation

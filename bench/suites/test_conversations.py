@@ -11,6 +11,7 @@ from bench.tape import clock
 from bench.workers import Task
 
 _ROUNDS = 5
+_ALONE = {"conversations": 1, "turns": 50, "late": 30}
 _TURNS = {"clients": 32, "rounds": _ROUNDS}
 
 ROWS = [
@@ -60,6 +61,15 @@ ROWS = [
             Entry("mem", "runner", {"conversations": 32, "turns": 50, "late": 30}, {"conversations": 4}),
         ],
         _ROUNDS,
+    ),
+    Row(
+        "runner_in_turns",
+        "the same of one conversation, without and with the plugin by which runs take turns (per turn)",
+        [
+            Entry("sessiondb", "runner", _ALONE, {}, "without"),
+            Entry("sessiondb", "runner", {**_ALONE, "in_turns": True}, {}, "with"),
+        ],
+        15,
     ),
 ]
 

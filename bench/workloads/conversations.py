@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 
 from google.adk.agents import LlmAgent
+from google.adk.apps import App
 from google.adk.runners import Runner
 from google.genai import types
 
@@ -15,6 +16,7 @@ from bench import data
 from bench.timing import Sample, Tally, Timer
 from bench.workloads.registry import Round, workload
 from bench.workloads.seeding import open_empty, read
+from sessiondb import OneTurnAtATime
 from sessiondb.demo.model import OfflineModel
 
 
@@ -67,8 +69,10 @@ async def turn(
 
 
 @workload
-async def runner(name: str, *, conversations: int, turns: int, late: int) -> AsyncIterator[Round]:
-    """ADK's Runner with an offline model: ``conversations`` at once, ``turns`` each.
+async def runner(
+    name: str, *, conversations: int, turns: int, late: int, in_turns: bool = False
+) -> AsyncIterator[Round]:
+    """ADK's Runner with an offline model: ``conversations`` at once, ``turns`` each; ``in_turns``: with the plugin.
 
     ``late_per_second`` is the pace from turn ``late`` on, taken from when the first conversation gets there to the end.
     """
@@ -87,7 +91,8 @@ async def runner(name: str, *, conversations: int, turns: int, late: int) -> Asy
         async with open_empty(name) as (peer, service):
             model = OfflineModel(respond=lambda request: f"{len(request.contents)} contents. {data.TEXT}")
             agent = LlmAgent(name="agent", model=model)
-            async with Runner(app_name=data.APP, agent=agent, session_service=service) as one:
+            app = App(name=data.APP, root_agent=agent, plugins=[OneTurnAtATime()] if in_turns else [])
+            async with Runner(app=app, session_service=service) as one:
                 for n in range(conversations):
                     await peer.create(service, data.APP, data.USER, f"s{n}")
                 gc.collect()

@@ -14,6 +14,7 @@ from sessiondb.engine.jobs import Jobs
 from sessiondb.engine.queue import WriteQueue, WriteTicket
 from sessiondb.engine.readers import ReaderPool, ReadTicket
 from sessiondb.engine.store import Progress, Reader, Store, SupportsBackup
+from sessiondb.engine.turns import Turns
 from sessiondb.engine.waiting import (
     Admission,
     CompletionOrder,
@@ -48,6 +49,7 @@ class Engine:
         self.store = store
         self.options = options
         self.handles = Handles()
+        self.turns = Turns(store)
         self._lock = threading.Lock()
         self._closing = threading.Lock()
         self._closed = False
@@ -151,6 +153,8 @@ class Engine:
                 threads, self._threads = self._threads, None
             if threads is not None:
                 threads.close(timeout)
+            # After the last commit: whoever has the next turn, in another process, reads it.
+            self.turns.close()
             self.store.close()
         finally:
             self._closing.release()
@@ -161,9 +165,11 @@ class Engine:
         self._lock.acquire()
         if self._threads is not None:
             self._threads.suspend()
+        self.turns.suspend()
 
     def resume(self) -> None:
         """Goes on after the fork, in the parent."""
+        self.turns.resume()
         if self._threads is not None:
             self._threads.resume()
         self._lock.release()
@@ -174,6 +180,7 @@ class Engine:
         self._lock = threading.Lock()
         self._closing = threading.Lock()
         self._threads = None
+        self.turns.start_over()
 
     def _place_in(self, queue: WriteQueue) -> Admission:
         def refuse(ticket: WriteTicket) -> BaseException | None:

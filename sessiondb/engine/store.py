@@ -44,6 +44,13 @@ class Store(Protocol):
             StorageError: If that cannot be done.
         """
 
+    def turn_locks(self) -> TurnLocks:
+        """Makes what turns are kept in order by, between processes. Called when the first turn is taken.
+
+        Raises:
+            StorageError: If that cannot be done.
+        """
+
     def file_bytes(self) -> int:
         """Bytes that it takes, as far as that can be told without a connection; else 0."""
 
@@ -126,6 +133,32 @@ class Reader(AbstractContextManager["Reader"], Protocol):
 
     def close(self) -> None:
         """Closes the connection. Idempotent."""
+
+
+class TurnLocks(Protocol):
+    """One lock for each session, which one process at a time can have, and which is freed when that process dies.
+
+    No two calls are made at once. They are made on event loops, so none may wait: a store that has to ask over a network
+    sends its question in ``try_take``, and has the answer by a later call.
+    """
+
+    def try_take(self, key: SessionKey) -> bool:
+        """Goes a step nearer to the lock of a session, and says whether this process has it.
+
+        Called again and again until it has, or gives up. Processes should get it in the order in which they first asked.
+
+        Raises:
+            StorageError: If the store refuses.
+        """
+
+    def give_up(self, key: SessionKey) -> None:
+        """Frees the lock of a session, or the place in the line for it. It does not raise."""
+
+    def abandon(self) -> None:
+        """Forgets, in a forked child, what its parent has, and leaves it to the parent."""
+
+    def close(self) -> None:
+        """Frees everything."""
 
 
 class BulkImport(AbstractContextManager["BulkImport"], Protocol):

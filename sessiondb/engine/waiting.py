@@ -216,8 +216,12 @@ class CompletionOrder:
                 self._waiting.popleft().run_on_complete()
 
 
-def complete(tickets: Iterable[AnyTicket]) -> None:
-    """Lets the owners of tickets go on; each event loop is woken once. Called by the worker."""
+def complete(tickets: Iterable[AnyTicket]) -> list[AnyTicket]:
+    """Lets the owners of tickets go on; each event loop is woken once. Called by the worker.
+
+    Returns:
+        The tickets whose event loop is closed: their tasks are gone, and with them everybody who could be told.
+    """
     groups: dict[Hashable, tuple[TaskWaiter, list[AnyTicket]]] = {}
     for ticket in tickets:
         ticket.completed = True
@@ -230,12 +234,13 @@ def complete(tickets: Iterable[AnyTicket]) -> None:
             groups[waiter.loop][1].append(ticket)
         else:
             groups[waiter.loop] = (waiter, [ticket])
+    lost: list[AnyTicket] = []
     for waiter, group in groups.values():
         try:
             waiter.schedule(_complete_here, group)
         except RuntimeError:
-            # The loop is closed: its tasks are gone, and with them everybody who could be told.
-            continue
+            lost += group
+    return lost
 
 
 def _complete_here(tickets: list[AnyTicket]) -> None:

@@ -11,6 +11,7 @@ handles      ``test_handles``; the rules for callers: ``tests/contract/test_hand
 cache        ``test_cache``
 reading      ``test_reading`` (snapshots, read-your-writes, filters)
 sharing      ``test_sharing``, ``test_copies``, ``test_fork``, ``test_exit``, ``test_several_processes``
+turns        ``test_turns``, ``test_turn_cancellation``; the plugin: ``tests/runner/test_one_turn``
 engine       ``test_closing``, ``test_leaks`` (threads, descriptors, services never closed)
 store        ``test_store_protocol`` (what is the engine's own, on a fake store: ``memory_store``)
 ===========  ===========================================================================================================

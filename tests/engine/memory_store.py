@@ -42,6 +42,7 @@ class MemoryStore:
         self.calls: list[str] = []
         self.batches: list[list[DataCommand]] = []
         self.refused: dict[str, StorageError] = {}  # what commands for a session of this id come to, each alone
+        self.locked: set[SessionKey] = set()  # the sessions whose turn another process has
         self.idle_seconds: float | None = None
         self.lock = threading.RLock()
         self.heads: dict[SessionKey, SessionHead] = {}
@@ -59,6 +60,10 @@ class MemoryStore:
     def reader(self, timeout: float) -> MemoryReader:
         self.note("open reader" if timeout else "open inline reader")
         return MemoryReader(self)
+
+    def turn_locks(self) -> MemoryTurnLocks:
+        self.note("open turn locks")
+        return MemoryTurnLocks(self)
 
     def file_bytes(self) -> int:
         return 0
@@ -204,3 +209,23 @@ class MemoryReader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class MemoryTurnLocks:
+    """See :class:`sessiondb.engine.store.TurnLocks`. A lock is refused for as long as the store says in ``locked``."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    def try_take(self, key: SessionKey) -> bool:
+        self._store.note("try turn lock")
+        return key not in self._store.locked
+
+    def give_up(self, key: SessionKey) -> None:
+        self._store.note("give up turn lock")
+
+    def abandon(self) -> None:
+        self._store.note("abandon turn locks")
+
+    def close(self) -> None:
+        self._store.note("close turn locks")

@@ -9,7 +9,6 @@ from typing import Any
 
 from sessiondb.engine import waiting
 from sessiondb.engine import writer as engine_writer
-from sessiondb.engine.queue import WriteTicket
 from sessiondb.errors import WriteFailedError
 from sessiondb.model.records import Outcome, Status
 from sessiondb.stores.sqlite import wal, writer
@@ -147,13 +146,13 @@ def errors_are_swallowed() -> None:
 
     complete = waiting.complete
 
-    def complete_well(tickets: Iterable[WriteTicket]) -> None:
+    def complete_well(tickets: Iterable[waiting.AnyTicket]) -> list[waiting.AnyTicket]:
         tickets = list(tickets)
         for ticket in tickets:
             if isinstance(ticket.error, WriteFailedError):
                 ticket.error = None
                 ticket.outcome = Outcome(Status.DONE, 1, 1)
-        complete(tickets)
+        return complete(tickets)
 
     engine_writer.complete = complete_well  # type: ignore[attr-defined]
 

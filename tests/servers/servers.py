@@ -20,6 +20,16 @@ from tests.command import start_sessiondb
 
 APP = "assistant"
 
+IN_TURNS = """\
+
+from google.adk.apps import App
+
+from sessiondb import OneTurnAtATime
+
+app = App(name="assistant", root_agent=root_agent, plugins=[OneTurnAtATime()])
+"""
+"""What the agent's module ends with to have its runs take turns."""
+
 AGENT = '''\
 """An agent that remembers where the user lives, with a model that needs no network."""
 
@@ -96,12 +106,12 @@ class Home:
         return ["adk", verb, f"--session_service_uri=sessiondb:///{self.database}", str(folder)]
 
 
-def make_home(folder: Path) -> Home:
-    """Puts the agent into ``folder``/agents."""
+def make_home(folder: Path, more: str = "") -> Home:
+    """Puts the agent into ``folder``/agents, its module with ``more`` in the end."""
     home = Home(folder)
     agent = home.agents / APP
     agent.mkdir(parents=True)
-    (agent / "agent.py").write_text(AGENT, encoding="utf-8")
+    (agent / "agent.py").write_text(AGENT + more, encoding="utf-8")
     return home
 
 

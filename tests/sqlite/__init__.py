@@ -10,6 +10,7 @@ reads                           ``test_corrupt_rows``; snapshots: ``tests/engine
 writes                          ``schema/test_tables``, ``schema/test_direct_sql``; ``tests/engine/test_batching``
 wal                             ``test_wal`` (checkpoints), ``test_vacuum``
 file_identity                   ``test_lost_file``
+turns                           ``test_turns``
 schema                          ``schema/test_create_tables``, ``schema/test_tables``
 upgrade                         ``schema/test_upgrade``, ``schema/test_frozen``
 backup                          ``repair/test_backup``, ``repair/test_backup_target``

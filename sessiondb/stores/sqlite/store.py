@@ -17,6 +17,7 @@ from sessiondb.stores.sqlite.backup import check_backup_target, copy_database
 from sessiondb.stores.sqlite.connection import open_reader
 from sessiondb.stores.sqlite.new_file import memory_folder, prepare_file
 from sessiondb.stores.sqlite.reader import SqliteReader
+from sessiondb.stores.sqlite.turns import SqliteTurnLocks
 from sessiondb.stores.sqlite.writer import SqliteWriter
 
 
@@ -53,6 +54,10 @@ class SqliteStore(Store, SupportsBackup):
     @override
     def reader(self, timeout: float) -> SqliteReader:
         return SqliteReader.open(self.path, timeout, self._file)
+
+    @override
+    def turn_locks(self) -> SqliteTurnLocks:
+        return SqliteTurnLocks(self.path)
 
     @override
     def file_bytes(self) -> int:
