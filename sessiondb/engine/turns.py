@@ -35,8 +35,9 @@ class Turn(AbstractAsyncContextManager["Turn"]):
     It begins when ``async with`` is entered, and ends with the block, however that ends, or with the process. Whoever asks
     for the turn of the same session within it, through any service of the file, has it already, and does not wait. Within
     means: in the same task, or with a copy of its context, as tasks have that are started there, and threads of
-    ``asyncio.to_thread``. So an agent that is a tool, a run started by a tool, or a rewind goes on. Those who share a turn are in no order among themselves,
-    and none has it any longer than the block that began it. A forked child has none of its parent's turns.
+    ``asyncio.to_thread``. So an agent that is a tool, a run started by a tool, or a rewind goes on. Those who share a turn
+    are in no order among themselves, and none has it any longer than the block that began it. A forked child has none of
+    its parent's turns.
 
     Two tasks that each have the turn of one session, and want that of the other, wait for each other until the time of one
     is over.
