@@ -32,6 +32,7 @@ CALLS: dict[str, Call] = {
     "health": lambda service: service.health(),
     "vacuum": lambda service: service.vacuum(),
     "backup": lambda service: service.backup("never.sqlite3"),
+    "turn": lambda service: service.turn(APP, USER, SESSION),
 }
 
 

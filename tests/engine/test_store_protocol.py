@@ -31,6 +31,7 @@ from sessiondb.errors import (
     SessionNotFoundError,
     StaleSessionError,
     StorageError,
+    TurnTimeoutError,
     WriteFailedError,
     WriterStoppedError,
 )
@@ -482,3 +483,24 @@ async def test_a_service_converses_on_a_store_that_is_no_file(opened: list[Memor
             await service.append_event(session, event("to nowhere"))
         assert "vacuum" in opened[0].calls
     assert is_empty(tmp_path)
+
+
+async def test_a_turn_asks_the_store_for_its_lock_until_it_has_it(opened: list[MemoryStore], tmp_path: Path) -> None:
+    async with DatabaseSessionService(tmp_path / "one") as service:
+        (store,) = opened
+        store.locked.add(KEY)
+        with pytest.raises(TurnTimeoutError):
+            await service.turn(APP, USER, "s", wait=0).take()
+
+        def free_at_the_third_try() -> None:
+            if store.calls.count("try turn lock") == 4:
+                store.locked.clear()
+
+        store.hooks["try turn lock"] = free_at_the_third_try
+        async with service.turn(APP, USER, "s"):
+            pass
+        asked = [call for call in store.calls if "turn" in call]
+    tries = ["try turn lock"]
+    assert asked == ["open turn locks", *tries, "give up turn lock", *tries * 3, "give up turn lock"]
+    # Whoever has the next turn reads what was committed.
+    assert store.calls[-3:] == ["close writer", "close turn locks", "close"]
