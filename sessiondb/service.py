@@ -524,7 +524,7 @@ def _apply(session: Session, event: Event, encoded: EncodedEvent, delta: Encoded
                 session.state.pop(name, None)
             else:
                 session.state[name] = value
-    session.events.append(event)
+    model_access.append_event(session, event)
     model_access.set_field(session, "last_update_time", event.timestamp)
 
 

@@ -8,7 +8,7 @@ from google.adk.events import Event
 from typing_extensions import override
 
 from sessiondb.adk.events import decode_event
-from sessiondb.adk.packed import pack, unpack
+from sessiondb.adk.packed import pack, unpack, value_of
 from sessiondb.adk.sessions import model_access
 from sessiondb.model.records import EventRow, SessionKey
 from sessiondb.options import CacheMode
@@ -19,12 +19,12 @@ class SharedEvents:
 
     Attributes:
         bytes_per_event: How much memory an event takes that is kept, beside its text.
-        inline_events: So many are given so fast that an event loop does not notice.
+        is_deferred: Whether kept events are given when somebody looks at them, since it takes a while.
     """
 
     # Measured (docs/performance): a decoded text event.
     bytes_per_event = 5_000
-    inline_events = 10**9
+    is_deferred = False
 
     def decode(self, row: EventRow, key: SessionKey) -> Event:
         """Makes an event of a row, as :func:`decode_event`."""
@@ -64,7 +64,7 @@ class IsolatedEvents(SharedEvents):
 
     # Measured (docs/performance): a packed text event. A row takes less.
     bytes_per_event = 900
-    inline_events = 200
+    is_deferred = True
 
     @override
     def keep(self, events: list[Event], rows: list[EventRow], *, known: bool) -> list[Any]:
@@ -86,7 +86,7 @@ class IsolatedEvents(SharedEvents):
 
     @override
     def time_of(self, kept: Any) -> float:
-        time: float = unpack(kept).timestamp if type(kept) is tuple else kept.time
+        time: float = value_of(kept, "timestamp") if type(kept) is tuple else kept.time
         return time
 
 

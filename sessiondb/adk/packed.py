@@ -153,6 +153,12 @@ def unpack(packed: Packed) -> Any:
     return model
 
 
+def value_of(packed: Packed, field: str) -> Any:
+    """Returns the value of a field that holds a text or a number."""
+    shape = _shapes[packed[-1]]
+    return next((packed[index] for name, index in shape.values if name == field), shape.fields[field])
+
+
 class _NotPackableError(Exception):
     """Never leaves this module."""
 

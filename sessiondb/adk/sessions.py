@@ -11,8 +11,9 @@ differs, pydantic's own is used.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
-from typing import Any, cast
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol, SupportsIndex, cast
 
 from google.adk.events import Event, EventActions
 from google.adk.sessions import Session
@@ -39,6 +40,68 @@ _MARKER = "_storage_update_marker"
 _SESSION_FIELDS = {"id", "app_name", "user_id", "state", "events", "last_update_time"}
 
 
+class DeferredEvents(Protocol):
+    """Events that are made when somebody looks at them."""
+
+    @property
+    def lock(self) -> AbstractContextManager[object]:
+        """Held by whoever calls a method, or changes the Session that has them."""
+
+    def append(self, event: Event) -> None:
+        """Adds an event at the end."""
+
+    def take(self) -> list[Event]:
+        """Makes them, and gives up the list of them."""
+
+
+# Where pydantic has the fields of a model, whatever a class says of its __dict__.
+_fields_of: Callable[[BaseModel], dict[str, Any]] = BaseModel.__dict__["__dict__"].__get__
+_set_fields: Callable[[BaseModel, dict[str, Any]], None] = BaseModel.__dict__["__dict__"].__set__
+
+_DEFERRED = "_deferred_events"
+"""The place of a LazySession's events that nobody has looked at."""
+
+
+class LazySession(Session):
+    """A Session whose events are made when somebody looks at them.
+
+    Nobody can tell it from a Session, but by ``type()``. Whoever looks at its ``__dict__``, as pydantic does for all that
+    it does with a model, finds all fields there.
+    """
+
+    @property  # type: ignore[misc]  # nobody assigns to it
+    def __class__(self) -> type[Session]:  # type: ignore[override]  # what it is for everybody else
+        return Session
+
+    @property
+    def __dict__(self) -> dict[str, Any]:
+        deferred: DeferredEvents | None = _fields_of(self).get(_DEFERRED)
+        if deferred is not None:
+            with deferred.lock:
+                fields = _fields_of(self)
+                if _DEFERRED in fields:
+                    events = deferred.take()
+                    # In the order that the class has them in.
+                    _set_fields(self, {name: fields.get(name, events) for name in Session.model_fields})
+        return _fields_of(self)
+
+    @__dict__.setter
+    def __dict__(self, fields: dict[str, Any]) -> None:
+        _set_fields(self, fields)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "events":
+            return self.__dict__[name]
+        return BaseModel.__getattr__(self, name)  # type: ignore[attr-defined]  # pydantic hides it from type checkers
+
+    @override
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        # A copy in another process is a plain Session, and needs no sessiondb there.
+        plain = Session.__new__(Session)
+        plain.__setstate__(self.__getstate__())
+        return plain.__reduce_ex__(protocol)
+
+
 class ModelAccess:
     """Copies, makes and changes models with pydantic's public functions."""
 
@@ -47,7 +110,12 @@ class ModelAccess:
         return [event.model_copy() for event in events]
 
     def new_session(
-        self, key: SessionKey, state: dict[str, Any], events: list[Event], update_time: float, marker: str
+        self,
+        key: SessionKey,
+        state: dict[str, Any],
+        events: list[Event] | DeferredEvents,
+        update_time: float,
+        marker: str,
     ) -> Session:
         """Makes a Session of valid values. It may keep the dict and the list that it was given."""
         fields = {
@@ -60,7 +128,15 @@ class ModelAccess:
         }
         return self._make_session(fields, marker)
 
+    def append_event(self, session: Session, event: Event) -> None:
+        """Adds an event to those of a Session; it need not look at the others."""
+        session.events.append(event)
+
     def _make_session(self, fields: dict[str, Any], marker: str) -> Session:
+        if not isinstance(fields["events"], list):
+            deferred: DeferredEvents = fields["events"]
+            with deferred.lock:
+                fields["events"] = deferred.take()
         session = Session(**fields)
         self.set_marker(session, marker)
         return session
@@ -107,9 +183,13 @@ class _DirectAccess(ModelAccess):
     @override
     def _make_session(self, fields: dict[str, Any], marker: str) -> Session:
         # To validate 10,000 decoded events once more would cost more than to read them.
-        session = object.__new__(Session)
-        session.__dict__.update(self._defaults)
-        session.__dict__.update(fields)
+        if isinstance(fields["events"], list):
+            session = object.__new__(Session)
+        else:
+            session = object.__new__(LazySession)
+            fields[_DEFERRED] = fields.pop("events")
+        _fields_of(session).update(self._defaults)
+        _fields_of(session).update(fields)
         # One set for all Sessions, as the same fields were given to each: a listing makes thousands of them.
         set_fields_set, set_extra, set_private = self._set_slots
         set_fields_set(session, _SESSION_FIELDS)
@@ -118,9 +198,25 @@ class _DirectAccess(ModelAccess):
         return session
 
     @override
+    def append_event(self, session: Session, event: Event) -> None:
+        deferred: DeferredEvents | None = _fields_of(session).get(_DEFERRED)
+        if deferred is not None:
+            with deferred.lock:
+                if _DEFERRED in _fields_of(session):
+                    deferred.append(event)
+                    return
+        session.events.append(event)
+
+    @override
     def set_field(self, model: BaseModel, name: str, value: object) -> None:
         # Several times an append; the ordinary way costs as much as encoding the event's content.
-        model.__dict__[name] = value
+        fields = _fields_of(model)
+        deferred: DeferredEvents | None = fields.get(_DEFERRED)
+        if deferred is None:
+            fields[name] = value
+        else:
+            with deferred.lock:
+                _fields_of(model)[name] = value
         model.__pydantic_fields_set__.add(name)
 
     @override
@@ -183,10 +279,26 @@ def _results(access: ModelAccess) -> list[object]:
     session.state = {}
     results += [_observed(copy), _observed(session), event.error_code, other.state]
 
+    # Whose events nobody has looked at: written to before, and after.
+    lazy = access.new_session(key, {}, _SampleEvents([event]), 1.5, "before")
+    access.append_event(lazy, copy)
+    access.set_field(lazy, "last_update_time", 2.5)
+    results += [len(lazy.events), lazy.last_update_time]
+    access.append_event(lazy, event)
+    access.set_field(lazy, "last_update_time", 3.5)
+    results += [_observed(lazy), access.get_marker(lazy)]
+
     unmarked = Session(id="s", app_name="a", user_id="u")
     results.append(access.get_marker(unmarked))
     access.set_marker(unmarked, "first")
     return [*results, _observed(unmarked)]
+
+
+class _SampleEvents:
+    def __init__(self, events: list[Event]) -> None:
+        self.lock = nullcontext()
+        self.append = events.append
+        self.take = events.copy
 
 
 def _observed(model: BaseModel) -> list[object]:
@@ -209,7 +321,9 @@ model_access = cast("ModelAccess", _ChosenAtFirstUse())
 """How this process copies, makes and changes models."""
 
 
-def build_session(key: SessionKey, stored: SessionHead | Outcome, events: list[Event], update_time: float) -> Session:
+def build_session(
+    key: SessionKey, stored: SessionHead | Outcome, events: list[Event] | DeferredEvents, update_time: float
+) -> Session:
     """Makes a Session of the revision and the state that a store returned; keys of user and app get their prefix.
 
     The list of events may become the Session's.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from sessiondb.engine.cache import CachedLog, LogCache, estimate_bytes
@@ -15,11 +17,11 @@ class EventForm(Protocol):
 
     Attributes:
         bytes_per_event: How much memory an event takes that is kept, beside its text.
-        inline_events: So many are given so fast that an event loop does not notice.
+        is_deferred: Whether kept events are given when somebody looks at them, since it takes a while.
     """
 
     bytes_per_event: int
-    inline_events: int
+    is_deferred: bool
 
     def decode(self, row: EventRow, key: SessionKey) -> Any:
         """Makes what readers want of a row, or raises CorruptRowError."""
@@ -93,6 +95,29 @@ class ReadPlan(NamedTuple):
         return self._replace(query=GetSession(self.query.key, part), tiny=False)
 
 
+class DeferredEvents:
+    """Events of a log that are made when somebody looks at them, since many a turn only appends.
+
+    Attributes:
+        lock: Held by whoever calls a method.
+    """
+
+    __slots__ = ("_following", "_give", "lock")
+
+    def __init__(self, give: Callable[[], list[Any]], following: list[Any]) -> None:
+        self.lock = threading.Lock()
+        self._give = give
+        self._following = following
+
+    def append(self, event: Any) -> None:
+        """Adds an event at the end."""
+        self._following.append(event)
+
+    def take(self) -> list[Any]:
+        """Makes them, and gives up the list of them."""
+        return [*self._give(), *self._following]
+
+
 class LogReader:
     """Plans reads and decodes the answers; keeps what it decoded for later reads. Safe for any thread."""
 
@@ -106,10 +131,8 @@ class LogReader:
             return ReadPlan(GetSession(key, NO_EVENTS), tiny=True, wanted=wanted, cached=None)
         cached = None if self.cache is None else self.cache.get(key)
         if cached is not None and wanted.is_within(cached):
-            count = len(cached.events) if wanted.last is None else min(wanted.last, len(cached.events))
-            tiny = count <= self._form.inline_events
-            query = GetSession(key, After(cached.position, _TINY_ROWS if tiny else None))
-            return ReadPlan(query, tiny, wanted, cached)
+            query = GetSession(key, After(cached.position, _TINY_ROWS))
+            return ReadPlan(query, tiny=True, wanted=wanted, cached=cached)
         if wanted.last is not None:
             query = GetSession(key, Last(min(wanted.last, _MAX_COUNT)))
         elif wanted.since is not None:
@@ -118,7 +141,7 @@ class LogReader:
             query = GetSession(key, WHOLE_LOG)
         return ReadPlan(query, tiny=False, wanted=wanted, cached=None)
 
-    def events(self, plan: ReadPlan, snapshot: SessionSnapshot | None) -> list[Any]:
+    def events(self, plan: ReadPlan, snapshot: SessionSnapshot | None) -> list[Any] | DeferredEvents:
         """Returns the events that a plan wants, from the answer to its query.
 
         Raises:
@@ -139,23 +162,25 @@ class LogReader:
         else:
             complete = plan.wanted.has_first(rows)
         new = [self._form.decode(row, key) for row in rows]
-        events = [*self._known_events(plan, known, len(new)), *_wanted_of(new, plan.wanted)]
+        events = self._given(plan, known, new)
         if self.cache is not None and (rows or known is None) and part is not NO_EVENTS and type(part) is not Since:
             self.cache.put(key, self._extended(known, new, rows, head, complete=complete))
         return events
 
-    def _known_events(self, plan: ReadPlan, known: CachedLog | None, new: int) -> list[Any]:
-        """Returns the wanted ones of the events that are known, beside so many new ones."""
-        if known is None:
-            return []
+    def _given(self, plan: ReadPlan, known: CachedLog | None, new: list[Any]) -> list[Any] | DeferredEvents:
+        """Returns the wanted ones of the events that are known and of the new ones."""
         last, since = plan.wanted
+        wanted_new = new if plan.wanted == EVERY_EVENT else _wanted_of(new, plan.wanted)
+        if known is None or not known.events:
+            return wanted_new
         kept = known.events
-        first = 0 if last is None else max(len(kept) + new - last, 0)
-        if since is None:
-            return self._form.give(kept, slice(first, None), plan.query.key)
-        time_of = self._form.time_of
-        which = [index for index in range(first, len(kept)) if time_of(kept[index]) >= since]
-        return self._form.give(kept, which, plan.query.key)
+        first = 0 if last is None else max(len(kept) + len(new) - last, 0)
+        which: slice | list[int] = slice(first, None)
+        if since is not None:
+            time_of = self._form.time_of
+            which = [index for index in range(first, len(kept)) if time_of(kept[index]) >= since]
+        give = functools.partial(self._form.give, kept, which, plan.query.key)
+        return DeferredEvents(give, wanted_new) if self._form.is_deferred else [*give(), *wanted_new]
 
     def note_created(self, key: SessionKey, incarnation: int) -> None:
         """Gives the first read of a new session a log to start from."""

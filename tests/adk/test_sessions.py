@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, PrivateAttr
 
 from sessiondb import DatabaseSessionService, errors
 from sessiondb.adk import sessions
-from sessiondb.adk.sessions import ModelAccess, choose_access, model_access
+from sessiondb.adk.sessions import LazySession, ModelAccess, choose_access, model_access
 from sessiondb.model.records import SessionKey
 from tests.full_models import full_event
 
@@ -155,6 +155,10 @@ def test_the_direct_way_is_left_when_adk_or_pydantic_has_changed(
 
 def test_a_new_field_with_a_plain_default_is_no_reason_to_leave_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "Session", SessionWithText)
+    overridden = ("__class__", "__dict__", "__getattr__", "__reduce_ex__")
+    own = {"__module__": __name__, "__qualname__": "Lazy", **{name: vars(LazySession)[name] for name in overridden}}
+    metaclass: Any = type(SessionWithText)
+    monkeypatch.setattr(sessions, "LazySession", metaclass("Lazy", (SessionWithText,), own))
     access = choose_access()
     assert type(access) is not ModelAccess
     session = access.new_session(KEY, {}, [], 1.5, "marker")
