@@ -29,13 +29,26 @@ ROWS = [
         _ROUNDS,
     ),
     Row(
+        "turn_32_looking",
+        "the same, each event of the session looked at (per turn)",
+        [
+            *lines(
+                "turn",
+                {"sessiondb": (9, 9), "shallow": (9, 9), "mem": (9, 4), "spec": (4, 1), "sql": (4, 1)},
+                {**_TURNS, "look": True},
+                "each",
+            )
+        ],
+        _ROUNDS,
+    ),
+    Row(
         "turn_32_waiting",
-        "the same with 20 ms of waiting for a model, so that all sessions are in memory at once (per turn)",
+        "the same with 20 ms of waiting for a model as well, so that all sessions are in memory at once (per turn)",
         [
             *lines(
                 "turn",
                 {"sessiondb": (9, 9), "shallow": (9, 9), "mem": (9, 4)},
-                {**_TURNS, "pause": 0.02},
+                {**_TURNS, "pause": 0.02, "look": True},
                 "each",
             )
         ],

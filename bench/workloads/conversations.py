@@ -22,9 +22,11 @@ from sessiondb.demo.model import OfflineModel
 
 @workload
 async def turn(
-    name: str, *, clients: int, each: int, rounds: int, threads: int = 1, pause: float = 0
+    name: str, *, clients: int, each: int, rounds: int, threads: int = 1, pause: float = 0, look: bool = False
 ) -> AsyncIterator[Round]:
     """A turn: get_session, then two appends to what it returned; ``pause`` seconds of sleep in between, as for a model.
+
+    With ``look``, each event is looked at, as by an agent that makes a request to a model of them.
 
     The sessions hold 100 events in the middle of all rounds: they start with fewer, and end with as many more.
     """
@@ -39,6 +41,8 @@ async def turn(
                 try:
                     with Timer(tally.latencies):
                         session = await read(service, f"s{n}", user=f"user-{n}")
+                        if look:
+                            sum(len(event.content.parts or ()) for event in session.events if event.content)
                         await service.append_event(session, data.event("user"))
                         if pause:
                             await asyncio.sleep(pause)
