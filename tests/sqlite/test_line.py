@@ -27,7 +27,17 @@ from sessiondb import DatabaseSessionService
 from sessiondb.errors import DatabaseBusyError
 from sessiondb.stores.sqlite.line import Line
 from tests.engine import processes
-from tests.engine.tools import TIMEOUT, create, event, measured, other_program, texts, until
+from tests.engine.tools import (
+    TIMEOUT,
+    create,
+    event,
+    measured,
+    other_program,
+    sqlite_writer,
+    texts,
+    until,
+    writer_at_rest,
+)
 from tests.sqlite import line_programs
 
 HOUR = 3600.0
@@ -426,9 +436,17 @@ async def test_what_writes_stands_in_line(
 
 @pytest.mark.anyio
 async def test_process_that_meets_others_stands_in_their_line(
-    database_path: Path, lasting: None, others: Callable[[], Other]
+    database_path: Path,
+    lasting: None,
+    others: Callable[[], Other],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Seen failing with a process that waits for SQLite's lock alone: others hand that on without it."""
+    """Seen failing with a process that waits for SQLite's lock alone: others hand that on without it. And with one that
+    leaves the line after a while, although the lock is held.
+    """
+    monkeypatch.setattr("sessiondb.stores.sqlite.writer._HELD_LOCK_SECONDS", 0.01)
+    monkeypatch.setattr("sessiondb.stores.sqlite.writer._HELD_LOCK_INTERVAL", 0.01)
     async with DatabaseSessionService(database_path, busy_timeout=HOUR) as service:
         session = await create(service)
         other = others()
@@ -437,8 +455,10 @@ async def test_process_that_meets_others_stands_in_their_line(
             async with anyio.create_task_group() as group:
                 group.start_soon(service.append_event, session, event())
                 await _waits_in_line(database_path)
-                connection.execute("ROLLBACK")
+                await until(lambda: [record.msg for record in caplog.records].count("lock_held") >= 2)
+                assert sqlite_writer(service)._line.is_formed
                 other.leave()
+                connection.execute("ROLLBACK")
         assert await texts(service, "s") == ["hello"]
         assert measured(service)["lock_waits"] == 1
 
