@@ -94,6 +94,8 @@ def _gate(figure: str, workload: str, sizes: Mapping[str, Any], base: Task | Non
     return Gate(figure, Task(SESSIONDB, workload, sizes), base or Task(MEMORY, workload, {**sizes, **base_sizes}))
 
 
+_WORKERS = {"processes": 8, "clients": 8, "seconds": 1.5}
+
 GATES: dict[str, Gate] = {
     "append_64": _gate("per_second", "append", {"clients": 64, "each": 25}),
     "append_64_raw": _gate(
@@ -112,6 +114,8 @@ GATES: dict[str, Gate] = {
     "get_10": _gate("p50", "get", {"events": 10, "times": 200}, times=50),
     "get_1000": _gate("p50", "get", {"events": 1000, "times": 20}, times=4),
     "turn_32": _gate("per_second", "turn", {"clients": 32, "each": 6, "rounds": _ROUNDS}, each=3),
+    # Compared with itself without the line: what one process does says little about how several wait for each other.
+    "workers_8": _gate("p99", "append_processes", _WORKERS, Task("no_line", "append_processes", _WORKERS, "base")),
     "list_1000": _gate("p50", "list_sessions", {"sessions": 1000, "times": 6}),
 }
 

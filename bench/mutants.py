@@ -13,6 +13,7 @@ from google.adk.sessions import BaseSessionService
 
 from bench.services import Peer, sessiondb
 from sessiondb.stores.sqlite import writes
+from sessiondb.stores.sqlite.line import Line
 
 _Command = TypeVar("_Command")
 _Outcome = TypeVar("_Outcome")
@@ -59,8 +60,17 @@ async def _statement_per_row(folder: Path) -> AsyncIterator[BaseSessionService]:
             yield service
 
 
+@asynccontextmanager
+async def _no_line(folder: Path) -> AsyncIterator[BaseSessionService]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Line, "form", lambda _: None)
+        async with sessiondb()(folder) as service:
+            yield service
+
+
 MUTANTS: dict[str, Peer] = {
     "commit_per_append": Peer("a commit per append", sessiondb(max_batch=1)),
     "cache_off": Peer("no cache of decoded logs", sessiondb(log_cache="off")),
     "statement_per_row": Peer("a statement per row", _statement_per_row),
+    "no_line": Peer("processes that wait for SQLite's lock alone", _no_line),
 }

@@ -22,6 +22,8 @@ _QUICK = (
 )
 _COUNTS = ("each", "times", "commits", "turns", "events", "appends")
 _SHOWN = {
+    "max": "longest",
+    "slowest_share": "slowest process, of the fastest",
     "bytes_per_session": "bytes a session",
     "bytes_per_event": "bytes an event",
     "json_bytes": "of which JSON",
@@ -173,6 +175,8 @@ def _line(info: Mapping[str, Any], extra: Sequence[str], names: set[str], *, lat
 
 
 def _quantity(name: str, value: float) -> str:
+    if name == "max":
+        return _time(value)
     return f"{value:.3%}" if name.endswith("share") else f"{value:,.0f}"
 
 

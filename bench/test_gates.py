@@ -35,4 +35,4 @@ def test_gate_bites(mutant: str, name: str, workers: Workers) -> None:
 
 
 def test_each_mutant_is_led_to_a_gate() -> None:
-    assert {mutant for mutant, _ in _MUTANTS} == {"commit_per_append", "cache_off", "statement_per_row"}
+    assert {mutant for mutant, _ in _MUTANTS} == {"commit_per_append", "cache_off", "statement_per_row", "no_line"}

@@ -66,7 +66,7 @@ class ServiceStats(TypedDict):
     longest_commit_seconds: float
     """The same for the longest one."""
     lock_waits: int
-    """Transactions that had to wait for another program's lock, the one that waits now included."""
+    """Transactions that had to wait for other processes, in line or for their lock, the one that waits now included."""
     lock_wait_seconds: float
     """How long they waited, summed; a part of ``commit_seconds`` for those that got the lock."""
     checkpoints: int

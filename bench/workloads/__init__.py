@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from bench.workloads import conversations, footprint, growth, reads, writes  # noqa: F401  # each registers its own
+from bench.workloads import (  # noqa: F401  # each registers its own
+    conversations,
+    footprint,
+    growth,
+    processes,
+    reads,
+    writes,
+)
 from bench.workloads.registry import WORKLOADS, Round
 
 __all__ = ["WORKLOADS", "Round"]

@@ -47,11 +47,11 @@ Observed: TypeAlias = tuple[str, str | Mapping[str, Mapping[str, str]], str]
 
 _COUNTERS: dict[str, Observed] = {
     "sessiondb.batches.failed": ("{batch}", "failed_batches", "Transactions that SQLite refused."),
-    "sessiondb.lock.waits": ("{wait}", "lock_waits", "Transactions that had to wait for another program's lock."),
+    "sessiondb.lock.waits": ("{wait}", "lock_waits", "Transactions that had to wait for other processes."),
     "sessiondb.lock.wait.time": (
         "s",
         "lock_wait_seconds",
-        "Time for which transactions waited for another program's lock.",
+        "Time for which transactions waited for other processes, in line and for their lock.",
     ),
     "sessiondb.checkpoints": (
         "{checkpoint}",

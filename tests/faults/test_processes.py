@@ -77,6 +77,11 @@ def outcome(path: Path, children: Iterable[Child]) -> dict[str, list[str]]:
     return acknowledged
 
 
+def assert_met_in_line(path: Path) -> None:
+    """The processes have waited for each other in line: what they did was shown of that, too."""
+    assert path.with_name(f"{path.name}-line").stat().st_size == 0
+
+
 def test_processes_share_a_file_and_lose_nothing(any_zygote: Zygote, tmp_path: Path, figures: Figures) -> None:
     """No error, nothing lost, each task's order kept, reads of one session agree in all processes.
 
@@ -92,6 +97,7 @@ def test_processes_share_a_file_and_lose_nothing(any_zygote: Zygote, tmp_path: P
     ]
     acknowledged = outcome(path, children)
     assert_sound(path, acknowledged)
+    assert_met_in_line(path)
     figures(
         "processes sharing a file",
         processes=processes,
@@ -141,6 +147,7 @@ def test_processes_mix_append_update_delete_and_read(any_zygote: Zygote, tmp_pat
                     overtaken += said[0].get("StaleSessionError", 0)
         assert child.wait() == 0
     assert_sound(path, acknowledged)
+    assert_met_in_line(path)
     stored = stored_ids(path)
     assert not set(gone) & set(stored)
     for session, events in acknowledged.items():
@@ -189,6 +196,7 @@ def test_checkpoints_of_processes_skip_no_wal_frame(any_zygote: Zygote, tmp_path
     ]
     acknowledged = outcome(path, children)
     assert_sound(path, acknowledged)
+    assert_met_in_line(path)
     figures(
         "checkpoints against resets of the WAL",
         processes=processes,

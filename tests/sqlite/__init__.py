@@ -9,6 +9,7 @@ errors                          ``test_errors``
 reads                           ``test_corrupt_rows``; snapshots: ``tests/engine/test_reading``
 writes                          ``schema/test_tables``, ``schema/test_direct_sql``; ``tests/engine/test_batching``
 wal                             ``test_wal`` (checkpoints), ``test_vacuum``
+writer, line                    ``test_line``; ``tests/engine/test_busy``, ``tests/engine/test_writer_failures``
 file_identity                   ``test_lost_file``
 turns                           ``test_turns``
 schema                          ``schema/test_create_tables``, ``schema/test_tables``

@@ -235,13 +235,16 @@ class SqliteWriter(Writer):
         self._give_up = time.perf_counter() + self._options.busy_timeout
         self._waited = 0.0
         try:
-            if self._line.is_formed and not self._line.enter(0) and not self._wait_for_others(self._is_our_turn):
-                self._line.dissolve()
+            self._stand_in_line()
             yield
         finally:
             self._line.leave()
             if self._waited and self._waited >= _LOCK_WAIT_SECONDS:
                 logger.info("lock_wait", path=str(self._path), seconds=self._waited)
+
+    def _stand_in_line(self) -> None:
+        if self._line.is_formed and not self._line.enter(0) and not self._wait_for_others(self._is_our_turn):
+            self._line.dissolve()
 
     def _is_our_turn(self, seconds: float) -> bool:
         if self._line.enter(seconds):
@@ -260,6 +263,8 @@ class SqliteWriter(Writer):
     def _begin_when_lock_is_free(self) -> None:
         """Begins a transaction that holds the write lock, and takes note of how long that took."""
         self._line.form()
+        # Whoever sleeps until the lock is free gets it last while others hand it on in line.
+        self._stand_in_line()
         if not self._wait_for_others(self._begin_within):
             # For the last time: SQLite says why it cannot.
             self._connection.execute("BEGIN IMMEDIATE")
