@@ -139,8 +139,8 @@ def test_first_come_is_first_served(others: Callable[[], Other]) -> None:
     third.wait()
     # Who comes again stands behind.
     first.leave()
-    first.wait()
     second.hear("first")
+    first.wait()
     assert third.waits
     second.leave()
     third.hear("first")
@@ -188,6 +188,31 @@ def test_wait_that_was_given_up_keeps_its_place_but_not_the_lock(
     for line_thread in line_threads():
         line_thread.join(TIMEOUT)
     assert line_threads() == []
+
+
+def test_line_that_does_not_move_is_not_formed_again(
+    database_path: Path, lasting: None, others: Callable[[], Other]
+) -> None:
+    """Seen failing with a line that is formed at each meeting: each costs a wait in it then."""
+    other = others()
+    other.enter()
+    line = Line(database_path)
+    line.form()
+    formed = [line.is_formed]
+    assert not line.enter(0.01)
+    await_sync(lambda: os.getpid() in in_kernel(other.line, waiting=True))
+    line.dissolve()
+    line.form()
+    formed.append(line.is_formed)
+    other.leave()
+    # Its turn has come, and gone.
+    await_sync(lambda: line._flock is not None and not line._flock.is_waited_for)
+    line.form()
+    formed.append(line.is_formed)
+    assert formed == [True, False, True]
+    line.close()
+    for thread in line_threads():
+        thread.join(TIMEOUT)
 
 
 def test_processes_meet_again_at_a_new_file_if_theirs_was_removed(others: Callable[[], Other]) -> None:
@@ -405,7 +430,7 @@ async def test_what_writes_stands_in_line(
     """Seen failing with each of the three outside the line."""
     monkeypatch.setattr("sessiondb.stores.sqlite.writer._HELD_LOCK_SECONDS", HOUR)
     monkeypatch.setattr("sessiondb.stores.sqlite.wal._IDLE_SECONDS", HOUR)
-    async with DatabaseSessionService(database_path, busy_timeout=HOUR) as service:
+    async with DatabaseSessionService(database_path, busy_timeout=TIMEOUT) as service:
         session = await create(service)
         await _append_when_lock_is_free(service, session, database_path)
 
@@ -447,7 +472,7 @@ async def test_process_that_meets_others_stands_in_their_line(
     """
     monkeypatch.setattr("sessiondb.stores.sqlite.writer._HELD_LOCK_SECONDS", 0.01)
     monkeypatch.setattr("sessiondb.stores.sqlite.writer._HELD_LOCK_INTERVAL", 0.01)
-    async with DatabaseSessionService(database_path, busy_timeout=HOUR) as service:
+    async with DatabaseSessionService(database_path, busy_timeout=TIMEOUT) as service:
         session = await create(service)
         other = others()
         other.enter()

@@ -3,7 +3,8 @@
 SQLite waits for a lock by sleeping longer and longer, so whoever came last gets it, and under load some wait for seconds.
 The line is an ``flock`` on a file of its own, taken before SQLite's lock is asked for. It decides nothing but the order:
 SQLite's locks alone keep writers apart, so other programs need not know of it, and if its file is removed the processes
-only wait as they would without it. A process that dies leaves the line.
+only wait as they would without it. A process that dies leaves the line. (One that comes back at once can still be before
+one that is just being woken. That is no harm: the next time it is behind.)
 """
 
 from __future__ import annotations
