@@ -34,9 +34,9 @@ class SharedEvents:
         """Returns what is kept of events, which readers got meanwhile. ``known``: of a log that was read before."""
         return events
 
-    def give(self, kept: list[Any], which: slice | list[int], key: SessionKey) -> list[Event]:
-        """Returns events of the kept ones, in a new list."""
-        return kept[which] if isinstance(which, slice) else [kept[index] for index in which]
+    def give(self, kept: list[Any], which: slice | list[int], key: SessionKey) -> tuple[list[Event], bool]:
+        """Returns events of the kept ones, in a new list, and whether some of these are kept in another form now."""
+        return kept[which] if isinstance(which, slice) else [kept[index] for index in which], False
 
     def time_of(self, kept: Any) -> float:
         """Returns the timestamp of an event that is kept, in seconds since the epoch."""
@@ -52,8 +52,9 @@ class ShallowCopies(SharedEvents):
         return model_access.copy_events(events)
 
     @override
-    def give(self, kept: list[Any], which: slice | list[int], key: SessionKey) -> list[Event]:
-        return model_access.copy_events(super().give(kept, which, key))
+    def give(self, kept: list[Any], which: slice | list[int], key: SessionKey) -> tuple[list[Event], bool]:
+        events, renewed = super().give(kept, which, key)
+        return model_access.copy_events(events), renewed
 
 
 class IsolatedEvents(SharedEvents):
@@ -71,8 +72,9 @@ class IsolatedEvents(SharedEvents):
         return [pack(event) or row for event, row in zip(events, rows, strict=True)] if known else rows
 
     @override
-    def give(self, kept: list[Any], which: slice | list[int], key: SessionKey) -> list[Event]:
+    def give(self, kept: list[Any], which: slice | list[int], key: SessionKey) -> tuple[list[Event], bool]:
         events = []
+        renewed = False
         for index in range(len(kept))[which] if isinstance(which, slice) else which:
             one = kept[index]
             if type(one) is tuple:
@@ -80,9 +82,12 @@ class IsolatedEvents(SharedEvents):
             else:
                 event = decode_event(one, key)
                 events.append(event)
-                # Other readers may do the same at the same time: both tuples are right.
-                kept[index] = pack(event) or one
-        return events
+                packed = pack(event)
+                if packed is not None:
+                    # Other readers may do the same at the same time: both tuples are right.
+                    kept[index] = packed
+                    renewed = True
+        return events, renewed
 
     @override
     def time_of(self, kept: Any) -> float:

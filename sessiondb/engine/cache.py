@@ -29,12 +29,14 @@ class CachedLog(NamedTuple):
             only be replaced by another form of the same.
         complete: Whether the first event of the log is contained.
         bytes: About how much memory the events take.
+        origin: The list that this one was made of by adding events, if it was: both begin with the same event.
     """
 
     position: LogPosition
     events: list[Any]
     complete: bool
     bytes: int
+    origin: list[Any]
 
 
 class LogCache:
@@ -84,6 +86,13 @@ class LogCache:
             while self.bytes > self._limit:
                 _, dropped = self._entries.popitem(last=False)
                 self.bytes -= dropped.bytes
+
+    def renew_forms(self, key: SessionKey, log: CachedLog) -> None:
+        """Has the entry of a session take over the forms in which a log keeps its events, if it is that log, or began so."""
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is not None and entry.origin is log.origin:
+                entry.events[: len(log.events)] = log.events
 
     def discard(self, key: SessionKey) -> None:
         """Forgets a session."""

@@ -29,8 +29,8 @@ class EventForm(Protocol):
     def keep(self, events: list[Any], rows: list[EventRow], *, known: bool) -> list[Any]:
         """Returns what is kept of events, which a reader has got. ``known``: of a log that was read before."""
 
-    def give(self, kept: list[Any], which: slice | list[int], key: SessionKey) -> list[Any]:
-        """Returns events of the kept ones, in a new list."""
+    def give(self, kept: list[Any], which: slice | list[int], key: SessionKey) -> tuple[list[Any], bool]:
+        """Returns events of the kept ones, in a new list, and whether some of these are kept in another form now."""
 
     def time_of(self, kept: Any) -> float:
         """Returns the timestamp of an event that is kept, in seconds since the epoch."""
@@ -179,14 +179,21 @@ class LogReader:
         if since is not None:
             time_of = self._form.time_of
             which = [index for index in range(first, len(kept)) if time_of(kept[index]) >= since]
-        give = functools.partial(self._form.give, kept, which, plan.query.key)
+        give = functools.partial(self._give, known, which, plan.query.key)
         return DeferredEvents(give, wanted_new) if self._form.is_deferred else [*give(), *wanted_new]
+
+    def _give(self, known: CachedLog, which: slice | list[int], key: SessionKey) -> list[Any]:
+        events, renewed = self._form.give(known.events, which, key)
+        if renewed and self.cache is not None:
+            # Later reads may have added to the log since this one was made.
+            self.cache.renew_forms(key, known)
+        return events
 
     def note_created(self, key: SessionKey, incarnation: int) -> None:
         """Gives the first read of a new session a log to start from."""
         if self.cache is not None:
             start = LogPosition(incarnation, 0, 0)
-            self.cache.put(key, CachedLog(start, [], complete=True, bytes=estimate_bytes(0, 0)))
+            self.cache.put(key, CachedLog(start, [], complete=True, bytes=estimate_bytes(0, 0), origin=[]))
 
     def note_deleted(self, key: SessionKey) -> None:
         """Forgets the log of a session that is gone."""
@@ -202,8 +209,9 @@ class LogReader:
         size = estimate_bytes(len(rows) * self._form.bytes_per_event, characters)
         position = LogPosition(head.incarnation, head.log_epoch, rows[-1].seq if rows else 0)
         if known is None:
-            return CachedLog(position, kept, complete, size)
-        return CachedLog(position, [*known.events, *kept], known.complete, known.bytes + size - estimate_bytes(0, 0))
+            return CachedLog(position, kept, complete, size, origin=kept)
+        size += known.bytes - estimate_bytes(0, 0)
+        return CachedLog(position, [*known.events, *kept], known.complete, size, known.origin)
 
 
 def _wanted_of(events: list[Any], wanted: Wanted) -> list[Any]:

@@ -18,9 +18,11 @@ from google.genai import types
 from pydantic import BaseModel
 
 from sessiondb import DatabaseSessionService
-from sessiondb.adk import packed
+from sessiondb.adk import cached, packed
+from sessiondb.adk.events import decode_event
 from sessiondb.adk.fast_decode import event_validator
 from sessiondb.adk.packed import pack, unpack
+from sessiondb.model.records import EventRow, SessionKey
 from sessiondb.options import CacheMode
 from sessiondb.testing import typical_event
 from tests.full_models import full_event, models_reached
@@ -135,6 +137,29 @@ async def test_log_cache_says_whether_what_nests_in_events_is_shared(
         assert (one.content is other.content) == same
         assert (one is other) == (log_cache == "share")
         assert one == other
+
+
+async def test_events_looked_at_after_the_log_has_grown_are_decoded_once(
+    database_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A turn looks at its events when the next read may have been answered. Seen failing with each read decoding anew."""
+    await prepared(database_path, *(typical_event() for _ in range(5)))
+    decoded_rows: list[int] = []
+
+    def decode(row: EventRow, key: SessionKey) -> Event:
+        decoded_rows.append(row.seq)
+        return decode_event(row, key)
+
+    monkeypatch.setattr(cached, "decode_event", decode)
+    async with DatabaseSessionService(database_path) as service:
+        await read(service)
+        for _ in range(3):
+            session = await read(service)
+            await service.append_event(session, typical_event())
+            newer = await read(service)
+            assert len(session.events) == len(newer.events)
+    # Once for the first read, once to be packed; what is appended to a known log is packed at once.
+    assert sorted(decoded_rows) == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 7, 8]
 
 
 def full_packable_event() -> Event:

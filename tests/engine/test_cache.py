@@ -21,7 +21,7 @@ ONE, TWO, THREE = (SessionKey(APP, USER, name) for name in ("one", "two", "three
 
 def _log(size: int, *, row_id: int = 1, events: int = 1, incarnation: int = 1, epoch: int = 0) -> CachedLog:
     position = LogPosition(incarnation, epoch, row_id)
-    return CachedLog(position, [Event(author="agent")] * events, complete=True, bytes=size)
+    return CachedLog(position, [Event(author="agent")] * events, complete=True, bytes=size, origin=[])
 
 
 def test_cache_evicts_least_recently_used_first() -> None:
@@ -62,6 +62,20 @@ def test_cache_keeps_the_entry_that_knows_more() -> None:
         cache.put(ONE, newer)
         assert cache.get(ONE) is newer
         assert cache.bytes == newer.bytes
+
+
+def test_cache_takes_over_forms_for_the_same_log_only() -> None:
+    cache = LogCache(limit=100)
+    log = _log(10, row_id=2, events=2)
+    longer = log._replace(position=LogPosition(1, 0, 3), events=["a", "b", "c"])
+    cache.put(ONE, longer)
+    log.events[:] = ["A", "B"]
+    cache.renew_forms(ONE, log)
+    assert longer.events == ["A", "B", "c"]
+    # Of another list, which may begin elsewhere.
+    cache.renew_forms(ONE, log._replace(events=["x"], origin=[]))
+    cache.renew_forms(TWO, log)
+    assert longer.events == ["A", "B", "c"]
 
 
 def test_cache_discard_forgets_a_session() -> None:
