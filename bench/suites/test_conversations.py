@@ -43,12 +43,12 @@ ROWS = [
     ),
     Row(
         "turn_32_waiting",
-        "the same with 20 ms of waiting for a model as well, so that all sessions are in memory at once (per turn)",
+        "the turn with 20 ms of waiting for a model, so that all sessions are in memory at once (per turn)",
         [
             *lines(
                 "turn",
                 {"sessiondb": (9, 9), "shallow": (9, 9), "mem": (9, 4)},
-                {**_TURNS, "pause": 0.02, "look": True},
+                {**_TURNS, "pause": 0.02},
                 "each",
             )
         ],
