@@ -38,8 +38,8 @@ OPTIONS: dict[str, tuple[list[Any], list[Any], str]] = {
         "must be one of 'copy', 'shallow', 'share', 'off'",
     ),
     "log_cache_bytes": ([0, 2**62], [-1, 2**62 + 1], "must be from 0 to"),
-    "none_in_delta": (["delete", "store"], ["keep", None, True], "must be one of 'delete', 'store'"),
     "follow_symlinks": ([True, False], [1, 0, None, "yes"], "must be True or False"),
+    "none_in_delta": (["delete", "store"], ["keep", None, True], "must be one of 'delete', 'store'"),
 }
 NO_NUMBERS = ["4", None, True, [4]]
 
