@@ -8,6 +8,7 @@ its success, a compaction may follow. What tells is the generator by which ``run
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import weakref
 from types import AsyncGeneratorType, FrameType
@@ -137,11 +138,10 @@ class OneTurnAtATime(BasePlugin):
         turn = service.turn(session.app_name, session.user_id, session.id, wait=self._wait)
         if not await turn.take():
             return False
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(turn.release)
             changed = await _bring_up_to_date(context)
-        except BaseException:  # a cancellation too
-            turn.release()
-            raise
+            undo.pop_all()
         self._runs[place] = _Run(self._runs, context, turn, _stream_of(inspect.currentframe()))
         self._watch(asyncio.get_running_loop())
         return changed

@@ -338,7 +338,7 @@ class DatabaseSessionService(BaseSessionService):
                 model_access.set_marker(session, revision_marker(known.incarnation, known.revision))
 
         try:
-            outcome: Outcome = await engine.write(command, update_session, in_flight.order)
+            outcome: Outcome = await engine.write(command, update_session, in_flight)
         finally:
             engine.handles.give_back(session)
         if outcome.status is Status.MISSING:

@@ -102,6 +102,6 @@ class LogCache:
                 self.bytes -= entry.bytes
 
 
-def estimate_bytes(events: int, characters: int) -> int:
+def estimate_bytes(event_bytes: int, characters: int) -> int:
     """Estimates the memory of a log, from the bytes that its events take beside their text, and the length of their JSON."""
-    return _LOG_BYTES + events + characters * _BYTES_PER_CHARACTER
+    return _LOG_BYTES + event_bytes + characters * _BYTES_PER_CHARACTER

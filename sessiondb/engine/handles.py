@@ -55,18 +55,17 @@ class Handles:
                 del self._in_flight[id(session)]
 
 
-class InFlight:
-    """Appends in flight through one Session.
+class InFlight(CompletionOrder):
+    """Appends in flight through one Session, which is brought in line with each in the order of their completion.
 
     Attributes:
         handle: The Session's handle.
-        order: In which the Session, and their events, are brought in line with what was stored.
         appends: How many there are.
     """
 
-    __slots__ = ("appends", "handle", "order")
+    __slots__ = ("appends", "handle")
 
     def __init__(self, handle: Handle) -> None:
+        super().__init__()
         self.handle = handle
-        self.order = CompletionOrder()
         self.appends = 0

@@ -61,9 +61,8 @@ class ReaderPool:
 
     def submit(self, ticket: ReadTicket) -> bool:
         """Queues a job; says whether a reader is free to begin it at once. A task calls :meth:`release` in the end."""
-        forgotten: list[
-            ReadTicket
-        ] = []  # freed when the lock is not held: the tasks behind them end then, and ask for it
+        # Freed when the lock is not held: the tasks behind them end then, and ask for it.
+        forgotten: list[ReadTicket] = []
         with self._lock:
             if self._closed:
                 raise ServiceClosedError("the session service is closed")

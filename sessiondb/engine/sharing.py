@@ -6,6 +6,7 @@ import atexit
 import os
 import threading
 from collections.abc import Callable, Hashable
+from contextlib import ExitStack
 from dataclasses import asdict
 
 from sessiondb.engine.engine import Engine
@@ -40,11 +41,10 @@ def share(open_store: Callable[[], Store], options: StoreOptions) -> Engine:
         store = open_store()
         engine = _engines.get(store.identity)
         if engine is None:
-            try:
+            with ExitStack() as undo:
+                undo.callback(store.close)
                 engine = _engines[store.identity] = Engine(store, options)
-            except BaseException:  # whatever ended it, an interrupt too: it is raised on
-                store.close()
-                raise
+                undo.pop_all()
             _shares[engine] = 0
         elif engine.options != options:
             kept = asdict(engine.options).items()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, ExitStack
 from contextvars import ContextVar
 from time import monotonic
 from types import TracebackType
@@ -139,8 +139,10 @@ class Turns:
             raise
         if waiting is not None:
             await wait_in_task(*waiting, self._leave, Admission(turn.wait, self._refuse_late))
-        try:
-            pause = _FIRST_PAUSE
+        pause = _FIRST_PAUSE
+        with ExitStack() as undo:
+            # Whatever ends the wait, whoever is next goes on.
+            undo.callback(self.release, turn)
             while not self._advance(turn):
                 waited = True
                 left = began + turn.wait - monotonic()
@@ -148,9 +150,7 @@ class Turns:
                     raise self._timed_out(turn)
                 await anyio.sleep(min(pause, left))
                 pause = min(2 * pause, _LONGEST_PAUSE)
-        except BaseException:  # a cancellation too: whoever is next goes on
-            self.release(turn)
-            raise
+            undo.pop_all()
         if waited:
             logger.info(
                 "turn_waited",

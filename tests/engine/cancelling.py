@@ -8,6 +8,9 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
+import pytest
+
+from tests.loops import UVLOOP
 
 
 class Running:
@@ -83,3 +86,14 @@ class InTimeout(Running):
     def cancel(self) -> None:
         if self._timeout.when() is None and not self.finished.is_set():
             self._timeout.reschedule(0)
+
+
+MEANS = [
+    pytest.param(("asyncio", InScope), id="asyncio-scope"),
+    pytest.param(("asyncio", AsTask), id="asyncio-task"),
+    pytest.param(("asyncio", InTimeout), id="asyncio-timeout"),
+    pytest.param(("trio", InScope), id="trio-scope"),
+    pytest.param((*UVLOOP.values, InScope), id="uvloop-scope", marks=UVLOOP.marks),
+    pytest.param((*UVLOOP.values, AsTask), id="uvloop-task", marks=UVLOOP.marks),
+]
+"""Each with the event loop, as pytest's plugin of anyio takes it."""

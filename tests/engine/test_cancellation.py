@@ -20,7 +20,7 @@ from google.adk.sessions import Session
 from sessiondb import DatabaseSessionService
 from sessiondb.errors import StaleSessionError
 from sessiondb.model.commands import Flush
-from tests.engine.cancelling import AsTask, InScope, InTimeout, Running
+from tests.engine.cancelling import MEANS, Running
 from tests.engine.tools import (
     APP,
     USER,
@@ -39,21 +39,11 @@ from tests.engine.tools import (
     until,
     writer_stopped,
 )
-from tests.loops import UVLOOP
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(
-    params=[
-        pytest.param(("asyncio", InScope), id="asyncio-scope"),
-        pytest.param(("asyncio", AsTask), id="asyncio-task"),
-        pytest.param(("asyncio", InTimeout), id="asyncio-timeout"),
-        pytest.param(("trio", InScope), id="trio-scope"),
-        pytest.param((*UVLOOP.values, InScope), id="uvloop-scope", marks=UVLOOP.marks),
-        pytest.param((*UVLOOP.values, AsTask), id="uvloop-task", marks=UVLOOP.marks),
-    ]
-)
+@pytest.fixture(params=MEANS)
 def means(request: pytest.FixtureRequest) -> tuple[Any, type[Running]]:
     means: tuple[Any, type[Running]] = request.param
     return means

@@ -15,33 +15,26 @@ import anyio.abc
 import pytest
 
 from sessiondb import DatabaseSessionService
-from tests.engine.cancelling import AsTask, InScope, InTimeout, Running
+from tests.engine.cancelling import MEANS, Running
 from tests.engine.tools import APP, TIMEOUT, USER, a_while, until
 from tests.engine.turns import Holder, held_elsewhere, taken, waiting
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(
-    params=[
-        pytest.param(("asyncio", InScope), id="asyncio-scope"),
-        pytest.param(("asyncio", AsTask), id="asyncio-task"),
-        pytest.param(("asyncio", InTimeout), id="asyncio-timeout"),
-        pytest.param(("trio", InScope), id="trio-scope"),
-    ]
-)
-def means(request: pytest.FixtureRequest) -> tuple[str, type[Running]]:
-    means: tuple[str, type[Running]] = request.param
+@pytest.fixture(params=MEANS)
+def means(request: pytest.FixtureRequest) -> tuple[Any, type[Running]]:
+    means: tuple[Any, type[Running]] = request.param
     return means
 
 
 @pytest.fixture
-def anyio_backend(means: tuple[str, type[Running]]) -> str:
+def anyio_backend(means: tuple[Any, type[Running]]) -> Any:
     return means[0]
 
 
 async def test_cancel_of_waiter_keeps_the_others_in_order(
-    service: DatabaseSessionService, means: tuple[str, type[Running]]
+    service: DatabaseSessionService, means: tuple[Any, type[Running]]
 ) -> None:
     log: list[str] = []
     first, third = Holder(service, log, "first"), Holder(service, log, "third")
@@ -64,7 +57,7 @@ async def test_cancel_of_waiter_keeps_the_others_in_order(
 
 
 async def test_cancel_of_waiter_whose_turn_has_just_come(
-    service: DatabaseSessionService, means: tuple[str, type[Running]]
+    service: DatabaseSessionService, means: tuple[Any, type[Running]]
 ) -> None:
     log: list[str] = []
     second, third = means[1](Holder(service, log, "second")), Holder(service, log, "third")
@@ -88,7 +81,7 @@ async def _start_elsewhere(group: anyio.abc.TaskGroup, function: Callable[[], An
     _ = contextvars.Context().run(group.start_soon, function)
 
 
-async def test_cancel_of_holder_frees_it(service: DatabaseSessionService, means: tuple[str, type[Running]]) -> None:
+async def test_cancel_of_holder_frees_it(service: DatabaseSessionService, means: tuple[Any, type[Running]]) -> None:
     log: list[str] = []
     inner, second = Holder(service, log, "first"), Holder(service, log, "second")
     first = means[1](inner)
@@ -105,7 +98,7 @@ async def test_cancel_of_holder_frees_it(service: DatabaseSessionService, means:
 
 
 async def test_cancel_while_another_process_has_it(
-    service: DatabaseSessionService, database_path: Path, means: tuple[str, type[Running]]
+    service: DatabaseSessionService, database_path: Path, means: tuple[Any, type[Running]]
 ) -> None:
     call = means[1](lambda: service.turn(APP, USER, "s", wait=TIMEOUT).take())
     with held_elsewhere(database_path):

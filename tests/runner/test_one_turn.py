@@ -137,6 +137,18 @@ def workflow(agent: LlmAgent) -> BaseNode:
     return Workflow(name="workflow", edges=[("START", agent)])
 
 
+async def one_after_the_other(
+    runner: Runner, service: DatabaseSessionService, held: Held
+) -> tuple[list[Event], list[Event]]:
+    """A second message comes while the first is being answered; returns what each run has yielded."""
+    first = elsewhere(say(runner, "first", session_id=SESSION))
+    await held.reached.wait()
+    second = elsewhere(say(runner, "second", session_id=SESSION))
+    await until(lambda: in_line(service) == 1)
+    held.go_on.set()
+    return await first, await second
+
+
 KINDS = pytest.mark.parametrize("wrap", [lambda agent: agent, around, workflow], ids=["llm", "custom", "workflow"])
 """The three ways in which ADK runs what an app is of."""
 
@@ -147,13 +159,8 @@ async def test_second_message_goes_on_where_the_first_has_ended(
 ) -> None:
     model = models_of(call("hold"), "one", call("hold"), "two")
     async with runner_of(service, wrap(scripted_agent(model, tools=[held.hold]))) as runner:
-        first = elsewhere(say(runner, "first", session_id=SESSION))
-        await held.reached.wait()
-        second = elsewhere(say(runner, "second", session_id=SESSION))
-        await until(lambda: in_line(service) == 1)
-        held.go_on.set()
-        assert reply_text(await first) == "one"
-        assert reply_text(await second) == "two"
+        first, second = await one_after_the_other(runner, service, held)
+        assert (reply_text(first), reply_text(second)) == ("one", "two")
     session = await stored(service)
     turn = ["call hold", "response hold"]
     author = "scripted_agent"
@@ -197,13 +204,7 @@ async def test_state_changed_from_outside_is_seen(service: DatabaseSessionServic
     model = models_of(call("hold"), "one", "two")
     agent = scripted_agent(model, tools=[held.hold], instruction="{topic?}")
     async with runner_of(service, agent) as runner:
-        first = elsewhere(say(runner, "first", session_id=SESSION))
-        await held.reached.wait()
-        second = elsewhere(say(runner, "second", session_id=SESSION))
-        await until(lambda: in_line(service) == 1)
-        held.go_on.set()
-        await first
-        await second
+        await one_after_the_other(runner, service, held)
     async with runner_of(service, scripted_agent(models_of("three"))) as runner:
         await service.update_keys(APP, USER, SESSION, {"topic": "tea"})
         await say(runner, "third", session_id=SESSION)
@@ -250,13 +251,7 @@ async def test_plugins_behind_it_see_a_message_that_has_waited(
     noting = Noting(changes=changes)
     agent = scripted_agent(models_of(call("hold"), "one", "two"), tools=[held.hold])
     async with runner_of(service, agent, noting) as runner:
-        first = elsewhere(say(runner, "first", session_id=SESSION))
-        await held.reached.wait()
-        second = elsewhere(say(runner, "second", session_id=SESSION))
-        await until(lambda: in_line(service) == 1)
-        held.go_on.set()
-        await first
-        await second
+        await one_after_the_other(runner, service, held)
     assert noting.messages == ["first", "second"]
     users = [text for text in told(await stored(service)) if text.startswith("user")]
     assert users == ["user: changed"] * 2 if changes else ["user: first", "user: second"]
@@ -658,10 +653,5 @@ async def test_service_within_a_wrapper_is_named(service: DatabaseSessionService
     agent = scripted_agent([call("hold"), "one", "two"], tools=[held.hold])
     app = App(name=APP, root_agent=agent, plugins=[OneTurnAtATime(service)])
     async with Runner(app=app, session_service=Wrapper(service)) as runner:
-        first = elsewhere(say(runner, "first", session_id=SESSION))
-        await held.reached.wait()
-        second = elsewhere(say(runner, "second", session_id=SESSION))
-        await until(lambda: in_line(service) == 1)
-        held.go_on.set()
-        assert reply_text(await first) == "one"
-        assert reply_text(await second) == "two"
+        first, second = await one_after_the_other(runner, service, held)
+        assert (reply_text(first), reply_text(second)) == ("one", "two")
