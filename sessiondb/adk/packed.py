@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, TypeAlias, get_args
 from pydantic import BaseModel
 from pydantic_core import from_json, to_json
 
+from sessiondb.adk.values import is_json
 from sessiondb.logger import logger
 
 Packed: TypeAlias = tuple[Any, ...]
@@ -31,7 +32,6 @@ Packed: TypeAlias = tuple[Any, ...]
 _MAX_SHAPES = 4096
 """More are met only where somebody makes up the names of enum members, say: such models stay unpacked."""
 
-_JSON_VALUES = frozenset({str, int, float, bool, type(None)})
 _IMMUTABLE = frozenset({str, int, float, bytes, datetime, date, time, timedelta})
 
 # To ask it whether an object is an instance of BaseModel takes ten times as long as to ask for the class of its class.
@@ -208,7 +208,8 @@ def _names_model(annotation: object) -> bool:
 
 
 def _pack_json(value: object) -> bytes:
-    if not _is_json(value):
+    # A member of a str enum, say, is no text, though it equals one.
+    if not is_json(value):
         raise _NotPackableError
     return to_json(value)
 
@@ -238,16 +239,6 @@ _LIST = _Way(_pack_list, lambda packed: [unpack(member) for member in packed])
 _DICT = _Way(_pack_dict, lambda packed: {key: unpack(member) for key, member in packed})
 _SET = _Way(_pack_set, set)
 _JSON = _Way(_pack_json, from_json)
-
-
-def _is_json(value: object) -> bool:
-    """Whether a value is what JSON is read as: a member of a str enum, say, is not, though it equals a text."""
-    kind = type(value)
-    if kind is dict:
-        return all(type(key) is str and _is_json(member) for key, member in value.items())  # type: ignore[attr-defined]
-    if kind is list:
-        return all(map(_is_json, value))  # type: ignore[call-overload]
-    return kind in _JSON_VALUES
 
 
 def _tried(shape: _Shape, values: list[object], model: BaseModel) -> int | None:
