@@ -70,6 +70,21 @@ class WriterStoppedError(StorageError):
     """
 
 
+class WritesLostError(WriterStoppedError):
+    """The server has lost writes that were acknowledged, after a failover to a standby that had not received them."""
+
+
+class ServerUnreachableError(StorageError, ConnectionError):
+    """The database server could not be reached within ``busy_timeout``; nothing was written. Later calls may succeed."""
+
+
+class OutcomeUnknownError(StorageError, TimeoutError):
+    """The database server did not say within ``busy_timeout`` whether a write is stored.
+
+    It is stored completely or not at all. The same event appended again is stored once.
+    """
+
+
 class WriteFailedError(StorageError):
     """SQLite refused the write (I/O error, full disk, read-only file); nothing was written. Later calls may succeed."""
 

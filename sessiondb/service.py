@@ -39,6 +39,7 @@ from sessiondb.errors import (
     SessionNotFoundError,
     StaleSessionError,
 )
+from sessiondb.location import Password, ServerLocation, followed, resolve_location, resolve_path
 from sessiondb.logger import logger
 from sessiondb.model.commands import AppendEvent, CreateSession, DeleteSession, Flush, UpdateKeys, Vacuum
 from sessiondb.model.queries import CountEvents, GetUserState, ListSessions, MeasureStore
@@ -51,15 +52,13 @@ from sessiondb.options import (
     ServiceOptions,
     StoreOptions,
     check_wait,
-    followed,
     known_to_registry,
-    resolve_path,
 )
 from sessiondb.stats import Health, ServiceStats
 
 
 class DatabaseSessionService(BaseSessionService):
-    """Keeps every session, event and state key of ADK agents in one SQLite file.
+    """Keeps every session, event and state key of ADK agents in one SQLite file, or on a PostgreSQL server.
 
     A drop-in for ADK's ``InMemorySessionService``. A write is answered when it is on disk; writes of concurrent
     conversations are committed together. One service may be used from any number of event loops and threads, and
@@ -90,13 +89,18 @@ class DatabaseSessionService(BaseSessionService):
         log_cache_bytes: int = 256 * 1024 * 1024,
         follow_symlinks: bool = False,
         none_in_delta: NoneInDelta = "delete",
+        schema: str | None = None,
+        password: Password = None,
+        transaction_pooling: bool = False,
     ) -> None:
-        """Opens the file, creating it and its folders, private to the user, where they are missing.
+        """Opens the database. What is missing is created: a file and its folders, private to the user, or tables on a server.
 
         Args:
             path: The file: a path, a ``sqlite:///relative``, ``sqlite:////absolute`` or ``sessiondb:///...`` URL, or
-                ``":memory:"``. ``~`` or ``~user`` at the start of a path is a home folder. Without a path:
-                ``$SESSIONDB_PATH``, else ``.adk/adk.sqlite3`` under the working directory.
+                ``":memory:"``. ``~`` or ``~user`` at the start of a path is a home folder. Or a server:
+                ``postgresql://user@host/database``, as libpq takes it, with several hosts or options; it needs the extra
+                ``sessiondb[postgres]``. Without a path: ``$SESSIONDB_PATH``, else ``.adk/adk.sqlite3`` under the
+                working directory.
             uri: The same, as ADK's service registry passes it. With it, an argument that is not known is a
                 ConfigurationError, as other options are that cannot be used.
             agents_dir: Passed by ADK's service registry; has no effect.
@@ -117,6 +121,11 @@ class DatabaseSessionService(BaseSessionService):
                 later leads this service nowhere else.
             none_in_delta: What None does in a state delta and in ``update_keys``, and what becomes null in JSON, such as
                 NaN: ``"delete"`` deletes the key, ``"store"`` keeps None as its value, as ADK's own services do.
+            schema: For a server: the schema of the tables, created where it is missing; ``"public"`` if not given.
+            password: For a server: the password, or what is called for one at each connect, on a thread of its own; it
+                appears in no message. None: what the URL says, or libpq finds.
+            transaction_pooling: For a server: whether a pooler in transaction mode, such as pgbouncer, stands in front of
+                it. Nothing is prepared or set on connections then.
 
         Raises:
             ConfigurationError: If an option or the path cannot be used.
@@ -125,10 +134,12 @@ class DatabaseSessionService(BaseSessionService):
         del agents_dir
         store_options = StoreOptions(durability, readers, max_queue, max_batch, busy_timeout)
         self._options = ServiceOptions(on_stale, log_cache, log_cache_bytes, follow_symlinks, none_in_delta)
-        file = resolve_path(path, uri)
-        if file is not None and follow_symlinks:
-            file = followed(file)
-        self._start(sharing.share(lambda: stores.open_store(file, store_options), store_options))
+        location = resolve_location(
+            path, uri, schema=schema, password=password, transaction_pooling=transaction_pooling
+        )
+        if location is not None and not isinstance(location, ServerLocation) and follow_symlinks:
+            location = followed(location)
+        self._start(sharing.share(lambda: stores.open_store(location, store_options), store_options))
 
     def _start(self, engine: Engine) -> None:
         """Begins with a share of an engine, which this service gives back in the end."""

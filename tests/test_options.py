@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from sessiondb import DatabaseSessionService, errors
+from sessiondb.location import resolve_path
 from sessiondb.model.queries import MeasureStore
-from sessiondb.options import ServiceOptions, StoreOptions, resolve_path
+from sessiondb.options import ServiceOptions, StoreOptions
 from sessiondb.stores import open_reader
 
 pytestmark = pytest.mark.anyio

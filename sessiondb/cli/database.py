@@ -16,7 +16,7 @@ def to_path(_context: click.Context, _parameter: click.Parameter, value: str | N
         click.BadParameter: If it cannot be the path of a file.
     """
     from sessiondb.errors import ConfigurationError
-    from sessiondb.options import resolve_path
+    from sessiondb.location import resolve_path
 
     try:
         path = resolve_path(value, None)

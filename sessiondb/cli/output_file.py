@@ -46,7 +46,7 @@ def written(output: str | None, *, overwrite: bool, source: Path) -> Iterator[Te
         sys.stdout.flush()
         return
     from sessiondb.errors import ConfigurationError
-    from sessiondb.options import expand_home
+    from sessiondb.location import expand_home
 
     try:
         path = Path(os.path.realpath(expand_home(output)))

@@ -120,7 +120,7 @@ class ReaderPool:
         with self._lock:
             if self._closed:
                 raise ServiceClosedError("the session service is closed")
-            if self._suspended or self._lent >= self._size:
+            if not self._store.reads_inline or self._suspended or self._lent >= self._size:
                 return None
             reader = self._inline.pop() if self._inline else None
             self._lent += 1

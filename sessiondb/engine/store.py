@@ -26,6 +26,8 @@ class Store(Protocol):
     """The same in short, for the names of threads and spans."""
     identity: Hashable
     """Equal for two stores of a process that keep the same sessions."""
+    reads_inline: bool
+    """Whether a tiny read is over sooner than a hop to another thread and back, and so may be made on an event loop."""
 
     def writer(self) -> Writer:
         """Opens the connection that writes, creating and upgrading the tables.

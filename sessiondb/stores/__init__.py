@@ -6,11 +6,14 @@ A store is reached through the protocols of :mod:`sessiondb.engine.store`.
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sessiondb.errors import ConfigurationError
-from sessiondb.options import StoreOptions, resolve_path
+from sessiondb.location import Location, ServerLocation, resolve_location
+from sessiondb.options import StoreOptions
 
 if TYPE_CHECKING:
     from sessiondb.engine.store import BulkImport, Reader, Store
@@ -18,20 +21,25 @@ if TYPE_CHECKING:
 # Each is imported when it is needed: a command that reads does without what writes.
 
 
-def open_store(path: Path | None, options: StoreOptions) -> Store:
-    """Makes a store for services, creating the file where it is missing.
+def open_store(location: Location, options: StoreOptions) -> Store:
+    """Makes a store for services, creating a file where it is missing.
 
     Args:
-        path: The file; None for a database in memory.
+        location: Where it is.
         options: How to keep it.
 
     Raises:
-        ConfigurationError: If the path cannot be used.
+        ConfigurationError: If the location cannot be used.
         StorageError: If the file cannot be created.
     """
+    if isinstance(location, ServerLocation):
+        with _with_driver():
+            from sessiondb.stores.postgres.store import PostgresStore  # noqa: PLC0415  # as said above
+
+        return PostgresStore(location, options)
     from sessiondb.stores.sqlite.store import SqliteStore  # noqa: PLC0415  # as said above
 
-    return SqliteStore(path, options)
+    return SqliteStore(location, options)
 
 
 def open_reader(location: str | os.PathLike[str], timeout: float = 5.0) -> Reader:
@@ -49,9 +57,15 @@ def open_reader(location: str | os.PathLike[str], timeout: float = 5.0) -> Reade
         UnsupportedDatabaseError: If it is not a database of sessiondb, or of another version.
         StorageError: If it cannot be read.
     """
+    found = _named(location)
+    if isinstance(found, ServerLocation):
+        with _with_driver():
+            from sessiondb.stores.postgres.store import open_outside_reader  # noqa: PLC0415  # as said above
+
+        return open_outside_reader(found, timeout)
     from sessiondb.stores.sqlite.reader import OutsideReader  # noqa: PLC0415  # as said above
 
-    return OutsideReader(_file_at(location), timeout)
+    return OutsideReader(found, timeout)
 
 
 def open_import(location: str | os.PathLike[str], timeout: float = 30.0) -> BulkImport:
@@ -68,13 +82,28 @@ def open_import(location: str | os.PathLike[str], timeout: float = 30.0) -> Bulk
         ConfigurationError: If the location cannot be used.
         StorageError: If the file cannot be opened, is damaged, or is not ours.
     """
+    found = _named(location)
+    if isinstance(found, ServerLocation):
+        raise ConfigurationError("sessions cannot be imported into a PostgreSQL server")
     from sessiondb.stores.sqlite.bulk_import import SqliteImport  # noqa: PLC0415  # as said above
 
-    return SqliteImport(_file_at(location), timeout)
+    return SqliteImport(found, timeout)
 
 
-def _file_at(location: str | os.PathLike[str]) -> Path:
-    path = resolve_path(location, None)
-    if path is None:
+def _named(location: str | os.PathLike[str]) -> Path | ServerLocation:
+    found = resolve_location(location)
+    if found is None:
         raise ConfigurationError("a database in memory belongs to the service that opened it; name a file")
-    return path
+    return found
+
+
+@contextmanager
+def _with_driver() -> Generator[None, None, None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "psycopg":
+            raise
+        raise ConfigurationError(
+            "a PostgreSQL server takes the driver psycopg, which is not installed: pip install 'sessiondb[postgres]'"
+        ) from error

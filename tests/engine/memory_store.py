@@ -34,6 +34,7 @@ class MemoryStore:
     """See :class:`sessiondb.engine.store.Store`. Stores of one name pass for the same; each keeps its own sessions."""
 
     system = "memory"
+    reads_inline = True
 
     def __init__(self, name: str = "memory") -> None:
         self.name = self.label = name

@@ -25,6 +25,7 @@ class SqliteStore(Store, SupportsBackup):
     """A file that exists."""
 
     system = "sqlite"
+    reads_inline = True
 
     def __init__(self, path: Path | None, options: StoreOptions) -> None:
         """Creates the file where it is missing; opens no connection.

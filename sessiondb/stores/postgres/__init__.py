@@ -1,0 +1,1 @@
+"""Sessions on a PostgreSQL server, shared by any number of hosts. Needs the extra ``sessiondb[postgres]``."""

@@ -1,0 +1,171 @@
+"""Connections to a server: opening one, and running statements on it with a deadline."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import ExecStatus, abc
+from psycopg.pq import error_message as pq_message
+
+from sessiondb.errors import ConfigurationError
+from sessiondb.location import ServerLocation
+from sessiondb.stores.postgres.errors import is_connection_lost, translate
+from sessiondb.stores.postgres.watchdog import WATCHDOG
+
+_CONNECT_TIMEOUT = 10
+"""How long an attempt to connect may take, in seconds, unless the URL says otherwise."""
+
+_DEFAULTS: dict[str, Any] = {
+    "application_name": "sessiondb",
+    "connect_timeout": _CONNECT_TIMEOUT,
+    # A connection whose other end is gone without a word is noticed within a minute, also while nothing is sent.
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+    # Of several hosts, the one that can be written to; a lone standby is refused at once.
+    "target_session_attrs": "read-write",
+}
+
+_FIRST_PAUSE = 0.05
+_LONGEST_PAUSE = 1.0
+"""How long to wait before another attempt to connect, in seconds."""
+
+
+class Server:
+    """Where a database is, and how to log in; it opens connections.
+
+    Attributes:
+        name: Where it is, without a password.
+        pooled: Whether a pooler in transaction mode stands in front of it: nothing may be left behind on a connection.
+    """
+
+    def __init__(self, location: ServerLocation) -> None:
+        """Opens nothing.
+
+        Raises:
+            ConfigurationError: If the URL is malformed.
+        """
+        try:
+            given = conninfo_to_dict(location.url)
+        except psycopg.ProgrammingError:
+            # libpq's message quotes what it did not understand, which may be a password.
+            raise ConfigurationError(f"libpq does not understand the URL of {location}") from None
+        self._parameters = {**_DEFAULTS, **given, "client_encoding": "utf8"}
+        self._password = location.password
+        self.name = str(location)
+        self.pooled = location.pooled
+
+    def connect(self, settings: Sequence[str] = ()) -> psycopg.Connection:
+        """Opens a connection whose statements commit by themselves.
+
+        Args:
+            settings: What to set on it, as ``name = value``; nothing is where a pooler stands between.
+
+        Raises:
+            psycopg.Error: If it cannot be opened.
+        """
+        parameters = dict(self._parameters)
+        if callable(self._password):
+            # Tokens live for minutes: each connection asks for its own.
+            parameters["password"] = self._password()
+        elif self._password is not None:
+            parameters["password"] = self._password
+        connection = psycopg.connect(make_conninfo("", **parameters), autocommit=True)
+        try:
+            connection.prepare_threshold = None
+            if settings and not self.pooled:
+                connection.pgconn.exec_(f"SET {'; SET '.join(settings)}".encode())
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def connect_until(self, deadline: float, settings: Sequence[str] = ()) -> psycopg.Connection:
+        """As :meth:`connect`, again and again until it succeeds, or a moment of the monotonic clock has come.
+
+        Raises:
+            ServerUnreachableError: If it did not succeed.
+            StorageError: If the server refuses for a reason that time does not mend.
+        """
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return self.connect(settings)
+            except psycopg.Error as error:
+                left = deadline - time.monotonic()
+                if not is_connection_lost(error):
+                    raise translate(error, self.name) from error
+                if left <= 0:
+                    raise translate(error, self.name) from error
+            # Nobody can tell when the server will be back.
+            time.sleep(min(pause, left))  # noqa: TID251
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+class Link:
+    """A connection in use by one thread at a time, whose calls end at a deadline."""
+
+    def __init__(self, connection: psycopg.Connection) -> None:
+        self.connection = connection
+        self.warned = False
+        """Whether the server has warned of something since this was last set to False. A commit that was cancelled while
+        it waited for a standby is reported as a success, with a warning."""
+        connection.add_notice_handler(self._note)
+        self._socket = connection.pgconn.socket
+
+    def _note(self, diagnostic: psycopg.errors.Diagnostic) -> None:
+        if diagnostic.severity_nonlocalized == "WARNING":
+            self.warned = True
+
+    @contextmanager
+    def deadline(self, moment: float) -> Generator[None, None, None]:
+        """Cuts off what is done within at a moment of the monotonic clock."""
+        WATCHDOG.watch(self, moment)
+        try:
+            yield
+        finally:
+            WATCHDOG.release(self)
+
+    def cut_off(self) -> None:
+        """Has the call under way fail."""
+        try:
+            copy = socket.socket(fileno=os.dup(self._socket))
+        except OSError:
+            return
+        with copy:
+            try:
+                copy.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                return
+
+    def is_gone(self) -> bool:
+        """Whether the server has ended the connection meanwhile: what it has said is there to be read then."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return bool(poll.poll(0))
+
+    def close(self) -> None:
+        """Closes the connection. It does not raise."""
+        self.connection.close()
+
+
+def checked(result: abc.PGresult, pgconn: abc.PGconn) -> abc.PGresult:
+    """Returns a result, if it is one.
+
+    Raises:
+        psycopg.Error: What the server says.
+    """
+    if result.status in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
+        return result
+    if result.status == ExecStatus.FATAL_ERROR:
+        raise psycopg.errors.error_from_result(result, encoding="utf-8")
+    raise psycopg.OperationalError(pq_message(pgconn))

@@ -1,0 +1,78 @@
+"""The server's errors, and what they are called in sessiondb: the only translation there is."""
+
+from __future__ import annotations
+
+import psycopg
+
+from sessiondb.errors import (
+    CorruptRowError,
+    DatabaseBusyError,
+    DatabaseCorruptError,
+    ServerUnreachableError,
+    StorageError,
+    UnsupportedDatabaseError,
+    WriteFailedError,
+)
+
+# SQLSTATE, see https://www.postgresql.org/docs/current/errcodes-appendix.html.
+_TRY_AGAIN = ("40001", "40P01")
+_BUSY = ("55P03", "57014")
+_READ_ONLY = "25006"
+_CORRUPT = ("XX001", "XX002")
+_TOO_LARGE = "54"
+_DATA = ("22", "23", _TOO_LARGE)
+_NO_ACCESS = ("42501", "28000", "28P01")
+_MISSING = ("3F000", "42P01", "42883", "42703", "42704")
+
+
+def is_connection_lost(error: psycopg.Error) -> bool:
+    """Whether an error says that the connection is of no use any more, and another one may be.
+
+    So does a server that became a standby: the primary is elsewhere.
+    """
+    state = error.sqlstate
+    if state is None:
+        return isinstance(error, psycopg.OperationalError)
+    return state[:2] == "08" or state[:3] in ("57P", "25P") or state == _READ_ONLY
+
+
+def is_worth_another_try(error: psycopg.Error) -> bool:
+    """Whether the server took everything back for a reason that may be gone by now."""
+    return error.sqlstate in _TRY_AGAIN
+
+
+def is_of_one_command(error: psycopg.Error) -> bool:
+    """Whether the server refuses something that one command of a batch has brought."""
+    return (error.sqlstate or "")[:2] in _DATA
+
+
+def translate(  # noqa: PLR0911  # a table in the form of code
+    error: psycopg.Error, name: str, *, reading: bool = False
+) -> StorageError:
+    """Returns the sessiondb error for an error of the server, whose messages hold no values."""
+    state = error.sqlstate or ""
+    message = error.diag.message_primary or str(error).strip() or type(error).__name__
+    where = f"{name}: {message}" + (f" (SQLSTATE {state})" if state else "")
+    if is_connection_lost(error):
+        return ServerUnreachableError(f"the server cannot be reached: {where}")
+    if state in _BUSY:
+        return DatabaseBusyError(
+            "another session held a lock on the server for too long, or an administrator cancelled the statement;"
+            f" `SELECT * FROM pg_stat_activity` shows who: {where}"
+        )
+    if state in _CORRUPT:
+        return DatabaseCorruptError(f"the server reports damaged data: {where}")
+    if state in _NO_ACCESS:
+        return StorageError(f"the role may not do this; docs/postgresql.md lists the grants it needs: {where}")
+    if state in _MISSING:
+        return UnsupportedDatabaseError(f"a table or function of sessiondb is missing or was altered: {where}")
+    if state == "22021":
+        return CorruptRowError(f"a text is not UTF-8: {where}")
+    if reading:
+        return StorageError(f"the server refused the query: {where}")
+    if state.startswith(_TOO_LARGE):
+        return WriteFailedError(
+            "nothing was written: the ids of a session, and a key of its state, may take about 2,600 bytes together on"
+            f" PostgreSQL: {where}"
+        )
+    return WriteFailedError(f"the server refused the write: {where}")

@@ -1,0 +1,138 @@
+"""Connections that only read, and answer the queries of the model."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from types import GeneratorType
+from typing import Any, TypeVar, cast
+
+import psycopg
+from typing_extensions import override
+
+from sessiondb.engine.store import Reader
+from sessiondb.errors import ServerUnreachableError
+from sessiondb.model.queries import Query
+from sessiondb.stores.postgres import reads, schema
+from sessiondb.stores.postgres.connection import Link, Server
+from sessiondb.stores.postgres.errors import is_connection_lost, translate
+
+ResultT = TypeVar("ResultT")
+
+_SETTINGS = (
+    "default_transaction_isolation = 'read committed'",
+    # Without statistics a table that has grown is read as a whole; here a log is looked up by its key, always.
+    "enable_seqscan = off",
+    "plan_cache_mode = force_generic_plan",
+    "jit = off",
+    "statement_timeout = 0",
+    "idle_in_transaction_session_timeout = 0",
+    "idle_session_timeout = 0",
+)
+
+_GRACE_SECONDS = 1.0
+
+
+class PostgresReader(Reader):
+    """A connection that asks. One that is lost between two questions is opened anew."""
+
+    def __init__(self, server: Server, schema_name: str, timeout: float, *, outside: bool = False) -> None:
+        """Opens it.
+
+        Args:
+            server: Where to.
+            schema_name: The schema.
+            timeout: How long a question waits for the server, in seconds.
+            outside: Whether no service of this process has the schema open, so that it must be looked at first.
+
+        Raises:
+            StorageError: If that cannot be done.
+        """
+        self._server = server
+        self._schema = schema_name
+        self._timeout = timeout
+        self._streams: weakref.WeakSet[Generator[Any, None, None]] = weakref.WeakSet()
+        self._in_snapshot = False
+        self._link: Link | None = None
+        try:
+            self._link = Link(server.connect(_SETTINGS))
+            if outside:
+                schema.check_version(self._link.connection, schema_name, server.name)
+        except psycopg.Error as error:
+            self.close()
+            raise translate(error, server.name, reading=True) from error
+        except BaseException:
+            self.close()
+            raise
+
+    @override
+    def ask(self, query: Query[ResultT]) -> ResultT:
+        deadline = time.monotonic() + self._timeout
+        while True:
+            link = self._connected(deadline)
+            try:
+                with link.deadline(deadline + _GRACE_SECONDS):
+                    answer = reads.answer(link.connection, self._schema, query)
+            except psycopg.Error as error:
+                if not is_connection_lost(error):
+                    raise translate(error, self._server.name, reading=True) from error
+                self._drop_link()
+                if self._in_snapshot or time.monotonic() >= deadline:
+                    raise translate(error, self._server.name, reading=True) from error
+                continue
+            if isinstance(answer, GeneratorType):
+                stream = self._streamed(answer)
+                self._streams.add(stream)
+                return cast("ResultT", stream)
+            return answer
+
+    @override
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        link = self._connected(time.monotonic() + self._timeout)
+        try:
+            with link.connection.transaction():
+                link.connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+                self._in_snapshot = True
+                yield
+        except psycopg.Error as error:
+            raise translate(error, self._server.name, reading=True) from error
+        finally:
+            self._in_snapshot = False
+
+    @override
+    def changed(self) -> bool:
+        # To ask costs as much as to look.
+        return True
+
+    @override
+    def close(self) -> None:
+        for stream in list(self._streams):
+            stream.close()
+        self._drop_link()
+
+    @override
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _connected(self, deadline: float) -> Link:
+        link = self._link
+        if link is not None and not link.connection.closed:
+            return link
+        if self._in_snapshot:
+            raise ServerUnreachableError(f"the connection to {self._server.name} was lost in the middle of a snapshot")
+        link = self._link = Link(self._server.connect_until(deadline, _SETTINGS))
+        return link
+
+    def _drop_link(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()
+
+    def _streamed(self, answer: Iterator[Any]) -> Generator[Any, None, None]:
+        try:
+            yield from answer
+        except psycopg.Error as error:
+            raise translate(error, self._server.name, reading=True) from error

@@ -1,0 +1,315 @@
+"""SQL of the read path: what each query asks, in one statement."""
+
+from __future__ import annotations
+
+import json
+import operator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from itertools import islice
+from json.encoder import encode_basestring
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import capabilities
+
+from sessiondb.model import columns
+from sessiondb.model.queries import (
+    LOG_START,
+    After,
+    CountEvents,
+    GetLogEnd,
+    GetSession,
+    GetUserState,
+    Last,
+    ListEvents,
+    ListSessions,
+    ListState,
+    MeasureStore,
+    Query,
+    Since,
+)
+from sessiondb.model.records import (
+    Cursor,
+    EventRow,
+    LoggedEvent,
+    Selection,
+    SessionHead,
+    SessionKey,
+    SessionSnapshot,
+    SessionSummary,
+    StateRow,
+    StoreSize,
+)
+from sessiondb.stores.postgres import schema
+
+ResultT = TypeVar("ResultT")
+
+_NO_LIMIT = 2**63 - 1
+
+_AT_ONCE = 1000
+"""Rows of a long answer that are fetched at a time."""
+
+_KEY = ", ".join(columns.SESSION_KEY)
+_EVENT_ROW = ", ".join(columns.EVENT_ROW)
+_OWNER = {
+    "SESSION": "user_id = {0}user_id{1} AND session_id = {0}session_id{1}",
+    "USER": "user_id = {0}user_id{1} AND session_id IS NULL",
+    "APP": "user_id IS NULL AND session_id IS NULL",
+}
+
+
+def _state_of(scope: str, before: str = "%(", after: str = ")s") -> str:
+    """Returns SQL for the state of a scope as one JSON object, of an owner in parameters or columns."""
+    return (
+        "(SELECT '{' || coalesce(string_agg(to_json(state_key) || ':' || state_value, ','), '') || '}' FROM @adk_state AS t"
+        f" WHERE t.app_name = {before}app_name{after} AND {_OWNER[scope].format(before, after)} AND t.scope = '{scope}')"
+    )
+
+
+_HEAD_COLUMNS = "incarnation, revision, last_seq, log_epoch, update_time"
+_THIS_SESSION = "app_name = %(app_name)s AND user_id = %(user_id)s AND session_id = %(session_id)s"
+
+
+def _head(known: str = "0") -> str:
+    """Returns SQL for the head of a session; ``known`` is the number of the last event that a reader knows."""
+    nulls = ", ".join(f"NULL::{kind}" for kind in ("text", "text", "text"))
+    return f"""
+    WITH head AS MATERIALIZED (
+        SELECT {_HEAD_COLUMNS}, {known} AS known FROM @adk_sessions WHERE {_THIS_SESSION}
+    )
+    SELECT 0::bigint AS place, incarnation, revision, {_state_of("SESSION")}, {_state_of("USER")}, {_state_of("APP")},
+           update_time, last_seq::text, log_epoch::text, {nulls}
+      FROM head
+    """
+
+
+# The log and the head see one snapshot. Rows of the log are as wide as the head, and come after it when they are sorted by
+# the first column: numbers of events begin with 1.
+_ROWS = f"""
+    SELECT seq, id, revision, event_id, invocation_id, author, event_time, timestamp, content, actions, extra, NULL::text
+      FROM @adk_events WHERE {_THIS_SESSION}
+"""
+_GET_HEAD = _head()
+_GET_ALL = f"{_head()} UNION ALL {_ROWS}"
+_GET_AFTER = f"""
+    {_head("CASE WHEN incarnation = %(incarnation)s AND log_epoch = %(log_epoch)s THEN %(seq)s ELSE 0 END")}
+    UNION ALL (
+        {_ROWS} AND seq > (SELECT known FROM head) ORDER BY seq DESC LIMIT %(limit)s
+    )
+"""
+_GET_LAST = f"{_head()} UNION ALL ({_ROWS} ORDER BY seq DESC LIMIT %(last)s)"
+_GET_SINCE = f"{_head()} UNION ALL {_ROWS} AND event_time >= %(since)s"
+
+_place_of = operator.itemgetter(0)
+
+
+def answer(connection: psycopg.Connection, schema_name: str, query: Query[ResultT]) -> ResultT:
+    """Answers a query from one snapshot. What an iterator in the answer is made of is read as it goes.
+
+    Raises:
+        psycopg.Error: If the server refuses.
+    """
+    asked = _Asked(connection, schema_name)
+    found: ResultT = _ANSWERS[type(query)](asked, query)
+    return found
+
+
+class _Asked:
+    """Runs statements with a schema put into them."""
+
+    def __init__(self, connection: psycopg.Connection, schema_name: str) -> None:
+        self.connection = connection
+        self._schema = schema_name
+
+    def all(self, statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+        return schema.run(self.connection, schema.rendered(statement, self._schema), parameters).fetchall()
+
+    def one(self, statement: str, parameters: dict[str, Any]) -> tuple[Any, ...]:
+        (row,) = self.all(statement, parameters)
+        return row
+
+    def stream(self, statement: str, parameters: dict[str, Any]) -> Generator[tuple[Any, ...], None, None]:
+        """Yields rows as they come; the statement is ended when whoever asks goes away."""
+        size = _AT_ONCE if capabilities.has_stream_chunked() else 1
+        with self.connection.cursor() as cursor:
+            yield from cursor.stream(schema.rendered(statement, self._schema), parameters, size=size)
+
+
+def _get_session(asked: _Asked, query: GetSession) -> SessionSnapshot | None:
+    parameters: dict[str, Any] = query.key._asdict()
+    part = query.part
+    if type(part) is After:
+        if part.position is LOG_START and part.limit is None:
+            statement = _GET_ALL
+        else:
+            statement = _GET_AFTER
+            parameters["incarnation"], parameters["log_epoch"], parameters["seq"] = part.position
+            parameters["limit"] = _NO_LIMIT if part.limit is None else part.limit
+    elif type(part) is Last:
+        statement = _GET_LAST if part.limit else _GET_HEAD
+        parameters["last"] = part.limit
+    else:
+        assert type(part) is Since  # noqa: S101  # the third of three
+        statement = _GET_SINCE
+        parameters["since"] = part.time
+    found = asked.all(statement, parameters)
+    if not found:
+        return None
+    found.sort(key=_place_of)
+    _, incarnation, revision, session, user, app, update_time, last_seq, log_epoch, *_ = found[0]
+    head = SessionHead(incarnation, revision, int(last_seq), int(log_epoch), update_time, session, user, app)
+    return SessionSnapshot(head, [EventRow(row[1], row[0], *row[2:-1]) for row in found[1:]])
+
+
+_SUMMARY = f"{_KEY}, created_at, updated_at, {_HEAD_COLUMNS}"
+_ORDERS = {
+    "oldest": "update_time, user_id, session_id, app_name",
+    "newest": "update_time DESC, app_name, user_id, session_id",
+    "key": _KEY,
+}
+
+
+def _list_sessions(asked: _Asked, query: ListSessions) -> Iterator[SessionSummary]:
+    where = _where(query.selection, "" if query.updated_before is None else "update_time < %(updated_before)s")
+    limit = "" if query.limit is None else "LIMIT %(limit)s"
+    parameters = {**query.selection._asdict(), "updated_before": query.updated_before, "limit": query.limit}
+    states = "'{}', '{}', '{}'"
+    if query.with_state:
+        states = ", ".join(_state_of(scope, "s.", "") for scope in ("SESSION", "USER", "APP"))
+    rows = asked.all(
+        f"SELECT {_SUMMARY}, {states} FROM @adk_sessions AS s {where} ORDER BY {_ORDERS[query.order]} {limit}",
+        parameters,
+    )
+    # One at a time, so that the garbage collector is not given all of them to look at, again and again.
+    return (SessionSummary(SessionKey(*row[:3]), row[3], row[4], SessionHead(*row[5:])) for row in rows)
+
+
+_NEW = (
+    "written >= pg_snapshot_xmin(%(base)s::pg_snapshot)"
+    " AND NOT pg_visible_in_snapshot(written, %(base)s::pg_snapshot)"
+    " AND pg_visible_in_snapshot(written, %(bound)s::pg_snapshot)"
+    " AND (written, id) > (%(written)s::xid8, %(id)s)"
+)
+
+
+def _list_events(asked: _Asked, query: ListEvents) -> Generator[LoggedEvent, None, None]:
+    limit = min((count for count in (query.last, query.limit) if count is not None), default=None)
+    key = query.state_key
+    # JSON in which there is a NUL can be searched as a text only, so whoever asks does the rest.
+    may_hold = "strpos(actions, %(state_key)s) > 0" if key and encode_basestring(key)[1:-1] == key else ""
+    parameters = {**query.selection._asdict(), "state_key": key}
+    if query.after is not None:
+        found = _new_events(asked, query.selection, query.after, may_hold, parameters)
+    else:
+        found = _logged_events(asked, query, may_hold, parameters)
+    with closing(found):
+        chosen = islice((event for event in found if key is None or _holds(event.row, key)), limit)
+        yield from chosen if query.last is None or query.after is not None else reversed(list(chosen))
+
+
+def _holds(row: EventRow, key: str) -> bool:
+    """Whether the state delta of an event has a key. What is no JSON has none."""
+    try:
+        return key in json.loads(row.actions)["state_delta"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
+def _logged_events(
+    asked: _Asked, query: ListEvents, may_hold: str, parameters: dict[str, Any]
+) -> Generator[LoggedEvent, None, None]:
+    """Reads the log from its start, or from its end if the last events are wanted."""
+    where = _where(query.selection, may_hold)
+    order = ("seq",) if None not in query.selection else ("written", "id")
+    direction = "" if query.last is None else " DESC"
+    by = ", ".join(f"{column}{direction}" for column in order)
+    with closing(
+        asked.stream(f"SELECT {_KEY}, {_EVENT_ROW} FROM @adk_events {where} ORDER BY {by}", parameters)
+    ) as rows:
+        for row in rows:
+            # Nobody goes on from here: cursors come from the end of the log, and from what is read behind one.
+            yield LoggedEvent(Cursor(""), SessionKey(*row[:3]), EventRow(*row[3:]))
+
+
+def _new_events(
+    asked: _Asked, selection: Selection, after: Cursor, may_hold: str, parameters: dict[str, Any]
+) -> Generator[LoggedEvent, None, None]:
+    """Reads what is there now, and was not when a cursor was made.
+
+    Transactions are committed in another order than they are numbered, so a cursor says what was there: it holds the
+    snapshot up to which all was read, and, in the middle of what came after that, the next snapshot and the last row.
+    """
+    where = _where(selection, may_hold, _NEW)
+    base, *rest = json.loads(after)
+    while True:
+        (bound, position) = rest or (asked.one(_SNAPSHOT, {})[0], (0, 0))
+        rows = asked.all(
+            f"SELECT {_KEY}, {_EVENT_ROW}, written::text FROM @adk_events {where} ORDER BY written, id LIMIT {_AT_ONCE}",
+            {**parameters, "base": base, "bound": bound, "written": str(position[0]), "id": position[1]},
+        )
+        complete = len(rows) < _AT_ONCE
+        for index, row in enumerate(rows):
+            event = EventRow(*row[3:-1])
+            position = (int(row[-1]), event.row_id)
+            cursor = [bound] if complete and index == len(rows) - 1 else [base, bound, position]
+            yield LoggedEvent(Cursor(json.dumps(cursor)), SessionKey(*row[:3]), event)
+        if complete and not rest:
+            return
+        base, rest = (bound, []) if complete else (base, [bound, position])
+
+
+_SNAPSHOT = "SELECT pg_current_snapshot()::text"
+
+
+def _get_log_end(asked: _Asked, _query: GetLogEnd) -> Cursor:
+    return Cursor(json.dumps(list(asked.one(_SNAPSHOT, {}))))
+
+
+def _list_state(asked: _Asked, query: ListState) -> Generator[StateRow, None, None]:
+    selection = query.selection
+    if query.scope != "SESSION":
+        selection = selection._replace(session_id=None)
+    if query.scope == "APP":
+        selection = Selection(selection.app_name)
+    where = _where(selection, "scope = %(scope)s")
+    rows = asked.stream(
+        f"SELECT app_name, user_id, state_key, state_value FROM @adk_state {where} ORDER BY {_KEY}, state_key",
+        {**selection._asdict(), "scope": query.scope},
+    )
+    for row in rows:
+        yield StateRow(*row)
+
+
+def _get_user_state(asked: _Asked, query: GetUserState) -> str:
+    owner = {"app_name": query.app_name, "user_id": query.user_id}
+    return str(asked.one(f"SELECT {_state_of('USER')}", owner)[0])
+
+
+def _count_events(asked: _Asked, query: CountEvents) -> int:
+    return int(asked.one(f"SELECT count(*) FROM @adk_events WHERE {_THIS_SESSION}", query.key._asdict())[0])
+
+
+def _measure(asked: _Asked, _query: MeasureStore) -> StoreSize:
+    tables = ("adk_sessions", "adk_events", "adk_state")
+    counts = ", ".join(f"(SELECT count(*) FROM @{table})" for table in tables)
+    sizes = " + ".join(f"pg_total_relation_size('@{table}')" for table in tables)
+    return StoreSize._make((*asked.one(f"SELECT {counts}, {sizes}", {}), 0))
+
+
+_ANSWERS: dict[type[Any], Callable[[_Asked, Any], Any]] = {
+    GetSession: _get_session,
+    ListSessions: _list_sessions,
+    ListEvents: _list_events,
+    GetLogEnd: _get_log_end,
+    ListState: _list_state,
+    GetUserState: _get_user_state,
+    CountEvents: _count_events,
+    MeasureStore: _measure,
+}
+
+
+def _where(selection: Selection, *also: str) -> str:
+    conditions = [f"{column} = %({column})s" for column, value in selection._asdict().items() if value is not None]
+    conditions += filter(None, also)
+    return f"WHERE {' AND '.join(conditions)}" if conditions else ""

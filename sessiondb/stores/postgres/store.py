@@ -1,0 +1,58 @@
+"""One schema on a PostgreSQL server as a store."""
+
+from __future__ import annotations
+
+from typing_extensions import override
+
+from sessiondb.engine.store import Store, TurnLocks
+from sessiondb.location import ServerLocation
+from sessiondb.options import StoreOptions
+from sessiondb.stores.postgres.connection import Server
+from sessiondb.stores.postgres.reader import PostgresReader
+from sessiondb.stores.postgres.writer import PostgresWriter
+
+
+def open_outside_reader(location: ServerLocation, timeout: float) -> PostgresReader:
+    """Opens a schema for reading that no service of this process need have open."""
+    return PostgresReader(Server(location), location.schema, timeout, outside=True)
+
+
+class PostgresStore(Store):
+    """A schema, which is created where it is missing."""
+
+    system = "postgresql"
+    reads_inline = False
+
+    def __init__(self, location: ServerLocation, options: StoreOptions) -> None:
+        """Opens no connection.
+
+        Args:
+            location: The server, and how to log in.
+            options: How to keep it.
+        """
+        self.name = str(location)
+        self.label = location.label
+        self.identity = location.identity
+        self._schema = location.schema
+        self._server = Server(location)
+        self._options = options
+
+    @override
+    def writer(self) -> PostgresWriter:
+        return PostgresWriter(self._server, self._options, self._schema)
+
+    @override
+    def reader(self, timeout: float) -> PostgresReader:
+        return PostgresReader(self._server, self._schema, timeout)
+
+    @override
+    def turn_locks(self) -> TurnLocks:
+        raise NotImplementedError
+
+    @override
+    def file_bytes(self) -> int:
+        return 0
+
+    @override
+    def close(self) -> None:
+        pass

@@ -1,0 +1,380 @@
+"""The connection that writes: what a batch meets on a server, and how it is found out what became of it.
+
+Batches have numbers, and the ledger on the server holds the last one of each writer, changed by the batch itself. So a batch
+whose answer is lost is sent again under its number: a server that has it answers as before, one that has not commits it now,
+and what is still under way on an old connection cannot be committed a second time.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Sequence
+
+import psycopg
+from typing_extensions import override
+
+from sessiondb.engine.store import Writer
+from sessiondb.errors import (
+    OutcomeUnknownError,
+    ServerUnreachableError,
+    StorageError,
+    UnsupportedDatabaseError,
+    WriterStoppedError,
+    WritesLostError,
+)
+from sessiondb.logger import Repeated, logger
+from sessiondb.model.commands import DataCommand, advance_handle
+from sessiondb.model.records import Outcome
+from sessiondb.options import StoreOptions
+from sessiondb.stores.postgres import schema, writes
+from sessiondb.stores.postgres.connection import Link, Server, checked
+from sessiondb.stores.postgres.errors import is_connection_lost, is_of_one_command, is_worth_another_try, translate
+from sessiondb.stores.postgres.write_functions import LOST, UNEXPECTED
+
+_GRACE_SECONDS = 1.0
+"""The server gives up its waits for locks at ``busy_timeout``, and says so. What it does not give up is cut off this much
+later."""
+
+_HEARTBEAT_SECONDS = 24 * 3600.0
+"""How often a writer that has nothing to write says that it is there."""
+
+_FORGET = "30 days"
+"""The ledger forgets writers that have not been seen for so long."""
+
+_SET_DURABLE = (
+    "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+)
+_REGISTER = "INSERT INTO @sessiondb_writers (writer, batch) VALUES (%s, 0)"
+_UNREGISTER = "DELETE FROM @sessiondb_writers WHERE writer = %s"
+_FORGET_OLD = f"DELETE FROM @sessiondb_writers WHERE seen < now() - interval '{_FORGET}'"
+_SHOW_UP = "UPDATE @sessiondb_writers SET seen = now() WHERE writer = %s"
+# The number after the one in doubt: whatever of that is still under way cannot be committed any more.
+_SETTLE = (
+    "WITH old AS (SELECT batch FROM @sessiondb_writers WHERE writer = %(writer)s FOR UPDATE)"
+    " UPDATE @sessiondb_writers AS w SET batch = %(batch)s + 1, results = NULL, seen = now() FROM old"
+    " WHERE w.writer = %(writer)s AND old.batch >= %(batch)s - 1 RETURNING old.batch"
+)
+
+
+class PostgresWriter(Writer):
+    """The connection of a process that writes to one schema."""
+
+    def __init__(self, server: Server, options: StoreOptions, schema_name: str) -> None:
+        self._server = server
+        self._options = options
+        self._schema = schema_name
+        self._append = f"SELECT {self._sql('@sessiondb_append_1')}($1, $2, $3)".encode()
+        self._execute_any = f"SELECT {self._sql('@sessiondb_execute_1')}($1, $2, $3)".encode()
+        self._stopped: WriterStoppedError | None = None
+        self._refused = Repeated()
+        self._figures = {"failed_batches": 0.0, "reconnects": 0.0, "settled_batches": 0.0}
+        self._link: Link | None = None
+        try:
+            self._begin(server.connect(self._settings()))
+        except psycopg.Error as error:
+            raise translate(error, server.name) from error
+
+    def _begin(self, connection: psycopg.Connection) -> None:
+        """Makes sure that the tables are there, and takes a row of the ledger."""
+        try:
+            schema.prepare(connection, self._schema, self._server.name)
+            self._attach(connection)
+            self._writer = uuid.uuid4()
+            # The number of the last batch that was answered, and whether it is not known what became of the next one.
+            self._batch = 0
+            self._in_doubt = False
+            self._run(connection, _REGISTER, (self._writer,))
+            self._run(connection, _FORGET_OLD)
+            self._seen_at = time.monotonic()
+        except BaseException:
+            connection.close()
+            self._link = None
+            raise
+
+    @override
+    def commit(self, commands: Sequence[DataCommand]) -> Sequence[Outcome | StorageError]:
+        deadline = time.monotonic() + self._options.busy_timeout
+        try:
+            results: Sequence[Outcome | StorageError] = self._execute(commands, deadline)
+        except psycopg.Error as error:
+            if len(commands) == 1 or not is_of_one_command(error):
+                raise self._failure(error, len(commands)) from error
+            # One command is to blame: the others must not pay for it.
+            results = [self._execute_alone(command, deadline) for command in commands]
+        self._refused.over()
+        return results
+
+    @override
+    def vacuum(self) -> None:
+        deadline = time.monotonic() + self._options.busy_timeout
+        link = self._connected(deadline)
+        try:
+            for table in ("adk_sessions", "adk_events", "adk_state", "sessiondb_writers"):
+                # Reads all of a table, and takes as long as that takes.
+                self._run(link.connection, f"VACUUM (ANALYZE) @{table}")
+            self._run(link.connection, _FORGET_OLD)
+        except psycopg.Error as error:
+            if is_connection_lost(error):
+                self._drop_link()
+            raise self._failure(error, 1) from error
+
+    @override
+    def idle_after(self) -> float | None:
+        return _HEARTBEAT_SECONDS
+
+    @override
+    def maintain(self, *, idle: bool) -> None:
+        if not idle:
+            return
+        try:
+            link = self._connected(time.monotonic() + self._options.busy_timeout)
+            self._run(link.connection, _SHOW_UP, (self._writer,))
+        except (StorageError, psycopg.Error):
+            # The next batch finds out what is the matter, and tells whoever waits for it.
+            self._drop_link()
+
+    @override
+    def figures(self) -> dict[str, float]:
+        return dict(self._figures)
+
+    @override
+    def resume(self) -> None:
+        try:
+            self._begin(self._server.connect(self._settings()))
+        except psycopg.Error as error:
+            raise translate(error, self._server.name) from error
+
+    @override
+    def close(self) -> None:
+        link, self._link = self._link, None
+        if link is None:
+            return
+        try:
+            if not self._in_doubt and not link.connection.closed:
+                with link.deadline(time.monotonic() + _GRACE_SECONDS):
+                    self._run(link.connection, _UNREGISTER, (self._writer,))
+        except psycopg.Error as error:
+            logger.warning("close_failed", path=self._server.name, error=type(error).__name__)
+        finally:
+            link.close()
+
+    def _execute(self, commands: Sequence[DataCommand], deadline: float) -> list[Outcome]:
+        """Executes commands as one transaction, however often they have to be sent.
+
+        Raises:
+            psycopg.Error: If the server refuses them; nothing was written.
+            ServerUnreachableError: If they were never sent.
+            OutcomeUnknownError: If they were sent, and it cannot be found out in time what became of them.
+            WriterStoppedError: If nothing can be written any more.
+        """
+        if self._stopped is not None:
+            raise WriterStoppedError(*self._stopped.args)
+        expected = writes.expected_rows(commands)
+        sent = False
+        while True:
+            link = self._connected(deadline, sent=sent)
+            link.warned = False
+            try:
+                if self._in_doubt and not sent:
+                    self._settle(link, deadline)
+                sent = True
+                outcomes = self._send(link, commands, expected, deadline)
+            except psycopg.Error as error:
+                if error.sqlstate == LOST:
+                    raise self._stop(error) from error
+                if is_connection_lost(error):
+                    self._drop_link()
+                elif not is_worth_another_try(error):
+                    raise
+                if time.monotonic() >= deadline:
+                    raise self._unknown(error) if sent else self._failure(error, len(commands)) from error
+                continue
+            if link.warned:
+                # The commit is on this server, but may not be on its standby. To be answered again takes a commit that
+                # waits for that.
+                if time.monotonic() >= deadline:
+                    raise self._unknown(None)
+                continue
+            self._batch += 1
+            self._in_doubt = False
+            return outcomes
+
+    def _send(
+        self,
+        link: Link,
+        commands: Sequence[DataCommand],
+        expected: tuple[str, list[Outcome]] | None,
+        deadline: float,
+    ) -> list[Outcome]:
+        """Gives the next batch to the server, and returns what it came to, now or before."""
+        if expected is not None:
+            rows, outcomes = expected
+            try:
+                results = self._call(link, self._append, rows, deadline)
+            except psycopg.Error as error:
+                if error.sqlstate != UNEXPECTED:
+                    raise
+            else:
+                return writes.outcomes_of(results) if results else outcomes
+        return writes.outcomes_of(self._call(link, self._execute_any, writes.all_rows(commands), deadline))
+
+    def _call(self, link: Link, statement: bytes, rows: str, deadline: float) -> str:
+        pgconn = link.connection.pgconn
+        parameters = [str(self._writer).encode(), b"%d" % (self._batch + 1), rows.encode()]
+        # libpq's own calls: psycopg's would give up the GIL several times, and beside a busy Python thread each takes
+        # milliseconds.
+        with link.deadline(deadline + _GRACE_SECONDS):
+            if self._server.pooled:
+                result = pgconn.exec_params(statement, parameters)
+            else:
+                result = pgconn.exec_prepared(_NAMES[statement is self._append], parameters)
+        return (checked(result, pgconn).get_value(0, 0) or b"").decode()
+
+    def _settle(self, link: Link, deadline: float) -> None:
+        """Finds out what became of a batch whose callers have been told that it is unknown, and ends it."""
+        batch = self._batch + 1
+        with link.deadline(deadline + _GRACE_SECONDS):
+            row = self._run(link.connection, _SETTLE, {"writer": self._writer, "batch": batch}).fetchone()
+        if row is None:
+            raise self._stop(None)
+        self._batch = batch + 1
+        self._in_doubt = False
+        self._figures["settled_batches"] += 1
+        logger.warning("batch_settled", path=self._server.name, stored=row[0] == batch)
+
+    def _execute_alone(self, command: DataCommand, deadline: float) -> Outcome | StorageError:
+        if self._stopped is not None:
+            return WriterStoppedError(*self._stopped.args)
+        try:
+            (outcome,) = self._execute([command], deadline)
+        except psycopg.Error as error:
+            return self._failure(error, 1)
+        except StorageError as error:
+            return error
+        # The next command through the same handle expects what this one has left behind.
+        advance_handle(command, outcome)
+        return outcome
+
+    def _connected(self, deadline: float, *, sent: bool = False) -> Link:
+        """Returns the connection, which is opened anew if it has been lost.
+
+        Raises:
+            StorageError: If that does not succeed in time.
+        """
+        link = self._link
+        if link is not None and not link.connection.closed:
+            return link
+        try:
+            connection = self._server.connect_until(deadline, self._settings())
+        except ServerUnreachableError as error:
+            self._note_failure(error, 0)
+            raise self._unknown(error) if sent else error from error
+        self._figures["reconnects"] += 1
+        try:
+            self._attach(connection)
+        except psycopg.Error as error:
+            connection.close()
+            raise self._unknown(error) if sent else translate(error, self._server.name) from error
+        logger.info("reconnected", path=self._server.name)
+        assert self._link is not None  # noqa: S101  # as attached
+        return self._link
+
+    def _attach(self, connection: psycopg.Connection) -> None:
+        """Makes a connection the one that is used."""
+        link = Link(connection)
+        if self._server.pooled:
+            self._check_settings(connection)
+        else:
+            if self._options.durability == "full":
+                connection.execute(_SET_DURABLE)
+            for name, statement in ((_NAMES[True], self._append), (_NAMES[False], self._execute_any)):
+                checked(connection.pgconn.prepare(name, statement), connection.pgconn)
+        self._link = link
+
+    def _check_settings(self, connection: psycopg.Connection) -> None:
+        # Nothing may be set on a connection that a pooler hands on.
+        row = connection.execute(
+            "SELECT current_setting('default_transaction_isolation'), current_setting('synchronous_commit')"
+        ).fetchone()
+        assert row is not None  # noqa: S101  # one row, always
+        if row[0] != "read committed" or (row[1] == "off") != (self._options.durability == "normal"):
+            raise UnsupportedDatabaseError(
+                f"{self._server.name} has default_transaction_isolation = {row[0]!r} and synchronous_commit = {row[1]!r}, and"
+                " nothing can be set through a pooler: set 'read committed', and 'on' (or 'off', for durability=\"normal\"),"
+                " for the role, with ALTER ROLE"
+            )
+
+    def _settings(self) -> list[str]:
+        milliseconds = min(int(self._options.busy_timeout * 1000) or 1, 2**31 - 1)
+        settings = [
+            "default_transaction_isolation = 'read committed'",
+            "default_transaction_read_only = off",
+            f"lock_timeout = {milliseconds}",
+            "statement_timeout = 0",
+            "idle_in_transaction_session_timeout = 0",
+            "idle_session_timeout = 0",
+            "jit = off",
+        ]
+        if self._options.durability == "normal":
+            settings.append("synchronous_commit = off")
+        return settings
+
+    def _drop_link(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()
+
+    def _unknown(self, error: BaseException | None) -> OutcomeUnknownError:
+        """Returns the error for a batch that was sent, and of which nothing was heard."""
+        self._in_doubt = True
+        self._drop_link()
+        failure = OutcomeUnknownError(
+            f"{self._server.name} has not said within busy_timeout whether the write is stored: read the session again, or"
+            " append the same event again, which stores it once"
+        )
+        self._note_failure(failure if error is None else error, 0)
+        return failure
+
+    def _stop(self, error: psycopg.Error | None) -> WriterStoppedError:
+        self._stopped = WritesLostError(
+            f"{self._server.name} has lost writes that were acknowledged: a standby took over that had not received them, or"
+            " an older backup was restored. Nothing more is written. Look at what is missing, then open the service anew"
+        )
+        logger.error(
+            "acknowledged_writes_lost",
+            path=self._server.name,
+            batch=self._batch,
+            hint="" if error is None else str(error),
+        )
+        return self._stopped
+
+    def _failure(self, error: psycopg.Error, commands: int) -> StorageError:
+        """Returns the error for the callers, and notes it."""
+        failure = translate(error, self._server.name)
+        self._figures["failed_batches"] += 1
+        self._note_failure(failure, commands)
+        return failure
+
+    def _note_failure(self, failure: BaseException, commands: int) -> None:
+        if (repeated := self._refused.due()) is not None:
+            logger.warning(
+                "batch_refused",
+                path=self._server.name,
+                commands=commands,
+                error=type(failure).__name__,
+                stopped=self._stopped is not None,
+                repeated=repeated,
+                hint=str(failure),
+            )
+
+    def _run(
+        self, connection: psycopg.Connection, statement: str, parameters: object = None
+    ) -> psycopg.Cursor[tuple[object, ...]]:
+        return schema.run(connection, self._sql(statement), parameters)
+
+    def _sql(self, text: str) -> str:
+        return schema.rendered(text, self._schema)
+
+
+_NAMES = {True: b"sessiondb_append", False: b"sessiondb_execute"}

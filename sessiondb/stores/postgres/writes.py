@@ -1,0 +1,145 @@
+"""The write path: commands become the rows of one parameter, and answers become outcomes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from hashlib import blake2b
+from json.encoder import encode_basestring as quoted
+from typing import Any
+
+from sessiondb.model.commands import (
+    AppendEvent,
+    CreateSession,
+    DataCommand,
+    DeleteSession,
+    Flush,
+    Handle,
+    PruneSessions,
+    UpdateKeys,
+)
+from sessiondb.model.records import EventRecord, Outcome, SessionHead, SessionKey, SessionSummary, StateDelta, Status
+
+
+def event_hash(event_id: str) -> int:
+    """The value of ``adk_events.event_hash`` for an event id: 64 bits of BLAKE2b, signed."""
+    return int.from_bytes(blake2b(event_id.encode(), digest_size=8).digest(), "big", signed=True)
+
+
+def expected_rows(commands: Sequence[DataCommand]) -> tuple[str, list[Outcome]] | None:
+    """Returns the rows of a batch that can be expected to go through, and the outcomes it has then.
+
+    None if the batch holds something else than appends through handles that know their revision, and updates; or one event
+    twice.
+    """
+    outcomes: list[Outcome] = []
+    heads: list[str] = []
+    seen: dict[Handle, int] = {}
+    # For each session: how many rows there are so far, how many of them advance it, and the last of them.
+    sessions: dict[SessionKey, list[int]] = {}
+    ids = set()
+    for n, command in enumerate(commands):
+        if type(command) is AppendEvent:
+            handle = command.handle
+            if handle is None or handle.incarnation is None:
+                return None
+            revision = seen.get(handle, handle.revision)
+            seen[handle] = revision + 1
+            outcomes.append(Outcome(Status.DONE, handle.incarnation, revision + 1))
+            known = f'"advance":1,"incarnation":{handle.incarnation},"revision":{revision}'
+            advance = 1
+        elif type(command) is UpdateKeys:
+            outcomes.append(_DONE)
+            known = '"advance":0'
+            advance = 0
+        else:
+            return None
+        session = sessions.get(command.key)
+        if session is None:
+            session = sessions[command.key] = [0, 0, n]
+        heads.append(f'{{"n":{n},"nth":{session[0]},"advanced":{session[1]},{known}')
+        session[0] += 1
+        session[1] += advance
+        session[2] = n
+        ids.add((command.key, command.event.event_id))
+    if len(ids) < len(commands):
+        return None
+    last = {session[2] for session in sessions.values()}
+    rows = [
+        f'{head},"is_last":{"true" if n in last else "false"},{_event(command)}}}'  # type: ignore[arg-type]  # as looked at
+        for n, (head, command) in enumerate(zip(heads, commands, strict=True))
+    ]
+    return f"[{','.join(rows)}]", outcomes
+
+
+def all_rows(commands: Sequence[DataCommand]) -> str:
+    """Returns the rows of a batch of whatever commands."""
+    handles: dict[Handle, int] = {}
+    rows = []
+    for n, command in enumerate(commands):
+        if isinstance(command, AppendEvent | UpdateKeys):
+            handle = command.handle if type(command) is AppendEvent else None
+            known = ""
+            if handle is not None:
+                known = f',"handle":{handles.setdefault(handle, len(handles) + 1)}'
+                if handle.incarnation is not None:
+                    known += f',"incarnation":{handle.incarnation},"revision":{handle.revision}'
+                else:
+                    last = handle.last_event_id
+                    known += f',"last_event_id":{quoted(last)},"last_event_hash":{event_hash(last)}'
+            advance = int(type(command) is AppendEvent)
+            rows.append(f'{{"n":{n},"kind":"append","advance":{advance}{known},{_event(command)}}}')
+        else:
+            rows.append(json.dumps({"n": n, **_fields_of(command)}))
+    return f"[{','.join(rows)}]"
+
+
+def outcomes_of(results: str) -> list[Outcome]:
+    """Returns the outcomes that a batch came to."""
+    return [
+        Outcome(_STATUSES[status], incarnation, revision, session, user, app, tuple(map(_summary, pruned)))
+        for status, incarnation, revision, (session, user, app), pruned in json.loads(results)
+    ]
+
+
+def _summary(row: list[Any]) -> SessionSummary:
+    return SessionSummary(SessionKey._make(row[:3]), row[3], row[4], SessionHead._make((*row[5:], "{}", "{}", "{}")))
+
+
+_STATUSES = {int(status): status for status in Status}
+_DONE = Outcome(Status.DONE)
+
+
+def _fields_of(command: DataCommand) -> dict[str, Any]:
+    match command:
+        case CreateSession(key, time, timestamp, delta):
+            states = {name: json.loads(text) for name, text in delta._asdict().items() if text is not None}
+            return {"kind": "create", **key._asdict(), "event_time": time, "timestamp": timestamp, **states}
+        case DeleteSession(key):
+            return {"kind": "delete", **key._asdict()}
+        case PruneSessions(selection, updated_before, limit):
+            return {"kind": "prune", **selection._asdict(), "updated_before": updated_before, "max_sessions": limit}
+        case Flush():
+            return {"kind": "flush"}
+    raise TypeError(type(command).__name__)
+
+
+def _event(command: AppendEvent | UpdateKeys) -> str:
+    """Returns the members of a row that hold the event."""
+    app_name, user_id, session_id = command.key
+    event: EventRecord = command.event
+    members = (
+        f'"app_name":{quoted(app_name)},"user_id":{quoted(user_id)},"session_id":{quoted(session_id)},'
+        f'"event_hash":{event_hash(event.event_id)},"event_id":{quoted(event.event_id)},'
+        f'"invocation_id":{quoted(event.invocation_id)},"author":{quoted(event.author)},"event_time":{event.time!r},'
+        f'"timestamp":"{event.timestamp}","actions":{quoted(event.actions)}'
+    )
+    if event.content is not None:
+        members += f',"content":{quoted(event.content)}'
+    if event.extra is not None:
+        members += f',"extra":{quoted(event.extra)}'
+    # Their values are JSON texts in strings, so they go in as they are.
+    for name, text in zip(StateDelta._fields, command.delta, strict=True):
+        if text is not None:
+            members += f',"{name}":{text}'
+    return members
