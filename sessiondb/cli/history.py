@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +12,8 @@ from .output import compact_json, json_lines_option, note, or_say_so, print_json
 
 if TYPE_CHECKING:
     from sessiondb.model.records import LoggedEvent
+
+    from .database import Database
 
 _EPILOG = """\b
 Examples:
@@ -28,7 +29,7 @@ Examples:
 @session_option
 @json_lines_option
 def command(
-    *, given: tuple[Path, str], app_name: str | None, user_id: str | None, session_id: str | None, as_json: bool
+    *, given: tuple[Database, str], app_name: str | None, user_id: str | None, session_id: str | None, as_json: bool
 ) -> None:
     """Show who set KEY to what, and when: every change in the log of FILE, the oldest first.
 

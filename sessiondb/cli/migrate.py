@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from .database import to_existing_path, to_path
+from .database import to_database, to_existing_database
 from .output import json_option, print_json, print_pairs, progress, safe_line
 
 _EPILOG = """\b
@@ -19,12 +19,12 @@ Examples:
 
 
 def _to_source(context: click.Context, parameter: click.Parameter, value: str) -> Path:
-    return to_existing_path(context, parameter, value.replace("sqlite+aiosqlite:", "sqlite:", 1))
+    return to_existing_database(context, parameter, value.replace("sqlite+aiosqlite:", "sqlite:", 1))
 
 
 @click.command("migrate", epilog=_EPILOG)
 @click.argument("source", metavar="SOURCE", callback=_to_source)
-@click.argument("target", metavar="DEST", callback=to_path)
+@click.argument("target", metavar="DEST", callback=to_database)
 @click.option(
     "--to",
     "kind",

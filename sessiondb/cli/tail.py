@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain, islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -17,6 +16,8 @@ from .watching import interval_option, until_interrupted, wait
 if TYPE_CHECKING:
     from sessiondb.engine.store import Reader
     from sessiondb.model.records import Cursor, LoggedEvent, Selection
+
+    from .database import Database
 
 _EPILOG = """\b
 Examples:
@@ -50,7 +51,7 @@ _BATCH = 200
 @json_lines_option
 def command(
     *,
-    file: Path,
+    file: Database,
     app_name: str | None,
     user_id: str | None,
     session_id: str | None,
