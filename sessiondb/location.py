@@ -67,7 +67,10 @@ class ServerLocation:
         return ("postgresql", str(self), self.pooled)
 
 
-Location: TypeAlias = Path | ServerLocation | None
+Database: TypeAlias = Path | ServerLocation
+"""One that other processes can open, too."""
+
+Location: TypeAlias = Database | None
 """None stands for a database in memory."""
 
 

@@ -11,9 +11,8 @@ from .database import count_from, file_argument
 from .output import json_option, note, print_json, safe_line
 
 if TYPE_CHECKING:
+    from sessiondb.location import Database
     from sessiondb.model.soundness import CheckReport
-
-    from .database import Database
 
 _EPILOG = """\b
 Examples:

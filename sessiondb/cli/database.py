@@ -9,10 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import click
 
 if TYPE_CHECKING:
-    from sessiondb.location import ServerLocation
-
-    Database: TypeAlias = Path | ServerLocation
-    """A file, or a schema on a PostgreSQL server. Its text holds no password."""
+    from sessiondb.location import Database
 
     FileCallback: TypeAlias = Callable[[click.Context, click.Parameter, str | None], Path]
 

@@ -11,7 +11,7 @@ from .output import progress
 from .output_file import output_option, overwrite_option, written
 
 if TYPE_CHECKING:
-    from .database import Database
+    from sessiondb.location import Database
 
 _EPILOG = """\b
 Examples:

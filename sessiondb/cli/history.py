@@ -11,9 +11,8 @@ from .database import among, file_and, selection_options, session_option
 from .output import compact_json, json_lines_option, note, or_say_so, print_json_line, print_rows
 
 if TYPE_CHECKING:
+    from sessiondb.location import Database
     from sessiondb.model.records import LoggedEvent
-
-    from .database import Database
 
 _EPILOG = """\b
 Examples:

@@ -10,7 +10,7 @@ from .database import to_database
 from .output import json_option, print_json, print_pairs, progress
 
 if TYPE_CHECKING:
-    from .database import Database
+    from sessiondb.location import Database
 
 _EPILOG = """\b
 Examples:

@@ -11,9 +11,8 @@ from .database import among, count_from, file_argument, selection_options
 from .output import json_lines_option, or_say_so, print_json_line, print_rows
 
 if TYPE_CHECKING:
+    from sessiondb.location import Database
     from sessiondb.model.records import SessionSummary
-
-    from .database import Database
 
 _EPILOG = """\b
 Examples:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 if TYPE_CHECKING:
-    from .database import Database
+    from sessiondb.location import Database
 
 _SQLITE = b"SQLite format 3\0"
 _BESIDE_A_DATABASE = ("-wal", "-shm", "-journal")

@@ -15,9 +15,8 @@ from .listing import print_sessions
 from .output import json_lines_option, note
 
 if TYPE_CHECKING:
+    from sessiondb.location import Database
     from sessiondb.model.records import Selection, SessionSummary
-
-    from .database import Database
 
 _EPILOG = """\b
 Examples:

@@ -11,7 +11,7 @@ from .output import json_lines_option, safe_line
 from .timeline import full_option, print_event
 
 if TYPE_CHECKING:
-    from .database import Database
+    from sessiondb.location import Database
 
 _EPILOG = """\b
 Examples:

@@ -13,7 +13,7 @@ from .output import json_option, pairs_text, print_json, print_json_line
 from .watching import in_place, interval_option, until_interrupted, wait
 
 if TYPE_CHECKING:
-    from .database import Database
+    from sessiondb.location import Database
 
 _EPILOG = """\b
 Examples:

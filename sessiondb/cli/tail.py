@@ -15,9 +15,8 @@ from .watching import interval_option, until_interrupted, wait
 
 if TYPE_CHECKING:
     from sessiondb.engine.store import Reader
+    from sessiondb.location import Database
     from sessiondb.model.records import Cursor, LoggedEvent, Selection
-
-    from .database import Database
 
 _EPILOG = """\b
 Examples:

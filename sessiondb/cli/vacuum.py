@@ -10,7 +10,7 @@ from .database import file_argument
 from .output import json_option, print_json, print_pairs
 
 if TYPE_CHECKING:
-    from .database import Database
+    from sessiondb.location import Database
 
 _EPILOG = """\b
 Examples:

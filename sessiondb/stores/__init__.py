@@ -8,11 +8,10 @@ from __future__ import annotations
 import os
 from collections.abc import Generator
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sessiondb.errors import ConfigurationError
-from sessiondb.location import Location, ServerLocation, resolve_location
+from sessiondb.location import Database, Location, ServerLocation, resolve_location
 from sessiondb.options import StoreOptions
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def open_store(location: Location, options: StoreOptions) -> Store:
     return SqliteStore(location, options)
 
 
-def open_reader(location: str | os.PathLike[str] | ServerLocation, timeout: float = 5.0) -> Reader:
+def open_reader(location: str | os.PathLike[str] | Database, timeout: float = 5.0) -> Reader:
     """Opens a database for reading, beside services that use it; nothing of it, and nothing beside it, is changed.
 
     Args:
@@ -70,7 +69,7 @@ def open_reader(location: str | os.PathLike[str] | ServerLocation, timeout: floa
 
 
 @contextmanager
-def open_writer(location: Path | ServerLocation) -> Generator[Writer, None, None]:
+def open_writer(location: Database) -> Generator[Writer, None, None]:
     """Opens a database that exists for a command that changes it, beside services that use it.
 
     Args:
@@ -88,7 +87,7 @@ def open_writer(location: Path | ServerLocation) -> Generator[Writer, None, None
         yield writer
 
 
-def open_import(location: str | os.PathLike[str] | ServerLocation, timeout: float = 30.0) -> BulkImport:
+def open_import(location: str | os.PathLike[str] | Database, timeout: float = 30.0) -> BulkImport:
     """Opens a database for putting whole sessions into it, beside services that use it.
 
     Args:
@@ -113,7 +112,7 @@ def open_import(location: str | os.PathLike[str] | ServerLocation, timeout: floa
     return SqliteImport(found, timeout)
 
 
-def check(location: Path | ServerLocation, decode: DecodeEvent, *, limit: int = 20) -> CheckReport:
+def check(location: Database, decode: DecodeEvent, *, limit: int = 20) -> CheckReport:
     """Checks a database that exists. Nothing is changed, and services that use it meanwhile are not disturbed.
 
     Args:
@@ -135,7 +134,23 @@ def check(location: Path | ServerLocation, decode: DecodeEvent, *, limit: int = 
     return of_file.check(location, decode, limit=limit)
 
 
-def _named(location: str | os.PathLike[str] | ServerLocation) -> Path | ServerLocation:
+def holds_sessions(location: Database) -> bool:
+    """Whether a database that exists is one of sessiondb, of whatever version.
+
+    Raises:
+        StorageError: If it cannot be read.
+    """
+    if isinstance(location, ServerLocation):
+        with _with_driver():
+            from sessiondb.stores.postgres import foreign  # noqa: PLC0415  # as said above
+
+        return foreign.holds_sessions(location)
+    from sessiondb.stores.sqlite.readonly import is_ours  # noqa: PLC0415  # as said above
+
+    return is_ours(location)
+
+
+def _named(location: str | os.PathLike[str] | Database) -> Database:
     if isinstance(location, ServerLocation):
         return location
     found = resolve_location(location)

@@ -14,13 +14,13 @@ import psycopg
 from typing_extensions import override
 
 from sessiondb.engine.store import BulkImport
-from sessiondb.errors import OutcomeUnknownError
+from sessiondb.errors import InvalidInputError, OutcomeUnknownError
 from sessiondb.location import ServerLocation
 from sessiondb.model import columns
 from sessiondb.model.records import NewEvent, NewSession, SessionKey
 from sessiondb.stores.postgres import schema
 from sessiondb.stores.postgres.connection import Link, Server
-from sessiondb.stores.postgres.errors import translate
+from sessiondb.stores.postgres.errors import is_of_one_command, translate
 from sessiondb.stores.postgres.writes import event_hash
 
 _READ_AHEAD = 2000
@@ -135,6 +135,7 @@ class PostgresImport(BulkImport):
         """Runs what is within as one transaction, durable when this is left.
 
         Raises:
+            InvalidInputError: If the server cannot keep what it is given; nothing was written.
             OutcomeUnknownError: If it was to be committed, and whether it is cannot be told.
             StorageError: If the server refuses; nothing was written.
         """
@@ -150,6 +151,8 @@ class PostgresImport(BulkImport):
             failure = translate(error, self._server.name)
             if is_committing and link.connection.closed:
                 raise self._unknown() from error
+            if is_of_one_command(error) or isinstance(error, psycopg.DataError):
+                raise InvalidInputError(str(failure)) from error
             raise failure from error
         if link.warned:
             raise self._unknown()
