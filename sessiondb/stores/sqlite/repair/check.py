@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sessiondb.errors import ConfigurationError
 from sessiondb.model import columns
+from sessiondb.model.event_identity import event_hash
 from sessiondb.model.records import EventRow, SessionKey, named
 from sessiondb.model.soundness import NOTES, CheckReport, DecodeEvent, RowChecks
 from sessiondb.stores.sqlite import schema
@@ -18,7 +19,6 @@ from sessiondb.stores.sqlite.header import look
 from sessiondb.stores.sqlite.new_file import refuse_second_name
 from sessiondb.stores.sqlite.readonly import ReadOnlyFile, read_whole
 from sessiondb.stores.sqlite.sql import names
-from sessiondb.stores.sqlite.writes import event_hash
 
 _TABLES = ("adk_sessions", "adk_events", "adk_state")
 
