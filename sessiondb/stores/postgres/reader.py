@@ -21,16 +21,16 @@ from sessiondb.stores.postgres.errors import is_connection_lost, translate
 
 ResultT = TypeVar("ResultT")
 
-_SETTINGS = (
-    "default_transaction_isolation = 'read committed'",
+_SETTINGS = {
+    "default_transaction_isolation": "read committed",
     # Without statistics a table that has grown is read as a whole; here a log is looked up by its key, always.
-    "enable_seqscan = off",
-    "plan_cache_mode = force_generic_plan",
-    "jit = off",
-    "statement_timeout = 0",
-    "idle_in_transaction_session_timeout = 0",
-    "idle_session_timeout = 0",
-)
+    "enable_seqscan": "off",
+    "plan_cache_mode": "force_generic_plan",
+    "jit": "off",
+    "statement_timeout": 0,
+    "idle_in_transaction_session_timeout": 0,
+    "idle_session_timeout": 0,
+}
 
 _GRACE_SECONDS = 1.0
 
@@ -57,9 +57,9 @@ class PostgresReader(Reader):
         self._in_snapshot = False
         self._link: Link | None = None
         try:
-            self._link = Link(server.connect(_SETTINGS))
+            link = self._attach(server.connect(_SETTINGS))
             if outside:
-                schema.check_version(self._link.connection, schema_name, server.name)
+                schema.check_version(link.connection, schema_name, server.name)
         except psycopg.Error as error:
             self.close()
             raise translate(error, server.name, reading=True) from error
@@ -123,7 +123,13 @@ class PostgresReader(Reader):
             return link
         if self._in_snapshot:
             raise ServerUnreachableError(f"the connection to {self._server.name} was lost in the middle of a snapshot")
-        link = self._link = Link(self._server.connect_until(deadline, _SETTINGS))
+        return self._attach(self._server.connect_until(deadline, _SETTINGS))
+
+    def _attach(self, connection: psycopg.Connection) -> Link:
+        if not self._server.pooled:
+            # A statement is prepared when it is first run; a pooler would run it elsewhere the next time.
+            connection.prepare_threshold = 0
+        link = self._link = Link(connection)
         return link
 
     def _drop_link(self) -> None:

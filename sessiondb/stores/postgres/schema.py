@@ -61,7 +61,9 @@ CREATE TABLE @adk_events (
     PRIMARY KEY (app_name, user_id, session_id, seq)
 )@events_divided;
 
-CREATE INDEX adk_events_identity ON @adk_events (incarnation, event_hash);
+-- Finds an event that is delivered again. All that such a search names is in it: or a planner without statistics may take the
+-- primary key for as good, and go through all events of a user.
+CREATE INDEX adk_events_identity ON @adk_events (incarnation, event_hash, app_name, user_id);
 CREATE INDEX adk_events_log ON @adk_events (written, id);
 
 CREATE TABLE @adk_state (

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing_extensions import override
 
-from sessiondb.engine.store import Store, TurnLocks
+from sessiondb.engine.store import Store
 from sessiondb.location import ServerLocation
 from sessiondb.options import StoreOptions
 from sessiondb.stores.postgres.connection import Server
 from sessiondb.stores.postgres.reader import PostgresReader
+from sessiondb.stores.postgres.turns import PostgresTurnLocks
 from sessiondb.stores.postgres.writer import PostgresWriter
 
 
@@ -46,8 +47,8 @@ class PostgresStore(Store):
         return PostgresReader(self._server, self._schema, timeout)
 
     @override
-    def turn_locks(self) -> TurnLocks:
-        raise NotImplementedError
+    def turn_locks(self) -> PostgresTurnLocks:
+        return PostgresTurnLocks(self._server, self._schema, self.label, self._options.busy_timeout)
 
     @override
     def file_bytes(self) -> int:
