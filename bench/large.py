@@ -43,15 +43,18 @@ _NEWEST = GetSessionConfig(num_recent_events=20)
 _SHOWN = {
     "append_1": "append, one client",
     "append_64": "append, 64 clients",
+    "append_64_scattered": "the same, each append to another conversation",
     "get_warm": "get of 100 events, read before",
     "get_newest": "get of the newest 20, not read before",
     "get_cold": "get of 100 events, not read before",
     "get_from_disk": "the same, nothing in memory",
     "list": "list of a user's 100 sessions",
     "get_stats": "get_stats",
-    "open": "open",
+    "open": "open, with a first read",
 }
 """Figures in the plot, in the order of its legend."""
+
+_WHOLE_FILE = {"check": "check", "backup": "backup", "vacuum": "vacuum"}
 
 Figures = dict[str, float]
 """Times in seconds, sizes in bytes, by what was measured."""
@@ -67,26 +70,23 @@ class _File:
         self._choice = random.Random(1)
         self._times: dict[str, list[float]] = {}
 
+    def read(self) -> None:
+        """Reads the file, so that it is in the kernel's memory as on a server that has run for a while."""
+        with self.path.open("rb", buffering=0) as file:
+            while file.read(2**24):
+                pass
+
     async def round(self) -> None:
         """Measures each call some times."""
-        for clients, each in ((1, 100), (64, 16)):
-            # Spread over the file, each used once only, so that pages are as cold as the file makes them.
-            handles = [await self._get(n, _NO_EVENTS) for n in self._some(max(clients, each))]
-            peer = PEERS[SESSIONDB]
-            sample = await append_round(
-                [Client(peer, self._service, handles[n::clients]) for n in range(clients)], each
-            )
-            self._note(f"append_{clients}", sample.figures["p50"])
-            self._note(f"append_{clients}_p99", sample.figures["p99"])
-            self._note(f"append_{clients}_per_second", sample.figures["per_second"])
+        await self._append("append_1", clients=1, conversations=4, each=25)
+        await self._append("append_64", clients=64, conversations=1, each=25)
+        # Each to another conversation: the pages that it is written to were not written to before.
+        await self._append("append_64_scattered", clients=64, conversations=15, each=1)
         for n in self._some(20):
             await self._timed("get_newest", n, _NEWEST)
         for n in self._some(20):
             await self._timed("get_cold", n)
             await self._timed("get_warm", n)
-        for n in self._some(5):
-            self._forget()
-            await self._timed("get_from_disk", n)
         for n in self._some(5):
             app, user, _ = key_of(n)
             started = time.perf_counter()
@@ -96,18 +96,34 @@ class _File:
             started = time.perf_counter()
             self._service.get_stats()
             self._note("get_stats", time.perf_counter() - started)
-        await self._service.close()
-        started = time.perf_counter()
-        self._service = DatabaseSessionService(self.path)
-        await self._get(self._some(1)[0], _NO_EVENTS)
-        self._note("open", time.perf_counter() - started)
 
     async def close(self) -> Figures:
-        """Closes the file; returns the medians."""
+        """Measures what takes the file out of memory, opens it some times more, and closes it; returns the medians."""
+        for n in self._some(20):
+            self._forget()
+            await self._timed("get_from_disk", n)
         stats = self._service.get_stats()
+        for _ in range(5):
+            await self._service.close()
+            started = time.perf_counter()
+            self._service = DatabaseSessionService(self.path)
+            await self._get(self._some(1)[0], _NO_EVENTS)
+            self._note("open", time.perf_counter() - started)
         await self._service.close()
         sizes = {"events": stats["events"], "file_bytes": self.path.stat().st_size}
         return {name: statistics.median(times) for name, times in self._times.items()} | sizes
+
+    async def _append(self, name: str, *, clients: int, conversations: int, each: int) -> None:
+        handles = [await self._get(n, _NO_EVENTS) for n in self._some(clients * conversations)]
+        peer = PEERS[SESSIONDB]
+        all_clients = [
+            Client(peer, self._service, [handle for handle in handles[n::clients] for _ in range(each)])
+            for n in range(clients)
+        ]
+        sample = await append_round(all_clients, conversations * each)
+        self._note(name, sample.figures["p50"])
+        self._note(f"{name}_p99", sample.figures["p99"])
+        self._note(f"{name}_per_second", sample.figures["per_second"])
 
     def _some(self, count: int) -> list[int]:
         return self._choice.sample(range(self._sessions), count)
@@ -142,6 +158,7 @@ async def measure_calls(folder: Path, sizes: Sequence[int], rounds: int) -> dict
     for size in sizes:
         path = _path(folder, size)
         files[size] = _File(path, size // _PER_SESSION, DatabaseSessionService(path))
+        files[size].read()
     for n in range(rounds):
         for size in sizes if n % 2 == 0 else reversed(sizes):
             await files[size].round()
@@ -204,6 +221,27 @@ def plot(figures: Mapping[str, Figures], path: Path) -> None:
     figure.savefig(path, metadata={"Date": None})
 
 
+def table(figures: Mapping[str, Figures]) -> str:
+    """Writes the figures as a table in Markdown."""
+    sizes = sorted(figures, key=int)
+    lines = [
+        f"| events in the file | {' | '.join(f'{int(size):,}' for size in sizes)} |",
+        "| --- " * (len(sizes) + 1) + "|",
+    ]
+    for name, title in (_SHOWN | _WHOLE_FILE).items():
+        cells = [_text(figures[size][name]) for size in sizes]
+        more = [size for size in sizes if f"{name}_p99" in figures[size]]
+        for n, size in enumerate(more):
+            found = figures[size]
+            cells[n] += f", {_text(found[f'{name}_p99'])}, {found[f'{name}_per_second']:,.0f}"
+        lines.append(f"| {title}{', median, p99, appends a second' if more else ''} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _text(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1000:.2g} ms"
+
+
 def _path(folder: Path, size: int) -> Path:
     return folder / f"{size}.sqlite3"
 
@@ -236,6 +274,7 @@ def main() -> None:
                     note(size, found)
             elif step == "plot":
                 plot(figures, arguments.plot)
+                print(table(figures))
             else:
                 for size in sizes:
                     note(size, _WHOLE[step](_path(folder, size)))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sqlite3
 
-_STRETCHES = 512
+_STRETCHES = 256
 """At least half as many, and at most so many, are looked into."""
 
 _LOOK = 8
