@@ -14,8 +14,8 @@ from sessiondb import DatabaseSessionService
 from sessiondb.adk.events import encode_event, timestamp_text
 from sessiondb.adk.state import encode_delta
 from sessiondb.model.columns import EVENT_RECORD, SESSION_KEY
+from sessiondb.model.event_identity import event_hash
 from sessiondb.model.records import EventRecord
-from sessiondb.stores.sqlite.writes import event_hash
 
 SESSIONS_OF_A_USER = 100
 _AT_ONCE = 64

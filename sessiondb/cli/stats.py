@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from itertools import count, islice
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .database import count_from, file_argument
 from .output import json_option, pairs_text, print_json, print_json_line
 from .watching import in_place, interval_option, until_interrupted, wait
+
+if TYPE_CHECKING:
+    from sessiondb.location import Database
 
 _EPILOG = """\b
 Examples:
@@ -27,7 +29,7 @@ Examples:
 @interval_option
 @click.option("--limit", type=count_from(1), metavar="N", help="With --watch: end after N times.")
 @json_option
-def command(*, file: Path, watch: bool, interval: float, limit: int | None, as_json: bool) -> None:
+def command(*, file: Database, watch: bool, interval: float, limit: int | None, as_json: bool) -> None:
     """Show how much FILE holds: sessions, events, state keys; and its size.
 
     A count above 20,000 is an estimate, marked with "about"; --json names those under "estimated". With --watch, also how many events came in a second; with --json, one line each time. The file is only read. Without FILE: $SESSIONDB_PATH, else .adk/adk.sqlite3, as the service itself.

@@ -176,6 +176,7 @@ class BulkImport(AbstractContextManager["BulkImport"], Protocol):
             False if a session of this key is there; it stays as it is.
 
         Raises:
+            InvalidInputError: If it holds something that this store cannot keep.
             StorageError: If the store refuses.
         """
 

@@ -307,7 +307,7 @@ def _measure(asked: _Asked, query: MeasureStore) -> StoreSize:
     estimated = []
     size = 0
     for name, table in _COUNTED.items():
-        statement = f"SELECT count(*) FROM (SELECT 1 FROM @{table} LIMIT %(most)s) AS some"
+        statement = f"SELECT count(*) FROM (SELECT 1 FROM @{table} LIMIT %(most)s) AS bounded"
         counts[name] = int(asked.one(statement, {"most": query.exact_up_to + 1})[0])
         named = {"table": schema.rendered(f"@{table}", asked.schema)}
         if counts[name] > query.exact_up_to:

@@ -6,6 +6,8 @@ unique key names ``app_name`` and ``user_id``, so that the tables can be divided
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import cast
 
 import psycopg
@@ -149,6 +151,12 @@ def script(schema: str, partitions: int = 0) -> str:
         )
         tables = tables.replace(f"@{name}_divided", divided + parts)
     return tables + rendered(FUNCTIONS, schema) + rendered(_SET_VERSION, schema)
+
+
+def objects() -> Iterator[tuple[str, str]]:
+    """Yields the kind and the name of each thing that :func:`script` creates, but for types and parts of tables."""
+    for kind, name in re.findall(r"CREATE (TABLE|SEQUENCE|INDEX|TRIGGER|FUNCTION) @?(\w+)", TABLES + FUNCTIONS):
+        yield kind.lower(), name
 
 
 def rendered(text: str, schema: str) -> str:
