@@ -69,6 +69,10 @@ class ServiceStats(TypedDict):
     """Transactions that had to wait for other processes, in line or for their lock, the one that waits now included."""
     lock_wait_seconds: float
     """How long they waited, summed; a part of ``commit_seconds`` for those that got the lock."""
+    reconnects: int
+    """Times that the writer's connection to a server was lost and opened anew; 0 for a file."""
+    settled_batches: int
+    """Transactions on a server whose callers were told that the outcome is unknown, and that were settled since."""
     checkpoints: int
     """Times that the whole write-ahead log was moved into the database file, so that it starts anew."""
     blocked_checkpoints: int
@@ -87,3 +91,17 @@ class ServiceStats(TypedDict):
     """Reads by this service that did not."""
     cache_bytes: int
     """About how much memory this service's decoded logs take, now."""
+
+
+STORE_FIGURES = (
+    "failed_batches",
+    "lock_waits",
+    "lock_wait_seconds",
+    "reconnects",
+    "settled_batches",
+    "checkpoints",
+    "blocked_checkpoints",
+    "failed_checkpoints",
+    "wal_bytes",
+)
+"""Names of :class:`ServiceStats` that a store counts. One that it has nothing to count for stays 0."""

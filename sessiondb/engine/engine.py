@@ -31,7 +31,7 @@ from sessiondb.model.commands import WriteCommand
 from sessiondb.model.queries import Query
 from sessiondb.model.records import BackupReport
 from sessiondb.options import StoreOptions
-from sessiondb.stats import Health
+from sessiondb.stats import STORE_FIGURES, Health
 
 AnswerT = TypeVar("AnswerT")
 ResultT = TypeVar("ResultT")
@@ -243,6 +243,7 @@ class Threads:
         return {
             **asdict(stats),
             "mean_batch": stats.writes / stats.batches if stats.batches else 0.0,
+            **dict.fromkeys(STORE_FIGURES, 0),
             **self.writer.writer.figures(),
             "pending_writes": self.queue.depth,
             "readers_in_use": self.readers.in_use,

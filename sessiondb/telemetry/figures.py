@@ -42,6 +42,8 @@ _SUMS = (
     "failed_checkpoints",
     "lock_waits",
     "lock_wait_seconds",
+    "reconnects",
+    "settled_batches",
 )
 """Figures of a store that only grow, and stay counted when it is closed."""
 

@@ -46,12 +46,18 @@ Observed: TypeAlias = tuple[str, str | Mapping[str, Mapping[str, str]], str]
 """The unit; the figure, or several told apart by attributes; the description."""
 
 _COUNTERS: dict[str, Observed] = {
-    "sessiondb.batches.failed": ("{batch}", "failed_batches", "Transactions that SQLite refused."),
+    "sessiondb.batches.failed": ("{batch}", "failed_batches", "Transactions that the store refused."),
     "sessiondb.lock.waits": ("{wait}", "lock_waits", "Transactions that had to wait for other processes."),
     "sessiondb.lock.wait.time": (
         "s",
         "lock_wait_seconds",
         "Time for which transactions waited for other processes, in line and for their lock.",
+    ),
+    "sessiondb.reconnects": ("{connection}", "reconnects", "Connections of writers that were lost and opened anew."),
+    "sessiondb.batches.settled": (
+        "{batch}",
+        "settled_batches",
+        "Transactions whose callers were told that the outcome is unknown, settled since.",
     ),
     "sessiondb.checkpoints": (
         "{checkpoint}",

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import select
 import socket
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +14,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import ExecStatus, abc
 from psycopg.pq import error_message as pq_message
 
-from sessiondb.errors import ConfigurationError
+from sessiondb.errors import ConfigurationError, ServerUnreachableError
 from sessiondb.location import ServerLocation
 from sessiondb.stores.postgres.errors import is_connection_lost, translate
 from sessiondb.stores.postgres.watchdog import WATCHDOG
@@ -34,6 +33,8 @@ _DEFAULTS: dict[str, Any] = {
     # Of several hosts, the one that can be written to; a lone standby is refused at once.
     "target_session_attrs": "read-write",
 }
+
+_NOTHING: Mapping[str, object] = {}
 
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
@@ -64,32 +65,28 @@ class Server:
         self.name = str(location)
         self.pooled = location.pooled
 
-    def connect(self, settings: Sequence[str] = ()) -> psycopg.Connection:
+    def connect(self, settings: Mapping[str, object] = _NOTHING) -> psycopg.Connection:
         """Opens a connection whose statements commit by themselves.
 
         Args:
-            settings: What to set on it, as ``name = value``; nothing is where a pooler stands between.
+            settings: What to set on it; nothing is where a pooler stands between.
 
         Raises:
             psycopg.Error: If it cannot be opened.
+            ServerUnreachableError: If the password cannot be had.
         """
         parameters = dict(self._parameters)
-        if callable(self._password):
-            # Tokens live for minutes: each connection asks for its own.
-            parameters["password"] = self._password()
-        elif self._password is not None:
-            parameters["password"] = self._password
+        if settings and not self.pooled:
+            # Ours last: they win.
+            given = parameters.get("options") or ""
+            parameters["options"] = " ".join([given, *(_option(*setting) for setting in settings.items())]).strip()
+        if self._password is not None:
+            parameters["password"] = self._current_password()
         connection = psycopg.connect(make_conninfo("", **parameters), autocommit=True)
-        try:
-            connection.prepare_threshold = None
-            if settings and not self.pooled:
-                connection.pgconn.exec_(f"SET {'; SET '.join(settings)}".encode())
-        except BaseException:
-            connection.close()
-            raise
+        connection.prepare_threshold = None
         return connection
 
-    def connect_until(self, deadline: float, settings: Sequence[str] = ()) -> psycopg.Connection:
+    def connect_until(self, deadline: float, settings: Mapping[str, object] = _NOTHING) -> psycopg.Connection:
         """As :meth:`connect`, again and again until it succeeds, or a moment of the monotonic clock has come.
 
         Raises:
@@ -102,13 +99,37 @@ class Server:
                 return self.connect(settings)
             except psycopg.Error as error:
                 left = deadline - time.monotonic()
-                if not is_connection_lost(error):
+                if not is_connection_lost(error) or left <= 0:
                     raise translate(error, self.name) from error
+            except ServerUnreachableError:
+                left = deadline - time.monotonic()
                 if left <= 0:
-                    raise translate(error, self.name) from error
+                    raise
             # Nobody can tell when the server will be back.
             time.sleep(min(pause, left))  # noqa: TID251
             pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _current_password(self) -> str:
+        if not callable(self._password):
+            return self._password or ""
+        # Tokens live for minutes: each connection asks for its own.
+        try:
+            password = self._password()
+        except Exception as error:
+            raise ServerUnreachableError(
+                f"{self.name}: the function given as `password` raised {type(error).__name__}"
+            ) from error
+        if not isinstance(password, str):
+            raise ServerUnreachableError(
+                f"{self.name}: the function given as `password` returned {type(password).__name__}, not a string"
+            )
+        return password
+
+
+def _option(name: str, value: object) -> str:
+    """Returns a setting as a connection is opened with it."""
+    escaped = str(value).replace("\\", "\\\\").replace(" ", "\\ ")
+    return f"-c {name}={escaped}"
 
 
 class Link:
@@ -117,13 +138,14 @@ class Link:
     def __init__(self, connection: psycopg.Connection) -> None:
         self.connection = connection
         self.warned = False
-        """Whether the server has warned of something since this was last set to False. A commit that was cancelled while
-        it waited for a standby is reported as a success, with a warning."""
+        """Whether the server has given up waiting for its standby since this was last set to False. A commit that was
+        cancelled meanwhile is reported as a success, with a warning."""
         connection.add_notice_handler(self._note)
         self._socket = connection.pgconn.socket
 
     def _note(self, diagnostic: psycopg.errors.Diagnostic) -> None:
-        if diagnostic.severity_nonlocalized == "WARNING":
+        # The name of a function of the server is in no language; what stands between may have left it out.
+        if diagnostic.severity_nonlocalized == "WARNING" and (diagnostic.source_function or "SyncRep")[:7] == "SyncRep":
             self.warned = True
 
     @contextmanager
@@ -146,12 +168,6 @@ class Link:
                 copy.shutdown(socket.SHUT_RDWR)
             except OSError:
                 return
-
-    def is_gone(self) -> bool:
-        """Whether the server has ended the connection meanwhile: what it has said is there to be read then."""
-        poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
-        return bool(poll.poll(0))
 
     def close(self) -> None:
         """Closes the connection. It does not raise."""

@@ -21,16 +21,16 @@ from sessiondb.stores.postgres.errors import is_connection_lost, translate
 
 ResultT = TypeVar("ResultT")
 
-_SETTINGS = (
-    "default_transaction_isolation = 'read committed'",
+_SETTINGS = {
+    "default_transaction_isolation": "read committed",
     # Without statistics a table that has grown is read as a whole; here a log is looked up by its key, always.
-    "enable_seqscan = off",
-    "plan_cache_mode = force_generic_plan",
-    "jit = off",
-    "statement_timeout = 0",
-    "idle_in_transaction_session_timeout = 0",
-    "idle_session_timeout = 0",
-)
+    "enable_seqscan": "off",
+    "plan_cache_mode": "force_generic_plan",
+    "jit": "off",
+    "statement_timeout": 0,
+    "idle_in_transaction_session_timeout": 0,
+    "idle_session_timeout": 0,
+}
 
 _GRACE_SECONDS = 1.0
 

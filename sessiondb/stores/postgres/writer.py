@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 import psycopg
 from typing_extensions import override
@@ -17,7 +18,6 @@ from typing_extensions import override
 from sessiondb.engine.store import Writer
 from sessiondb.errors import (
     OutcomeUnknownError,
-    ServerUnreachableError,
     StorageError,
     UnsupportedDatabaseError,
     WriterStoppedError,
@@ -68,29 +68,30 @@ class PostgresWriter(Writer):
         self._execute_any = f"SELECT {self._sql('@sessiondb_execute_1')}($1, $2, $3)".encode()
         self._stopped: WriterStoppedError | None = None
         self._refused = Repeated()
-        self._figures = {"failed_batches": 0.0, "reconnects": 0.0, "settled_batches": 0.0}
+        self._figures = {"failed_batches": 0, "reconnects": 0, "settled_batches": 0}
         self._link: Link | None = None
-        try:
-            self._begin(server.connect(self._settings()))
-        except psycopg.Error as error:
-            raise translate(error, server.name) from error
+        self._open()
 
-    def _begin(self, connection: psycopg.Connection) -> None:
-        """Makes sure that the tables are there, and takes a row of the ledger."""
-        try:
-            schema.prepare(connection, self._schema, self._server.name)
-            self._attach(connection)
-            self._writer = uuid.uuid4()
-            # The number of the last batch that was answered, and whether it is not known what became of the next one.
-            self._batch = 0
-            self._in_doubt = False
-            self._run(connection, _REGISTER, (self._writer,))
-            self._run(connection, _FORGET_OLD)
-            self._seen_at = time.monotonic()
-        except BaseException:
-            connection.close()
-            self._link = None
-            raise
+    def _open(self) -> None:
+        """Connects, makes sure that the tables are there, and takes a row of the ledger."""
+        with ExitStack() as undo:
+            try:
+                connection = self._server.connect(self._settings())
+                link = Link(connection)
+                undo.callback(link.close)
+                with link.deadline(time.monotonic() + self._options.busy_timeout + _GRACE_SECONDS):
+                    schema.prepare(connection, self._schema, self._server.name)
+                    self._set_up(connection)
+                    self._writer = uuid.uuid4()
+                    self._run(connection, _REGISTER, (self._writer,))
+                    self._run(connection, _FORGET_OLD)
+            except psycopg.Error as error:
+                raise translate(error, self._server.name) from error
+            undo.pop_all()
+        self._link = link
+        # The number of the last batch that was answered, and whether it is not known what became of the next one.
+        self._batch = 0
+        self._in_doubt = False
 
     @override
     def commit(self, commands: Sequence[DataCommand]) -> Sequence[Outcome | StorageError]:
@@ -136,14 +137,11 @@ class PostgresWriter(Writer):
 
     @override
     def figures(self) -> dict[str, float]:
-        return dict(self._figures)
+        return {**self._figures}
 
     @override
     def resume(self) -> None:
-        try:
-            self._begin(self._server.connect(self._settings()))
-        except psycopg.Error as error:
-            raise translate(error, self._server.name) from error
+        self._open()
 
     @override
     def close(self) -> None:
@@ -265,24 +263,27 @@ class PostgresWriter(Writer):
         link = self._link
         if link is not None and not link.connection.closed:
             return link
-        try:
-            connection = self._server.connect_until(deadline, self._settings())
-        except ServerUnreachableError as error:
-            self._note_failure(error, 0)
-            raise self._unknown(error) if sent else error from error
-        self._figures["reconnects"] += 1
-        try:
-            self._attach(connection)
-        except psycopg.Error as error:
-            connection.close()
-            raise self._unknown(error) if sent else translate(error, self._server.name) from error
-        logger.info("reconnected", path=self._server.name)
-        assert self._link is not None  # noqa: S101  # as attached
-        return self._link
+        while True:
+            try:
+                link = Link(self._server.connect_until(deadline, self._settings()))
+            except StorageError as error:
+                self._note_failure(error, 0)
+                raise self._unknown(error) if sent else error from error
+            try:
+                with link.deadline(deadline + _GRACE_SECONDS):
+                    self._set_up(link.connection)
+            except psycopg.Error as error:
+                link.close()
+                if is_connection_lost(error) and time.monotonic() < deadline:
+                    continue
+                raise self._unknown(error) if sent else translate(error, self._server.name) from error
+            self._figures["reconnects"] += 1
+            logger.info("reconnected", path=self._server.name)
+            self._link = link
+            return link
 
-    def _attach(self, connection: psycopg.Connection) -> None:
-        """Makes a connection the one that is used."""
-        link = Link(connection)
+    def _set_up(self, connection: psycopg.Connection) -> None:
+        """Prepares a connection for batches."""
         if self._server.pooled:
             self._check_settings(connection)
         else:
@@ -290,7 +291,6 @@ class PostgresWriter(Writer):
                 connection.execute(_SET_DURABLE)
             for name, statement in ((_NAMES[True], self._append), (_NAMES[False], self._execute_any)):
                 checked(connection.pgconn.prepare(name, statement), connection.pgconn)
-        self._link = link
 
     def _check_settings(self, connection: psycopg.Connection) -> None:
         # Nothing may be set on a connection that a pooler hands on.
@@ -305,19 +305,18 @@ class PostgresWriter(Writer):
                 " for the role, with ALTER ROLE"
             )
 
-    def _settings(self) -> list[str]:
-        milliseconds = min(int(self._options.busy_timeout * 1000) or 1, 2**31 - 1)
-        settings = [
-            "default_transaction_isolation = 'read committed'",
-            "default_transaction_read_only = off",
-            f"lock_timeout = {milliseconds}",
-            "statement_timeout = 0",
-            "idle_in_transaction_session_timeout = 0",
-            "idle_session_timeout = 0",
-            "jit = off",
-        ]
+    def _settings(self) -> dict[str, object]:
+        settings: dict[str, object] = {
+            "default_transaction_isolation": "read committed",
+            "default_transaction_read_only": "off",
+            "lock_timeout": min(int(self._options.busy_timeout * 1000) or 1, 2**31 - 1),
+            "statement_timeout": 0,
+            "idle_in_transaction_session_timeout": 0,
+            "idle_session_timeout": 0,
+            "jit": "off",
+        }
         if self._options.durability == "normal":
-            settings.append("synchronous_commit = off")
+            settings["synchronous_commit"] = "off"
         return settings
 
     def _drop_link(self) -> None:
