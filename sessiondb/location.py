@@ -222,7 +222,7 @@ def _path_of_url(url: str) -> str:
     if parts.scheme not in _SCHEMES:
         raise ConfigurationError(
             f"URLs of scheme {parts.scheme!r} are not supported; use sqlite:///relative/path, sqlite:////absolute/path,"
-            " the same with sessiondb:, or a plain path"
+            " the same with sessiondb:, postgresql://user@host/database, or a plain path"
         )
     if parts.netloc or parts.query or parts.fragment:
         raise ConfigurationError(

@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from sessiondb.errors import ConfigurationError, CorruptRowError
 from sessiondb.model import columns
+from sessiondb.model.event_identity import event_hash
 from sessiondb.model.records import EventRow, SessionKey, named
 from sessiondb.stores.sqlite import schema
 from sessiondb.stores.sqlite.errors import primary_code
@@ -19,7 +20,6 @@ from sessiondb.stores.sqlite.header import look
 from sessiondb.stores.sqlite.new_file import refuse_second_name
 from sessiondb.stores.sqlite.readonly import ReadOnlyFile, read_whole
 from sessiondb.stores.sqlite.sql import names
-from sessiondb.stores.sqlite.writes import event_hash
 
 DecodeEvent: TypeAlias = Callable[[EventRow, SessionKey], object]
 """Reads a row of the log as an event, or raises CorruptRowError."""
