@@ -291,15 +291,18 @@ def _count_events(asked: _Asked, query: CountEvents) -> int:
 
 
 # A partitioned table has its rows in the parts. What was counted when it was last analysed is scaled by how it has grown since.
-_ESTIMATE = """
+_PARTS = """
+    SELECT oid AS relid FROM pg_class WHERE oid = %(table)s::regclass AND relkind = 'r'
+    UNION ALL SELECT relid FROM pg_partition_tree(%(table)s::regclass) WHERE isleaf
+"""
+_ESTIMATE = f"""
     SELECT coalesce(sum(
         CASE WHEN c.reltuples < 0 THEN 0
              ELSE c.reltuples / greatest(c.relpages, 1) * greatest(pg_relation_size(c.oid) / current_setting('block_size')::int, 1)
         END)::bigint, 0)
-      FROM pg_partition_tree(%(table)s::regclass) AS t JOIN pg_class AS c ON c.oid = t.relid
-     WHERE t.isleaf
+      FROM ({_PARTS}) AS t JOIN pg_class AS c ON c.oid = t.relid
 """
-_SIZE = "SELECT sum(pg_total_relation_size(relid)) FROM pg_partition_tree(%(table)s::regclass) WHERE isleaf"
+_SIZE = f"SELECT sum(pg_total_relation_size(relid)) FROM ({_PARTS}) AS t"
 
 
 def _measure(asked: _Asked, query: MeasureStore) -> StoreSize:

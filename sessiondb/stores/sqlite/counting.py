@@ -58,7 +58,7 @@ def _estimate(connection: sqlite3.Connection, table: str) -> int:
         look = min(look * _LOOK, size)
     # The first and the last stretch hold the ends.
     row_ids = len(starts) * size - (low - starts[0]) - (starts[-1] + size - 1 - high)
-    return row_ids - (len(places) * look - found) * size // look
+    return int(row_ids - (len(places) * look - found) * size // look)
 
 
 def _stretches(connection: sqlite3.Connection, table: str, low: int, high: int) -> tuple[int, list[int]]:
