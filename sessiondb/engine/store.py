@@ -144,8 +144,8 @@ class TurnLocks(Protocol):
     sends its question in ``try_take``, and has the answer by a later call.
     """
 
-    def try_take(self, key: SessionKey) -> bool:
-        """Goes a step nearer to the lock of a session, and says whether this process has it.
+    def try_take(self, key: SessionKey) -> bool | None:
+        """Goes a step nearer to the lock of a session, and says whether this process has it; None: not known yet.
 
         Called again and again until it has, or gives up. Processes should get it in the order in which they first asked.
 

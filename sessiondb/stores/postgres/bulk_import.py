@@ -17,11 +17,11 @@ from sessiondb.engine.store import BulkImport
 from sessiondb.errors import InvalidInputError, OutcomeUnknownError
 from sessiondb.location import ServerLocation
 from sessiondb.model import columns
+from sessiondb.model.event_identity import event_hash
 from sessiondb.model.records import NewEvent, NewSession, SessionKey
 from sessiondb.stores.postgres import schema
 from sessiondb.stores.postgres.connection import Link, Server
 from sessiondb.stores.postgres.errors import is_of_one_command, translate
-from sessiondb.stores.postgres.writes import event_hash
 
 _READ_AHEAD = 2000
 """Events at hand before the transaction begins: a slow source holds a session's rows for long logs only."""

@@ -13,12 +13,12 @@ import psycopg
 
 from sessiondb.location import ServerLocation
 from sessiondb.model import columns
+from sessiondb.model.event_identity import event_hash
 from sessiondb.model.records import EventRow, SessionKey, named
 from sessiondb.model.soundness import CheckReport, DecodeEvent, RowChecks
 from sessiondb.stores.postgres import schema
 from sessiondb.stores.postgres.connection import Server
 from sessiondb.stores.postgres.errors import is_connection_lost, translate
-from sessiondb.stores.postgres.writes import event_hash
 
 _AT_ONCE = 1000
 """Rows that are fetched at a time."""

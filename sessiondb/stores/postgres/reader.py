@@ -58,9 +58,12 @@ class PostgresReader(Reader):
         self._outside = outside
         self._link: Link | None = None
         try:
-            link = self._attach(server.connect(_SETTINGS))
             if outside:
+                link = self._attach(server.connect(_SETTINGS))
                 schema.check_version(link.connection, schema_name, server.name)
+            else:
+                # A server that is away for a moment keeps a service waiting, whether it has a connection already or not.
+                self._connected(time.monotonic() + timeout)
         except psycopg.Error as error:
             self.close()
             raise translate(error, server.name, reading=True) from error

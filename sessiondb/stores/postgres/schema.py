@@ -189,7 +189,9 @@ def prepare(connection: psycopg.Connection, schema: str, name: str) -> None:
             connection.execute("SELECT pg_advisory_xact_lock(%s)", (_INIT_LOCK,))
             # Another host may have been first.
             if not _has_tables(connection, schema, name):
-                connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
+                # IF NOT EXISTS would ask for the right to create one, whether it is there or not.
+                if not connection.execute("SELECT FROM pg_namespace WHERE nspname = %s", (schema,)).rowcount:
+                    connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
                 run(connection, script(schema))
 
 
