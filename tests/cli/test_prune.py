@@ -71,7 +71,9 @@ def left(path: Path | str) -> list[tuple[str, str]]:
         (["--older-than", "525600m"], []),
     ],
 )
-def test_prune_deletes_sessions_older_than_given(options: list[str], gone: list[tuple[str, str]], used_anywhere: str) -> None:
+def test_prune_deletes_sessions_older_than_given(
+    options: list[str], gone: list[tuple[str, str]], used_anywhere: str
+) -> None:
     all_of_them = left(used_anywhere)
     planned = run_sessiondb("prune", used_anywhere, *options, "--dry-run", "--json")
     assert left(used_anywhere) == all_of_them

@@ -60,7 +60,10 @@ def tables_on_server(url: str) -> dict[str, list[tuple[Any, ...]]]:
     with psycopg.connect(url) as connection:
         found = {name: connection.execute(statement).fetchall() for name, statement in TABLES.items()}
     # SQLite sorts NULL first.
-    return {name: sorted(rows, key=lambda row: [(value is not None, value) for value in row]) for name, rows in found.items()}
+    return {
+        name: sorted(rows, key=lambda row: [(value is not None, value) for value in row])
+        for name, rows in found.items()
+    }
 
 
 async def fill(path: Path | str) -> None:
