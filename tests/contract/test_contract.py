@@ -23,9 +23,7 @@ pytestmark = ADKS_SQLITE
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
-async def test_contract_case_has_the_result_in_the_table(
-    row: Row, kind: Kind, request: pytest.FixtureRequest
-) -> None:
+async def test_contract_case_has_the_result_in_the_table(row: Row, kind: Kind, request: pytest.FixtureRequest) -> None:
     location = request.getfixturevalue("postgres_database" if kind == "postgres" else "database_path")
     async with Place(kind, location) as place:
         assert await row.case(place) == row.expected[kind]
