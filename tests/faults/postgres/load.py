@@ -105,7 +105,9 @@ class Load:
                 lambda: all(host.acknowledged >= goal or host.ended for host, goal in goals), HUNG
             )
         self._look()
-        assert reached, f"no acknowledgement for {HUNG:g} s: {[host.name for host, goal in goals if host.acknowledged < goal]}"
+        assert reached, (
+            f"no acknowledgement for {HUNG:g} s: {[host.name for host, goal in goals if host.acknowledged < goal]}"
+        )
 
     def kill_oldest(self) -> None:
         """Ends the host that was started first, as a crash would."""

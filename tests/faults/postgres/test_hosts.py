@@ -35,9 +35,7 @@ def test_hosts_that_write_to_the_same_rows_never_deadlock(
     assert not load.told
     assert_sound(postgres_database, load.acknowledged, load.refused)
     with psycopg.connect(postgres_database) as connection:
-        row = connection.execute(
-            "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
-        ).fetchone()
+        row = connection.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()").fetchone()
     assert row == (0,)
     figures("hosts that share rows", hosts=together, acknowledged=load.total, deadlocks=0, lost=0, twice=0)
 
