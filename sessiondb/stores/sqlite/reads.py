@@ -97,9 +97,9 @@ def answer(connection: sqlite3.Connection, query: Query[ResultT]) -> ResultT:
 # Each row that sqlite3 returns is a step that gives up the GIL, and a thread that computes keeps it for 5 ms then. So SQLite
 # makes one text of each column, with a character between the values that hardly occurs in them. Where that does not tell
 # all, the rows are read one by one: values that are no text where text belongs (`>= x''` is a blob, `>= ''` a text or a
-# blob), empty ones where the text stands for NULL, times that are no whole number of 2**-22 s (which all times from 2004 to
-# 2106 are that a float can hold, and a whole number is written exactly), numbers that are none, and values that hold the
-# character.
+# blob), empty ones where the text stands for NULL, times that are no whole number of 2**-22 s (all are from 2004 on, since a
+# float of that size has no more places; and a whole number is written exactly), numbers that are none, and values that hold
+# the character.
 _BETWEEN = "\x1f"
 _TIME_UNITS = 4194304.0
 _TEXTS = ("event_id", "invocation_id", "author", "timestamp", "content", "actions", "extra")
