@@ -10,6 +10,7 @@ import asyncio
 import gc
 import logging
 import multiprocessing
+import sys
 import tempfile
 import traceback
 import warnings
@@ -20,6 +21,7 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Self
 
+from bench.services import PEERS, Host
 from bench.timing import Sample
 from bench.workloads import WORKLOADS, Round
 
@@ -53,15 +55,16 @@ class WorkerError(Exception):
 class Worker:
     """A process that runs workloads of one service."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, host: Host) -> None:
         """Starts the process.
 
         Args:
             folder: Where it puts its files.
+            host: How it is set up.
         """
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, folder), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, folder, host), daemon=True)
         self._process.start()
         theirs.close()
 
@@ -120,7 +123,8 @@ class Workers:
         """The worker for a task."""
         worker = self._workers.get(task.service)
         if worker is None:
-            worker = self._workers[task.service] = Worker(self._folder.name)
+            peer = PEERS.get(task.service)
+            worker = self._workers[task.service] = Worker(self._folder.name, peer.host if peer else Host())
         return worker
 
     def measure(self, tasks: Sequence[Task], rounds: int) -> dict[str, list[Sample]]:
@@ -145,20 +149,21 @@ class Workers:
         return samples
 
 
-def _serve(connection: Connection, folder: str) -> None:
+def _serve(connection: Connection, folder: str, host: Host) -> None:
     tempfile.tempdir = folder
+    sys.setswitchinterval(host.switch_interval)
     # Peers warn and log about themselves; what is measured is the workload.
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     prepared: dict[str, tuple[AsyncExitStack, Round]] = {}
-    with asyncio.Runner() as loop:
+    with asyncio.Runner(loop_factory=host.loop_factory()) as loop:
         while True:
             order, name, argument = connection.recv()
             answer: Any = None
             try:
                 if order == "prepare":
                     stack = AsyncExitStack()
-                    prepared[name] = stack, loop.run(_enter(stack, *argument))
+                    prepared[name] = stack, loop.run(_enter(stack, host, *argument))
                 elif order == "run":
                     answer = tuple(loop.run(_call(prepared[name][1])))
                 elif order == "finish":
@@ -172,11 +177,10 @@ def _serve(connection: Connection, folder: str) -> None:
                 connection.send(("done", answer))
 
 
-async def _enter(stack: AsyncExitStack, service: str, workload: str, sizes: dict[str, Any]) -> Round:
+async def _enter(stack: AsyncExitStack, host: Host, service: str, workload: str, sizes: dict[str, Any]) -> Round:
     run = await stack.enter_async_context(WORKLOADS[workload](service, **sizes))
-    # What was prepared stays out of the collector's way, for every service alike.
-    gc.collect()
-    gc.freeze()
+    # Mostly, what was prepared stays out of the collector's way, for every service alike.
+    host.set_collector()
     return run
 
 

@@ -176,9 +176,7 @@ def test_full_disk_refuses_and_goes_on_when_there_is_space(
     harmed_server: Server, small_disk: Path, figures: Figures
 ) -> None:
     with harmed_server.connect() as connection:
-        connection.execute(
-            sql.SQL("CREATE TABLESPACE small LOCATION {}").format(sql.Literal(str(small_disk)))
-        )
+        connection.execute(sql.SQL("CREATE TABLESPACE small LOCATION {}").format(sql.Literal(str(small_disk))))
         connection.execute("CREATE DATABASE small TABLESPACE small STRATEGY file_copy")
     url = harmed_server.url("small")
     rounds = sized(2, 10)
