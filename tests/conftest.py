@@ -7,12 +7,16 @@ import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from sessiondb import DatabaseSessionService
 from tests import command
+
+if TYPE_CHECKING:
+    from tests.postgres.server import Server
 
 # No deadline anywhere: a slow machine is no failure.
 settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -98,6 +102,21 @@ async def service(database_path: Path) -> AsyncIterator[DatabaseSessionService]:
     """An open service on ``database_path``."""
     async with DatabaseSessionService(database_path) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Server]:
+    """A PostgreSQL server that all tests of a process share: it is started by the first, and none may stop it."""
+    from tests.postgres.server import server
+
+    with server(fsync=False) as running:
+        yield running
+
+
+@pytest.fixture
+def postgres_database(postgres_server: Server) -> str:
+    """The URL of an empty database."""
+    return postgres_server.fresh_database()
 
 
 @pytest.fixture(scope="module")
