@@ -12,14 +12,30 @@ from bench import gates
 from bench.gates import BOUNDS, GATES, Bound, Verdict, load_bounds, refresh
 from bench.report import Check, Target, figures_of, judge, load_targets, to_comparison, to_markdown
 from bench.rows import Row
-from bench.suites import test_conversations, test_footprint, test_growth, test_processes, test_reads, test_writes
+from bench.suites import (
+    test_conversations,
+    test_footprint,
+    test_growth,
+    test_processes,
+    test_reads,
+    test_server,
+    test_writes,
+)
 from bench.tape import Tape
 from bench.timing import append_sample, quantile
 from bench.workloads import WORKLOADS
 
 ROWS: list[Row] = [
     row
-    for module in (test_conversations, test_footprint, test_growth, test_processes, test_reads, test_writes)
+    for module in (
+        test_conversations,
+        test_footprint,
+        test_growth,
+        test_processes,
+        test_reads,
+        test_server,
+        test_writes,
+    )
     for row in module.ROWS
 ]
 
