@@ -67,7 +67,10 @@ class ServerLocation:
         return ("postgresql", str(self), self.pooled)
 
 
-Location: TypeAlias = Path | ServerLocation | None
+Database: TypeAlias = Path | ServerLocation
+"""One that other processes can open, too."""
+
+Location: TypeAlias = Database | None
 """None stands for a database in memory."""
 
 
@@ -117,6 +120,12 @@ def _server_at(url: str, schema: str | None, password: Password, *, transaction_
     except ValueError:
         # Nothing of it is quoted: it may hold a password.
         raise ConfigurationError("the URL given for the server is malformed") from None
+    if url.count("@") > parts.netloc.count("@") or parts.netloc.count("@") > 1 or "#" in url:
+        # Otherwise a part of a password would be taken for a host, a port or a path, and be in messages.
+        raise ConfigurationError(
+            "the URL given for the server is malformed: in a user name or password, write %40 for @, %2F for /, %3F for ?,"
+            " %23 for #"
+        )
     if not url.startswith(f"{parts.scheme}://"):
         raise ConfigurationError("the URL of a server begins with postgresql://")
     ours = {name: value for name, value in query if name in ("schema", "transaction_pooling")}
@@ -222,7 +231,7 @@ def _path_of_url(url: str) -> str:
     if parts.scheme not in _SCHEMES:
         raise ConfigurationError(
             f"URLs of scheme {parts.scheme!r} are not supported; use sqlite:///relative/path, sqlite:////absolute/path,"
-            " the same with sessiondb:, or a plain path"
+            " the same with sessiondb:, postgresql://user@host/database, or a plain path"
         )
     if parts.netloc or parts.query or parts.fragment:
         raise ConfigurationError(

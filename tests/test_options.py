@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from sessiondb import DatabaseSessionService, errors
-from sessiondb.location import resolve_path
+from sessiondb.location import ServerLocation, resolve_location, resolve_path
 from sessiondb.model.queries import MeasureStore
 from sessiondb.options import ServiceOptions, StoreOptions
 from sessiondb.stores import open_reader
@@ -44,11 +44,14 @@ OPTIONS: dict[str, tuple[list[Any], list[Any], str]] = {
 }
 NO_NUMBERS = ["4", None, True, [4]]
 
+# Options that say how to reach a server, in the order of the constructor.
+SERVER_OPTIONS: dict[str, Any] = {"schema": "s", "password": "p", "transaction_pooling": True}
+
 
 def test_every_option_has_values_to_try() -> None:
     taken = {field.name for options in (StoreOptions, ServiceOptions) for field in fields(options)}
     parameters = set(inspect.signature(DatabaseSessionService).parameters)
-    assert taken == set(OPTIONS) == parameters - {"path", "uri", "agents_dir"}
+    assert taken == set(OPTIONS) == parameters - {"path", "uri", "agents_dir"} - set(SERVER_OPTIONS)
 
 
 def test_option_defaults_agree_everywhere() -> None:
@@ -102,8 +105,71 @@ def test_unknown_option_by_way_of_the_registry_is_configuration_error(database_p
         arguments: dict[str, Any] = {"uri": f"sessiondb:///{database_path}", "pool_size": 5, "readers": 2, **more}
         with pytest.raises(errors.ConfigurationError, match="no option 'pool_size'") as refusal:
             DatabaseSessionService(**arguments)
-        assert str(refusal.value).endswith(f"are {', '.join(OPTIONS)}")
+        assert str(refusal.value).endswith(f"are {', '.join([*OPTIONS, *SERVER_OPTIONS])}")
     assert not database_path.exists()
+
+
+@pytest.mark.parametrize("name", SERVER_OPTIONS)
+def test_option_of_a_server_is_refused_for_a_file(database_path: Path, name: str) -> None:
+    with pytest.raises(errors.ConfigurationError, match=f"{name} is for a PostgreSQL server"):
+        DatabaseSessionService(database_path, **{name: SERVER_OPTIONS[name]})
+    assert not database_path.exists()
+
+
+SERVERS: dict[str, tuple[str, str, str]] = {
+    # What is given, what it is called, and what libpq is given.
+    "plain": ("postgresql://u:pw@h/db", "postgresql://u@h/db", "postgresql://u:pw@h/db"),
+    "postgres": ("postgres://h/db", "postgresql://h/db", "postgres://h/db"),
+    "registry": ("sessiondb+postgresql://h/db", "postgresql://h/db", "postgresql://h/db"),
+    "several hosts": (
+        "postgresql://u:pw@a:1,b:2/db?target_session_attrs=any",
+        "postgresql://u@a:1,b:2/db",
+        "postgresql://u:pw@a:1,b:2/db?target_session_attrs=any",
+    ),
+    "a schema": (
+        "postgresql://h/db?schema=s&sslmode=require",
+        "postgresql://h/db?schema=s",
+        "postgresql://h/db?sslmode=require",
+    ),
+    "a socket": (
+        "postgresql:///db?host=/tmp/s&password=pw",
+        "postgresql:///db?host=/tmp/s",
+        "postgresql:///db?host=%2Ftmp%2Fs&password=pw",
+    ),
+    "a pooler": ("postgresql://h/db?transaction_pooling=true", "postgresql://h/db", "postgresql://h/db"),
+    "coded letters": (
+        "postgresql://u%40x:p%2Fw@h/d%20b",
+        "postgresql://u%40x@h/d%20b",
+        "postgresql://u%40x:p%2Fw@h/d%20b",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SERVERS)
+def test_server_is_named_without_password(case: str) -> None:
+    given, named, url = SERVERS[case]
+    found = resolve_location(given)
+    assert isinstance(found, ServerLocation)
+    assert (str(found), repr(found), found.url) == (named, named, url)
+    assert found.pooled == (case == "a pooler")
+
+
+REFUSED_SERVERS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "no slashes": ("postgresql:db", {}, "begins with postgresql://"),
+    "a bracket": ("postgresql://[h/db", {}, "malformed"),
+    "a schema with a quote": ("postgresql://h/db", {"schema": 's"; DROP TABLE x; --'}, "cannot be a schema"),
+    "an empty schema": ("postgresql://h/db?schema=", {}, "cannot be a schema"),
+    "two schemas": ("postgresql://h/db?schema=a", {"schema": "b"}, "two different schemas"),
+    "a password of bytes": ("postgresql://h/db", {"password": b"pw"}, "string or be callable"),
+    "a pooler or not": ("postgresql://h/db?transaction_pooling=1", {}, "must be true or false"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_SERVERS)
+def test_server_that_cannot_be_one_is_refused(case: str) -> None:
+    given, options, message = REFUSED_SERVERS[case]
+    with pytest.raises(errors.ConfigurationError, match=message):
+        resolve_location(given, **options)
 
 
 # --- Paths ------------------------------------------------------------------------------------------------------------
@@ -266,7 +332,7 @@ REFUSED_PATHS: dict[str, tuple[Any, str]] = {
     "a name that is not UTF-8": (os.fsdecode(b"\xff.sqlite3"), "cannot be a path: SQLite takes names in UTF-8 only"),
     "a number": (5, "not int"),
     "bytes": (b"x.db", "bytes paths are not supported"),
-    "another database": ("postgresql://user:secret@host/db", "scheme 'postgresql'"),
+    "another database": ("mysql://user:secret@host/db", "scheme 'mysql'"),
     "a dialect": ("sqlite+aiosqlite:///x.db", "scheme 'sqlite\\+aiosqlite'"),
     "a host": ("sqlite://user:secret@host/x.db", "three slashes"),
     "two slashes": ("sqlite://x.db", "three slashes"),

@@ -163,12 +163,12 @@ async def memory(name: str, *, appends: int, traced: int) -> AsyncIterator[Round
 
             await append(appends // 5)
             gc.collect()
-            before = _resident_bytes()
+            before = resident_bytes()
             started = time.perf_counter()
             await append(appends)
             seconds = time.perf_counter() - started
             gc.collect()
-            grown = _resident_bytes() - before
+            grown = resident_bytes() - before
             with _traced() as traced_bytes:
                 await append(traced // 5)
                 base = traced_bytes()
@@ -232,7 +232,8 @@ def _traced() -> Iterator[Callable[[], int]]:
         tracemalloc.stop()
 
 
-def _resident_bytes() -> int:
+def resident_bytes() -> int:
+    """Physical memory that this process takes."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from .database import to_path
+from .database import to_database
 from .output import json_option, print_json
 
 _EPILOG = """\b
@@ -22,7 +22,7 @@ Examples:
 
 
 def _to_path_if_given(context: click.Context, parameter: click.Parameter, value: str | None) -> Path | None:
-    return None if value is None else to_path(context, parameter, value)
+    return None if value is None else to_database(context, parameter, value)
 
 
 @click.command("demo", epilog=_EPILOG)

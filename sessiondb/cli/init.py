@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import click
 
-from .database import to_path
+from .database import to_database
 from .output import json_option, print_json, safe_line
 
 _EPILOG = """\b
@@ -34,7 +34,7 @@ _MAX_DEPTH = 5
 
 @click.command("init", epilog=_EPILOG)
 @click.argument("agents_dir", type=click.Path(file_okay=False, path_type=Path))
-@click.argument("file", required=False, callback=to_path)
+@click.argument("file", required=False, callback=to_database)
 @click.option("--example", is_flag=True, help="Write a small agent into AGENTS_DIR first; nothing is overwritten.")
 @json_option
 @click.pass_context

@@ -17,9 +17,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 from click.testing import CliRunner
 from google.adk.cli import main as adk_command
@@ -28,6 +31,7 @@ from google.adk.events import Event, EventActions
 from google.adk.models import LLMRegistry
 from google.adk.models.llm_request import LlmRequest
 from google.genai import types
+from psycopg import sql
 
 from sessiondb import DatabaseSessionService
 from sessiondb.cli import main as sessiondb_command
@@ -48,20 +52,26 @@ _TAKES_LONG = {"demo", "--follow", "--watch"}
 _FILE = re.compile(r"# (\w+\.(?:py|yaml))\n")
 """How a block begins that a reader saves under this name."""
 
-_PORT = "8000"
-"""The port that the pages speak of; a free one takes its place."""
+_PORTS = ("8000", "8001", "8002")
+"""The ports that the pages speak of; free ones take their places."""
+
+SERVER = re.compile(r"postgresql://(?:(\w+)@)?localhost/sessions\b")
+"""The server that the pages speak of; a real one takes its place, which holds the same session as the file."""
 
 
 class Reader:
     """A reader with a folder of his own, which is the working directory."""
 
-    def __init__(self, folder: Path, loop: asyncio.Runner, output: pytest.CaptureFixture[str]) -> None:
+    def __init__(
+        self, folder: Path, loop: asyncio.Runner, output: pytest.CaptureFixture[str], database: str | None = None
+    ) -> None:
         self._folder = folder
         self._loop = loop
         self._output = output
+        self._database = database
         self._names: dict[str, Any] = {"__name__": "__main__"}
-        self._server: subprocess.Popen[str] | None = None
-        self._port = ""
+        self._servers: list[subprocess.Popen[str] | None] = []
+        self._ports: dict[str, str] = {}
 
     def run(self, block: Block) -> None:
         """Runs an example.
@@ -69,6 +79,7 @@ class Reader:
         Raises:
             AssertionError: If it does not do what the page says.
         """
+        block = replace(block, code=SERVER.sub(self._real_server, block.code))
         if name := _FILE.match(block.code):
             (self._folder / name[1]).write_text(block.code)
             return
@@ -79,6 +90,8 @@ class Reader:
                 self._run_console(block)
             case "sql":
                 self._run_sql(block)
+            case "postgresql":
+                self._run_on_server(block)
             case "sh":
                 _check_shell(block)
             case "yaml":
@@ -90,8 +103,9 @@ class Reader:
 
     def close(self) -> None:
         """Closes the services that the examples leave open for each other, and ends a server."""
-        if self._server is not None:
-            self._stop_server()
+        for job, server in enumerate(self._servers, 1):
+            if server is not None:
+                self._stop_server(job)
         for value in self._names.values():
             if isinstance(value, DatabaseSessionService):
                 self._loop.run(value.close())
@@ -99,7 +113,7 @@ class Reader:
     def _run_python(self, block: Block) -> None:
         # Lines before the code make line numbers those of the page.
         code = compile(
-            "\n" * block.line + block.code.replace(f":{_PORT}", f":{self._port}"),
+            "\n" * block.line + re.sub(r"(?<=:)80\d\d\b", lambda port: self._ports.get(port[0], port[0]), block.code),
             str(block.page),
             "exec",
             flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,
@@ -122,6 +136,25 @@ class Reader:
                 if cursor.description is not None:
                     assert cursor.fetchall(), f"{block.place}: an example that finds nothing shows nothing"
             connection.commit()
+
+    def _run_on_server(self, block: Block) -> None:
+        """Runs what would be given to psql: ``:'name'`` stands for a value."""
+        assert self._database is not None
+        values = {name: sql.Literal(value).as_string() for name, value in SQL_PARAMETERS.items()}
+        text = re.sub(r":'(\w+)'", lambda name: values[name[1]], block.code)
+        with psycopg.connect(self._database, autocommit=True) as connection:
+            cursor = connection.execute(text.encode())
+            while True:
+                if cursor.description is not None:
+                    assert cursor.fetchall(), f"{block.place}: an example that finds nothing shows nothing"
+                if not cursor.nextset():
+                    return
+
+    def _real_server(self, named: re.Match[str]) -> str:
+        assert self._database is not None
+        parts = urlsplit(self._database)
+        host = parts.netloc.rpartition("@")[2]
+        return parts._replace(netloc=f"{named[1] or parts.username}@{host}").geturl()
 
     def _run_console(self, block: Block) -> None:
         """Runs each line that begins with a prompt, and looks for the others in what it prints, in order."""
@@ -153,46 +186,68 @@ class Reader:
                 ).stdout
             case ["uvicorn", *arguments, "&"]:
                 self._start_server(arguments)
-            case ["kill", "%1"]:
-                self._stop_server()
+            case ["kill", ("%1" | "%2") as job]:
+                self._stop_server(int(job[1]))
+            case ["kill", "-9", ("%1" | "%2") as job]:
+                self._kill_server(int(job[1]))
             case _:
                 raise AssertionError(f"{block.place}: a reader cannot run {words}")
         return ""
 
     def _start_server(self, arguments: list[str]) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port = str(free.getsockname()[1])
-        self._server = subprocess.Popen(
-            [sys.executable, "-m", "uvicorn", *arguments, "--port", self._port], stderr=subprocess.PIPE, text=True
+            port = str(free.getsockname()[1])
+        named = arguments[arguments.index("--port") + 1] if "--port" in arguments else _PORTS[0]
+        assert named in _PORTS
+        self._ports[named] = port
+        server = subprocess.Popen(
+            [sys.executable, "-m", "uvicorn", *arguments, "--port", port], stderr=subprocess.PIPE, text=True
         )
-        assert self._server.stderr is not None
-        workers = int(arguments[arguments.index("--workers") + 1])
+        self._servers.append(server)
+        assert server.stderr is not None
+        workers = int(arguments[arguments.index("--workers") + 1]) if "--workers" in arguments else 1
         log = ""
         while log.count("Application startup complete.") < workers:
-            line = self._server.stderr.readline()
+            line = server.stderr.readline()
             assert line, log
             log += line
 
-    def _stop_server(self) -> None:
-        assert self._server is not None
-        with self._server as server:
+    def _take_server(self, job: int) -> subprocess.Popen[str]:
+        server, self._servers[job - 1] = self._servers[job - 1], None
+        assert server is not None
+        return server
+
+    def _stop_server(self, job: int) -> None:
+        with self._take_server(job) as server:
             server.send_signal(signal.SIGTERM)
             _, log = server.communicate(timeout=60)
-        self._server = None
         assert "Traceback" not in log, log
+
+    def _kill_server(self, job: int) -> None:
+        with self._take_server(job) as server:
+            server.kill()
 
     def _load_services(self, block: Block) -> None:
         (self._folder / "services.yaml").write_text(block.code)
         load_services_module(str(self._folder))
-        uri = f"sessiondb:///{DATABASE}"
+        uri = f"sessiondb:///{DATABASE}" if "postgresql" not in block.code else f"sessiondb+{self._database}"
         service = get_service_registry().create_session_service(uri, agents_dir=str(self._folder))
         assert isinstance(service, DatabaseSessionService), block.place
         self._loop.run(service.close())
 
 
 @contextmanager
-def reader(folder: Path, output: pytest.CaptureFixture[str], patch: pytest.MonkeyPatch) -> Iterator[Reader]:
-    """Gives a reader a folder with a database and an agent, and a model without a network for each he builds."""
+def reader(
+    folder: Path, output: pytest.CaptureFixture[str], patch: pytest.MonkeyPatch, database: str | None = None
+) -> Iterator[Reader]:
+    """Gives a reader a folder with a database and an agent, and a model without a network for each he builds.
+
+    Args:
+        folder: The folder.
+        output: What the examples print.
+        patch: Undone in the end.
+        database: The URL of an empty database on a server, for pages that speak of one.
+    """
     patch.chdir(folder)
     log = logging.getLogger("sessiondb")
     level, handlers = log.level, list(log.handlers)
@@ -201,11 +256,12 @@ def reader(folder: Path, output: pytest.CaptureFixture[str], patch: pytest.Monke
     patch.setattr(LLMRegistry, "new_llm", lambda model: OfflineModel(model=model, respond=_respond))
     # A page may configure OpenTelemetry, which a process can do once.
     with no_providers(), asyncio.Runner() as loop:
-        loop.run(_make_database(folder / DATABASE))
+        for place in filter(None, (folder / DATABASE, database)):
+            loop.run(_make_database(place))
         agent = folder / "agents" / "assistant"
         agent.mkdir(parents=True)
         (agent / "agent.py").touch()
-        someone = Reader(folder, loop, output)
+        someone = Reader(folder, loop, output, database)
         try:
             yield someone
         finally:
@@ -214,7 +270,7 @@ def reader(folder: Path, output: pytest.CaptureFixture[str], patch: pytest.Monke
             log.handlers[:] = handlers
 
 
-async def _make_database(path: Path) -> None:
+async def _make_database(path: Path | str) -> None:
     async with DatabaseSessionService(path) as service:
         session = await service.create_session("my_app", "user_123", "sess_abc", {"user:language": "en", "app:v": 2})
         for number, model in enumerate(("linear", "forest")):

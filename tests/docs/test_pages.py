@@ -8,18 +8,24 @@ from pathlib import Path
 import pytest
 
 from tests.docs.markdown import PAGES, README, ROOT, Block, anchors_of, blocks_of, links_of, page_id
-from tests.docs.reader import reader
+from tests.docs.reader import SERVER, reader
 
 _LINKING = [*PAGES, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_examples_of_each_page_run(
-    page: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    page: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     blocks = blocks_of(page)
     assert [block for block in blocks if block.language != "text"], "a page without an example cannot be checked"
-    with reader(tmp_path, capsys, monkeypatch) as someone:
+    with_server = any(block.language == "postgresql" or SERVER.search(block.code) for block in blocks)
+    database = request.getfixturevalue("postgres_database") if with_server else None
+    with reader(tmp_path, capsys, monkeypatch, database) as someone:
         for block in blocks:
             someone.run(block)
 

@@ -22,7 +22,6 @@ from hypothesis import strategies as st
 import sessiondb
 from sessiondb import DatabaseSessionService
 from sessiondb.errors import (
-    ConfigurationError,
     CorruptRowError,
     InvalidInputError,
     SessionDBError,
@@ -409,13 +408,23 @@ def test_hostile_secret_is_in_no_log_and_no_error(path: Path, monkeypatch: pytes
     with listening() as log:
         asyncio.run(main())
         for url in (
-            f"postgresql://user:{SECRET}@host/db",
+            f"mysql://user:{SECRET}@host/db",
             f"sqlite://user:{SECRET}@host/db",
             f"sqlite:///db?password={SECRET}",
+            f"postgresql://user:{SECRET}@[host/db",
+            f"postgresql://user:{SECRET}@host:no-port/db",
+            f"postgresql://user@host/db?pasword={SECRET}",
+            f"postgresql:user:{SECRET}@host/db",
+            # Nothing listens there.
+            f"postgresql://user:{SECRET}@127.0.0.1:1/db",
+            f"postgresql://user@127.0.0.1:1/db?password={SECRET}&sslpassword={SECRET}",
         ):
-            with pytest.raises(ConfigurationError) as caught:
+            with pytest.raises(SessionDBError) as caught:
                 DatabaseSessionService(url)
-            said.append(str(caught.value))
+            failure: BaseException | None = caught.value
+            while failure is not None:
+                said.append(f"{failure!r} {failure}")
+                failure = failure.__cause__
     assert said
     assert any("sessiondb" in line for line in log)
     assert [line for line in [*said, *log] if SECRET in line] == []

@@ -64,8 +64,8 @@ def held() -> Held:
 
 
 @pytest.fixture
-async def service(database_path: Path) -> AsyncIterator[DatabaseSessionService]:
-    async with DatabaseSessionService(database_path) as opened:
+async def service(location: Path | str) -> AsyncIterator[DatabaseSessionService]:
+    async with DatabaseSessionService(location) as opened:
         await opened.create_session(APP, USER, SESSION)
         yield opened
 

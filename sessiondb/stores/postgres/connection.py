@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.pq import ExecStatus, abc
+from psycopg.pq import DiagnosticField, ExecStatus, abc
 from psycopg.pq import error_message as pq_message
 
 from sessiondb.errors import ConfigurationError, ServerUnreachableError
@@ -182,6 +182,7 @@ def checked(result: abc.PGresult, pgconn: abc.PGconn) -> abc.PGresult:
     """
     if result.status in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
         return result
-    if result.status == ExecStatus.FATAL_ERROR:
+    # What libpq itself has to say has none: the connection is lost.
+    if result.status == ExecStatus.FATAL_ERROR and result.error_field(DiagnosticField.SQLSTATE):
         raise psycopg.errors.error_from_result(result, encoding="utf-8")
     raise psycopg.OperationalError(pq_message(pgconn))

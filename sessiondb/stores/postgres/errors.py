@@ -52,7 +52,8 @@ def translate(  # noqa: PLR0911  # a table in the form of code
     """Returns the sessiondb error for an error of the server, whose messages hold no values."""
     state = error.sqlstate or ""
     message = error.diag.message_primary or str(error).strip() or type(error).__name__
-    where = f"{name}: {message}" + (f" (SQLSTATE {state})" if state else "")
+    # libpq says something of each host it has tried, in lines.
+    where = f"{name}: {' '.join(message.split())}" + (f" (SQLSTATE {state})" if state else "")
     if is_connection_lost(error):
         return ServerUnreachableError(f"the server cannot be reached: {where}")
     if state in _BUSY:

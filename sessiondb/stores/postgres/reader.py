@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import GeneratorType
 from typing import Any, TypeVar, cast
 
@@ -55,11 +55,15 @@ class PostgresReader(Reader):
         self._timeout = timeout
         self._streams: weakref.WeakSet[Generator[Any, None, None]] = weakref.WeakSet()
         self._in_snapshot = False
+        self._outside = outside
         self._link: Link | None = None
         try:
-            link = self._attach(server.connect(_SETTINGS))
             if outside:
+                link = self._attach(server.connect(_SETTINGS))
                 schema.check_version(link.connection, schema_name, server.name)
+            else:
+                # A server that is away for a moment keeps a service waiting, whether it has a connection already or not.
+                self._connected(time.monotonic() + timeout)
         except psycopg.Error as error:
             self.close()
             raise translate(error, server.name, reading=True) from error
@@ -73,7 +77,8 @@ class PostgresReader(Reader):
         while True:
             link = self._connected(deadline)
             try:
-                with link.deadline(deadline + _GRACE_SECONDS):
+                # A command may count or list all there is, and takes as long as that takes.
+                with nullcontext() if self._outside else link.deadline(deadline + _GRACE_SECONDS):
                     answer = reads.answer(link.connection, self._schema, query)
             except psycopg.Error as error:
                 if not is_connection_lost(error):

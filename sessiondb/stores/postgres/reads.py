@@ -120,10 +120,10 @@ class _Asked:
 
     def __init__(self, connection: psycopg.Connection, schema_name: str) -> None:
         self.connection = connection
-        self._schema = schema_name
+        self.schema = schema_name
 
     def all(self, statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
-        return schema.run(self.connection, schema.rendered(statement, self._schema), parameters).fetchall()
+        return schema.run(self.connection, schema.rendered(statement, self.schema), parameters).fetchall()
 
     def one(self, statement: str, parameters: dict[str, Any]) -> tuple[Any, ...]:
         (row,) = self.all(statement, parameters)
@@ -133,7 +133,7 @@ class _Asked:
         """Yields rows as they come; the statement is ended when whoever asks goes away."""
         size = _AT_ONCE if capabilities.has_stream_chunked() else 1
         with self.connection.cursor() as cursor:
-            yield from cursor.stream(schema.rendered(statement, self._schema), parameters, size=size)
+            yield from cursor.stream(schema.rendered(statement, self.schema), parameters, size=size)
 
 
 def _get_session(asked: _Asked, query: GetSession) -> SessionSnapshot | None:
@@ -290,12 +290,37 @@ def _count_events(asked: _Asked, query: CountEvents) -> int:
     return int(asked.one(f"SELECT count(*) FROM @adk_events WHERE {_THIS_SESSION}", query.key._asdict())[0])
 
 
-def _measure(asked: _Asked, _query: MeasureStore) -> StoreSize:
-    tables = ("adk_sessions", "adk_events", "adk_state")
-    counts = ", ".join(f"(SELECT count(*) FROM @{table})" for table in tables)
-    sizes = " + ".join(f"pg_total_relation_size('@{table}')" for table in tables)
-    return StoreSize._make((*asked.one(f"SELECT {counts}, {sizes}", {}), 0))
+# A partitioned table has its rows in the parts. What was counted when it was last analysed is scaled by how it has grown since.
+_PARTS = """
+    SELECT oid AS relid FROM pg_class WHERE oid = %(table)s::regclass AND relkind = 'r'
+    UNION ALL SELECT relid FROM pg_partition_tree(%(table)s::regclass) WHERE isleaf
+"""
+_ESTIMATE = f"""
+    SELECT coalesce(sum(
+        CASE WHEN c.reltuples < 0 THEN 0
+             ELSE c.reltuples / greatest(c.relpages, 1) * greatest(pg_relation_size(c.oid) / current_setting('block_size')::int, 1)
+        END)::bigint, 0)
+      FROM ({_PARTS}) AS t JOIN pg_class AS c ON c.oid = t.relid
+"""
+_SIZE = f"SELECT sum(pg_total_relation_size(relid)) FROM ({_PARTS}) AS t"
 
+
+def _measure(asked: _Asked, query: MeasureStore) -> StoreSize:
+    counts: dict[str, int] = {}
+    estimated = []
+    size = 0
+    for name, table in _COUNTED.items():
+        statement = f"SELECT count(*) FROM (SELECT 1 FROM @{table} LIMIT %(most)s) AS bounded"
+        counts[name] = int(asked.one(statement, {"most": query.exact_up_to + 1})[0])
+        named = {"table": schema.rendered(f"@{table}", asked.schema)}
+        if counts[name] > query.exact_up_to:
+            counts[name] = max(counts[name], int(asked.one(_ESTIMATE, named)[0]))
+            estimated.append(name)
+        size += int(asked.one(_SIZE, named)[0])
+    return StoreSize(**counts, file_bytes=size, wal_bytes=0, estimated=tuple(estimated))
+
+
+_COUNTED = {"sessions": "adk_sessions", "events": "adk_events", "state_keys": "adk_state"}
 
 _ANSWERS: dict[type[Any], Callable[[_Asked, Any], Any]] = {
     GetSession: _get_session,

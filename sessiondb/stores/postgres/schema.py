@@ -6,6 +6,8 @@ unique key names ``app_name`` and ``user_id``, so that the tables can be divided
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import cast
 
 import psycopg
@@ -151,6 +153,12 @@ def script(schema: str, partitions: int = 0) -> str:
     return tables + rendered(FUNCTIONS, schema) + rendered(_SET_VERSION, schema)
 
 
+def objects() -> Iterator[tuple[str, str]]:
+    """Yields the kind and the name of each thing that :func:`script` creates, but for types and parts of tables."""
+    for kind, name in re.findall(r"CREATE (TABLE|SEQUENCE|INDEX|TRIGGER|FUNCTION) @?(\w+)", TABLES + FUNCTIONS):
+        yield kind.lower(), name
+
+
 def rendered(text: str, schema: str) -> str:
     """Puts a schema into SQL: ``@name`` is a name in it, ``@path`` the search path of a function."""
     quoted = '"' + schema.replace('"', '""') + '"'
@@ -181,7 +189,9 @@ def prepare(connection: psycopg.Connection, schema: str, name: str) -> None:
             connection.execute("SELECT pg_advisory_xact_lock(%s)", (_INIT_LOCK,))
             # Another host may have been first.
             if not _has_tables(connection, schema, name):
-                connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
+                # IF NOT EXISTS would ask for the right to create one, whether it is there or not.
+                if not connection.execute("SELECT FROM pg_namespace WHERE nspname = %s", (schema,)).rowcount:
+                    connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
                 run(connection, script(schema))
 
 

@@ -29,6 +29,9 @@ they came: who holds one takes the next lower one as soon as that is free, and g
 UNEXPECTED = "SDB02"
 """SQLSTATE: a row is not as the fast path expects it."""
 
+SAME_ID = 100
+"""A status for the write path only: an event of this id is there, and whether it is equal takes more than SQL to say."""
+
 # Statistics are missing on fresh tables, and a plan that is kept may have been made then: whatever they say, rows are looked
 # up by their keys.
 _ATTRIBUTES = """
@@ -175,7 +178,8 @@ CREATE TYPE @sessiondb_command_1 AS (
     -- An append through a handle: which of the batch's it is, and what it knows. A handle without a revision names the last
     -- event that it knows, '' if there is none.
     handle int, incarnation bigint, revision bigint, last_event_id text, last_event_hash bigint,
-    advance int,
+    -- Whether it is to be stored although an event of its id is there, which is another one.
+    advance int, is_new boolean,
     event_hash bigint,
     event_id text, invocation_id text, author text, event_time double precision, "timestamp" text,
     content text, actions text, extra text,
@@ -183,18 +187,6 @@ CREATE TYPE @sessiondb_command_1 AS (
     -- What a prune may delete.
     updated_before double precision, max_sessions bigint
 );
-
--- JSON objects are equal whatever the order of their members. What jsonb cannot hold is compared to the letter.
-CREATE FUNCTION @sessiondb_same_json_1(p_left text, p_right text, p_without text) RETURNS boolean
-    LANGUAGE plpgsql IMMUTABLE SET search_path = @path AS $$
-BEGIN
-    IF p_left IS NOT DISTINCT FROM p_right THEN
-        RETURN true;
-    END IF;
-    RETURN coalesce(p_left, '{{}}')::jsonb - p_without = coalesce(p_right, '{{}}')::jsonb - p_without;
-EXCEPTION WHEN data_exception OR program_limit_exceeded OR statement_too_complex THEN
-    RETURN false;
-END $$;
 
 CREATE FUNCTION @sessiondb_execute_1(p_writer uuid, p_batch bigint, p_rows text) RETURNS text {_ATTRIBUTES} AS $$
 #variable_conflict use_column
@@ -247,11 +239,12 @@ BEGIN
                 v_status := {Status.MISSING};
             ELSIF EXISTS (
                 {_EVENT_OF_ID} AND e.event_time = r.event_time AND e.invocation_id = r.invocation_id
-                   AND e.author = r.author AND sessiondb_same_json_1(e.content, r.content, '')
-                   AND sessiondb_same_json_1(e.actions, r.actions, '')
-                   AND sessiondb_same_json_1(e.extra, r.extra, 'stored_none')
+                   AND e.author = r.author AND e.content IS NOT DISTINCT FROM r.content AND e.actions = r.actions
+                   AND e.extra IS NOT DISTINCT FROM r.extra
             ) THEN
                 v_status := {Status.DUPLICATE};
+            ELSIF r.is_new IS NULL AND EXISTS ({_EVENT_OF_ID}) THEN
+                v_status := {SAME_ID};
             ELSIF r.handle IS NULL THEN
                 NULL;
             ELSIF v_revisions[r.handle] IS NOT NULL THEN

@@ -24,13 +24,15 @@ from sessiondb.errors import (
     WritesLostError,
 )
 from sessiondb.logger import Repeated, logger
-from sessiondb.model.commands import DataCommand, advance_handle
-from sessiondb.model.records import Outcome
+from sessiondb.model import columns
+from sessiondb.model.commands import AppendEvent, DataCommand, UpdateKeys, advance_handle
+from sessiondb.model.event_identity import event_hash, is_same_event
+from sessiondb.model.records import EventRecord, Outcome, Status
 from sessiondb.options import StoreOptions
 from sessiondb.stores.postgres import schema, writes
 from sessiondb.stores.postgres.connection import Link, Server, checked
 from sessiondb.stores.postgres.errors import is_connection_lost, is_of_one_command, is_worth_another_try, translate
-from sessiondb.stores.postgres.write_functions import LOST, UNEXPECTED
+from sessiondb.stores.postgres.write_functions import LOST, SAME_ID, UNEXPECTED
 
 _GRACE_SECONDS = 1.0
 """The server gives up its waits for locks at ``busy_timeout``, and says so. What it does not give up is cut off this much
@@ -49,6 +51,12 @@ _REGISTER = "INSERT INTO @sessiondb_writers (writer, batch) VALUES (%s, 0)"
 _UNREGISTER = "DELETE FROM @sessiondb_writers WHERE writer = %s"
 _FORGET_OLD = f"DELETE FROM @sessiondb_writers WHERE seen < now() - interval '{_FORGET}'"
 _SHOW_UP = "UPDATE @sessiondb_writers SET seen = now() WHERE writer = %s"
+_EVENTS_OF_ID = (
+    f"SELECT {', '.join(f'e.{column}' for column in columns.EVENT_RECORD)} FROM @adk_sessions AS s JOIN @adk_events AS e"
+    " ON e.app_name = s.app_name AND e.user_id = s.user_id AND e.incarnation = s.incarnation"
+    " WHERE s.app_name = %(app_name)s AND s.user_id = %(user_id)s AND s.session_id = %(session_id)s"
+    " AND e.event_hash = %(event_hash)s AND e.event_id = %(event_id)s"
+)
 # The number after the one in doubt: whatever of that is still under way cannot be committed any more.
 _SETTLE = (
     "WITH old AS (SELECT batch FROM @sessiondb_writers WHERE writer = %(writer)s FOR UPDATE)"
@@ -97,7 +105,7 @@ class PostgresWriter(Writer):
     def commit(self, commands: Sequence[DataCommand]) -> Sequence[Outcome | StorageError]:
         deadline = time.monotonic() + self._options.busy_timeout
         try:
-            results: Sequence[Outcome | StorageError] = self._execute(commands, deadline)
+            results: Sequence[Outcome | StorageError] = self._execute_together(commands, deadline)
         except psycopg.Error as error:
             if len(commands) == 1 or not is_of_one_command(error):
                 raise self._failure(error, len(commands)) from error
@@ -105,6 +113,46 @@ class PostgresWriter(Writer):
             results = [self._execute_alone(command, deadline) for command in commands]
         self._refused.over()
         return results
+
+    def _execute_together(self, commands: Sequence[DataCommand], deadline: float) -> Sequence[Outcome | StorageError]:
+        outcomes = self._execute(commands, deadline)
+        if not any(outcome.status == SAME_ID for outcome in outcomes):
+            return outcomes
+        progress: writes.Progress = {}
+        for command, outcome in zip(commands, outcomes, strict=True):
+            _take_note(progress, command, outcome)
+        results: list[Outcome | StorageError] = [*outcomes]
+        for index, (command, outcome) in enumerate(zip(commands, outcomes, strict=True)):
+            if outcome.status == SAME_ID and isinstance(command, AppendEvent | UpdateKeys):
+                # By itself, since the others are stored by now. Appends in flight together have no order.
+                try:
+                    results[index] = self._execute_again(command, progress, deadline)
+                except psycopg.Error as error:
+                    results[index] = self._failure(error, 1)
+                except StorageError as error:
+                    results[index] = error
+        return results
+
+    def _execute_again(self, command: AppendEvent | UpdateKeys, progress: writes.Progress, deadline: float) -> Outcome:
+        """Executes a command whose event has the id of one that is there."""
+        # The JSON of an equal event may differ to the letter, which SQL cannot see past.
+        if self._is_in_log(command, deadline):
+            return Outcome(Status.DUPLICATE)
+        (outcome,) = self._execute([command], deadline, progress)
+        _take_note(progress, command, outcome)
+        return outcome
+
+    def _is_in_log(self, command: AppendEvent | UpdateKeys, deadline: float) -> bool:
+        """Whether an equal event is in the log."""
+        parameters = {
+            **command.key._asdict(),
+            "event_hash": event_hash(command.event.event_id),
+            "event_id": command.event.event_id,
+        }
+        link = self._connected(deadline)
+        with link.deadline(deadline + _GRACE_SECONDS):
+            rows = self._run(link.connection, _EVENTS_OF_ID, parameters).fetchall()
+        return any(is_same_event(EventRecord._make(row), command.event) for row in rows)
 
     @override
     def vacuum(self) -> None:
@@ -157,8 +205,10 @@ class PostgresWriter(Writer):
         finally:
             link.close()
 
-    def _execute(self, commands: Sequence[DataCommand], deadline: float) -> list[Outcome]:
-        """Executes commands as one transaction, however often they have to be sent.
+    def _execute(
+        self, commands: Sequence[DataCommand], deadline: float, progress: writes.Progress | None = None
+    ) -> list[Outcome]:
+        """Executes commands as one transaction, however often they have to be sent; ``progress`` as in ``all_rows``.
 
         Raises:
             psycopg.Error: If the server refuses them; nothing was written.
@@ -168,7 +218,7 @@ class PostgresWriter(Writer):
         """
         if self._stopped is not None:
             raise WriterStoppedError(*self._stopped.args)
-        expected = writes.expected_rows(commands)
+        expected = None if progress is not None else writes.expected_rows(commands)
         sent = False
         while True:
             link = self._connected(deadline, sent=sent)
@@ -177,7 +227,7 @@ class PostgresWriter(Writer):
                 if self._in_doubt and not sent:
                     self._settle(link, deadline)
                 sent = True
-                outcomes = self._send(link, commands, expected, deadline)
+                outcomes = self._send(link, commands, expected, progress, deadline)
             except psycopg.Error as error:
                 if error.sqlstate == LOST:
                     raise self._stop(error) from error
@@ -203,6 +253,7 @@ class PostgresWriter(Writer):
         link: Link,
         commands: Sequence[DataCommand],
         expected: tuple[str, list[Outcome]] | None,
+        progress: writes.Progress | None,
         deadline: float,
     ) -> list[Outcome]:
         """Gives the next batch to the server, and returns what it came to, now or before."""
@@ -215,7 +266,7 @@ class PostgresWriter(Writer):
                     raise
             else:
                 return writes.outcomes_of(results) if results else outcomes
-        return writes.outcomes_of(self._call(link, self._execute_any, writes.all_rows(commands), deadline))
+        return writes.outcomes_of(self._call(link, self._execute_any, writes.all_rows(commands, progress), deadline))
 
     def _call(self, link: Link, statement: bytes, rows: str, deadline: float) -> str:
         pgconn = link.connection.pgconn
@@ -245,11 +296,13 @@ class PostgresWriter(Writer):
         if self._stopped is not None:
             return WriterStoppedError(*self._stopped.args)
         try:
-            (outcome,) = self._execute([command], deadline)
+            (outcome,) = self._execute_together([command], deadline)
         except psycopg.Error as error:
             return self._failure(error, 1)
         except StorageError as error:
             return error
+        if isinstance(outcome, StorageError):
+            return outcome
         # The next command through the same handle expects what this one has left behind.
         advance_handle(command, outcome)
         return outcome
@@ -377,3 +430,9 @@ class PostgresWriter(Writer):
 
 
 _NAMES = {True: b"sessiondb_append", False: b"sessiondb_execute"}
+
+
+def _take_note(progress: writes.Progress, command: DataCommand, outcome: Outcome) -> None:
+    """Notes what the handle of an append knows after it."""
+    if type(command) is AppendEvent and command.handle is not None and outcome.status is Status.DONE:
+        progress[command.handle] = (outcome.incarnation, outcome.revision)

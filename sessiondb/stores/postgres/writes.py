@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from hashlib import blake2b
 from json.encoder import encode_basestring as quoted
-from typing import Any
+from typing import Any, TypeAlias
 
 from sessiondb.model.commands import (
     AppendEvent,
@@ -18,12 +17,12 @@ from sessiondb.model.commands import (
     PruneSessions,
     UpdateKeys,
 )
+from sessiondb.model.event_identity import event_hash
 from sessiondb.model.records import EventRecord, Outcome, SessionHead, SessionKey, SessionSummary, StateDelta, Status
+from sessiondb.stores.postgres.write_functions import SAME_ID
 
-
-def event_hash(event_id: str) -> int:
-    """The value of ``adk_events.event_hash`` for an event id: 64 bits of BLAKE2b, signed."""
-    return int.from_bytes(blake2b(event_id.encode(), digest_size=8).digest(), "big", signed=True)
+Progress: TypeAlias = dict[Handle, tuple[int, int]]
+"""Incarnation and revision that a handle has after what was written through it."""
 
 
 def expected_rows(commands: Sequence[DataCommand]) -> tuple[str, list[Outcome]] | None:
@@ -72,8 +71,14 @@ def expected_rows(commands: Sequence[DataCommand]) -> tuple[str, list[Outcome]] 
     return f"[{','.join(rows)}]", outcomes
 
 
-def all_rows(commands: Sequence[DataCommand]) -> str:
-    """Returns the rows of a batch of whatever commands."""
+def all_rows(commands: Sequence[DataCommand], progress: Progress | None = None) -> str:
+    """Returns the rows of a batch of whatever commands.
+
+    Args:
+        commands: What to do.
+        progress: What handles know by now, if the commands are appends whose ids are known to be there already, in other
+            events.
+    """
     handles: dict[Handle, int] = {}
     rows = []
     for n, command in enumerate(commands):
@@ -82,11 +87,14 @@ def all_rows(commands: Sequence[DataCommand]) -> str:
             known = ""
             if handle is not None:
                 known = f',"handle":{handles.setdefault(handle, len(handles) + 1)}'
-                if handle.incarnation is not None:
-                    known += f',"incarnation":{handle.incarnation},"revision":{handle.revision}'
+                incarnation, revision = (progress or {}).get(handle, (handle.incarnation, handle.revision))
+                if incarnation is not None:
+                    known += f',"incarnation":{incarnation},"revision":{revision}'
                 else:
                     last = handle.last_event_id
                     known += f',"last_event_id":{quoted(last)},"last_event_hash":{event_hash(last)}'
+            if progress is not None:
+                known += ',"is_new":true'
             advance = int(type(command) is AppendEvent)
             rows.append(f'{{"n":{n},"kind":"append","advance":{advance}{known},{_event(command)}}}')
         else:
@@ -106,7 +114,8 @@ def _summary(row: list[Any]) -> SessionSummary:
     return SessionSummary(SessionKey._make(row[:3]), row[3], row[4], SessionHead._make((*row[5:], "{}", "{}", "{}")))
 
 
-_STATUSES = {int(status): status for status in Status}
+# SAME_ID stays a number: it never leaves the store.
+_STATUSES: dict[int, Any] = {**{int(status): status for status in Status}, SAME_ID: SAME_ID}
 _DONE = Outcome(Status.DONE)
 
 

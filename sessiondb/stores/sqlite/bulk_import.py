@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from sessiondb.engine.store import BulkImport
 from sessiondb.model import columns
+from sessiondb.model.event_identity import event_hash
 from sessiondb.model.records import NewEvent, NewSession, SessionKey
 from sessiondb.stores.sqlite import schema
 from sessiondb.stores.sqlite.connection import ClosedAtExit, closed_on_failure, open_writer, transaction
@@ -20,7 +21,6 @@ from sessiondb.stores.sqlite.errors import translated
 from sessiondb.stores.sqlite.new_file import prepare_file
 from sessiondb.stores.sqlite.sql import names
 from sessiondb.stores.sqlite.wal import WalKeeper
-from sessiondb.stores.sqlite.writes import event_hash
 
 _READ_AHEAD = 2000
 """Events at hand before the transaction begins: a slow source holds up other writers for long sessions only."""

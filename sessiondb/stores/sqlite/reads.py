@@ -39,6 +39,7 @@ from sessiondb.model.records import (
     StoreSize,
 )
 from sessiondb.stores.sqlite.connection import snapshot
+from sessiondb.stores.sqlite.counting import count_rows
 from sessiondb.stores.sqlite.sql import OBJECT, equal, names, state_of
 from sessiondb.stores.sqlite.wal import wal_bytes
 
@@ -224,13 +225,22 @@ def _count_events(connection: sqlite3.Connection, query: CountEvents) -> int:
     return int(connection.execute(count, query.key._asdict()).fetchone()[0])
 
 
-def _measure(connection: sqlite3.Connection, _query: MeasureStore) -> StoreSize:
-    sessions, events, state_keys, file_bytes, file = connection.execute(
-        "SELECT (SELECT count(*) FROM adk_sessions), (SELECT count(*) FROM adk_events),"
-        " (SELECT count(*) FROM adk_state), (SELECT page_count * page_size FROM pragma_page_count, pragma_page_size),"
-        " (SELECT file FROM pragma_database_list WHERE name = 'main')"
-    ).fetchone()
-    return StoreSize(sessions, events, state_keys, file_bytes, wal_bytes(file))
+def _measure(connection: sqlite3.Connection, query: MeasureStore) -> StoreSize:
+    with snapshot(connection):
+        counted = {name: count_rows(connection, table, query.exact_up_to) for name, table in _COUNTED.items()}
+        file_bytes, file = connection.execute(
+            "SELECT (SELECT page_count * page_size FROM pragma_page_count, pragma_page_size),"
+            " (SELECT file FROM pragma_database_list WHERE name = 'main')"
+        ).fetchone()
+    return StoreSize(
+        **{name: rows for name, (rows, _) in counted.items()},
+        file_bytes=file_bytes,
+        wal_bytes=wal_bytes(file),
+        estimated=tuple(name for name, (_, is_estimate) in counted.items() if is_estimate),
+    )
+
+
+_COUNTED = {"sessions": "adk_sessions", "events": "adk_events", "state_keys": "adk_state"}
 
 
 _ANSWERS: dict[type[Any], Callable[[sqlite3.Connection, Any], Any]] = {

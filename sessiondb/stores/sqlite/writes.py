@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Sequence
-from hashlib import blake2b
 from itertools import groupby
 from typing import Any
 
@@ -23,8 +22,9 @@ from sessiondb.model.commands import (
     PruneSessions,
     UpdateKeys,
 )
+from sessiondb.model.event_identity import event_hash, is_same_event
 from sessiondb.model.queries import ListSessions
-from sessiondb.model.records import STORED_NONE, EventRecord, Outcome, Status
+from sessiondb.model.records import EventRecord, Outcome, Status
 from sessiondb.stores.sqlite import reads
 from sessiondb.stores.sqlite.sql import equal, names
 from sessiondb.stores.sqlite.write_triggers import (
@@ -88,11 +88,6 @@ def execute(connection: sqlite3.Connection, commands: Sequence[DataCommand], *, 
         outcomes += step(connection, run, progress)
     connection.execute("COMMIT")
     return outcomes
-
-
-def event_hash(event_id: str) -> int:
-    """The value of ``adk_events.event_hash`` for an event id: 64 bits of BLAKE2b, signed."""
-    return int.from_bytes(blake2b(event_id.encode(), digest_size=8).digest(), "big", signed=True)
 
 
 _Progress = dict[Handle, tuple[int, int]]
@@ -255,29 +250,10 @@ _EVENTS_OF_ID = f"""
 
 
 def _is_in_log(connection: sqlite3.Connection, command: AppendEvent | UpdateKeys) -> bool:
-    """Whether an equal event is in the log: JSON objects are equal whatever the order of their members."""
-    event = command.event
-    key = (*command.key, event_hash(event.event_id), event.event_id)
-    return any(
-        stored[:4] == event[:4]
-        and _is_same_json(stored.content, event.content)
-        and _is_same_json(stored.actions, event.actions)
-        and _fields(stored.extra) == _fields(event.extra)
-        for stored in map(EventRecord._make, connection.execute(_EVENTS_OF_ID, key))
-    )
-
-
-def _is_same_json(left: str | None, right: str | None) -> bool:
-    if left == right or left is None or right is None:
-        return left == right
-    return bool(json.loads(left) == json.loads(right))
-
-
-def _fields(extra: str | None) -> dict[str, Any]:
-    """Returns the fields of the event. What None did in its delta is the service's matter, not the event's."""
-    fields: dict[str, Any] = {} if extra is None else json.loads(extra)
-    fields.pop(STORED_NONE, None)
-    return fields
+    """Whether an equal event is in the log."""
+    key = (*command.key, event_hash(command.event.event_id), command.event.event_id)
+    stored = map(EventRecord._make, connection.execute(_EVENTS_OF_ID, key))
+    return any(is_same_event(record, command.event) for record in stored)
 
 
 _STEPS: dict[type[DataCommand], _Step] = {

@@ -13,14 +13,14 @@ from typing import Any, NamedTuple, TypeAlias
 
 from sessiondb.errors import CorruptRowError
 from sessiondb.model import columns
+from sessiondb.model.event_identity import event_hash
 from sessiondb.model.records import EventRow, SessionKey
+from sessiondb.model.soundness import DecodeEvent
 from sessiondb.stores.sqlite import schema
 from sessiondb.stores.sqlite.connection import open_scratch
 from sessiondb.stores.sqlite.new_file import create_private
-from sessiondb.stores.sqlite.repair.check import DecodeEvent
 from sessiondb.stores.sqlite.repair.pages import Row, Value
 from sessiondb.stores.sqlite.sql import names
-from sessiondb.stores.sqlite.writes import event_hash
 
 ParseKey: TypeAlias = Callable[[str], tuple[str, str]]
 """Splits a key of a state delta into its scope and its name there."""
