@@ -177,9 +177,11 @@ class Asked:
         return self._loading.load_rows(0, result.ntuples, tuple)
 
     def all(self, statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+        """Runs a statement, and returns its rows."""
         return schema.run(self.connection, schema.rendered(statement, self.schema), parameters).fetchall()
 
     def one(self, statement: str, parameters: dict[str, Any]) -> tuple[Any, ...]:
+        """Runs a statement, and returns its only row."""
         (row,) = self.all(statement, parameters)
         return row
 
