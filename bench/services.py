@@ -141,6 +141,7 @@ def _database_errors() -> tuple[type[Exception], ...]:
 
 
 SESSIONDB = "sessiondb"
+SERVER = "pg"
 MEMORY = "mem"
 RAW = "raw"
 RAW_SERVER = "pg_raw"
@@ -161,7 +162,7 @@ PEERS: dict[str, Peer] = {
     "sql": Peer("ADK SQLite", _adk_sqlite, errors=(sqlite3.OperationalError, StaleSessionError)),
     "db": Peer("ADK database (aiosqlite)", _adk_database, errors=_database_errors()),
     "spec": Peer("sqlspec's ADK extension", _sqlspec, stale_create=True),
-    "pg": _on_server("sessiondb", server.sessiondb()),
+    SERVER: _on_server("sessiondb", server.sessiondb()),
     "pg_shallow": _on_server("sessiondb, log_cache=shallow", server.sessiondb(log_cache="shallow")),
     "pg_uncached": _on_server("sessiondb, log_cache=off", server.sessiondb(log_cache="off")),
     "pg_divided": _on_server("sessiondb, 8 partitions", server.sessiondb(partitions=8)),
