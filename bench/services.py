@@ -65,8 +65,10 @@ class _WithoutTelemetry(DatabaseSessionService):
     """The service as it was before its methods were made operations."""
 
 
-for _name, _method in vars(DatabaseSessionService).items():
-    if hasattr(_method, "__wrapped__"):
+for _name in dir(DatabaseSessionService):
+    _method = getattr(DatabaseSessionService, _name)
+    # The constructor is wrapped, too, in something else.
+    if hasattr(_method, "__wrapped__") and _name != "__init__":
         setattr(_WithoutTelemetry, _name, _method.__wrapped__)
 
 

@@ -1,6 +1,7 @@
 """Hosts that share a server: targets for :class:`tests.faults.zygote.Zygote`.
 
-A host goes on whatever it is told: an append that failed is made again, with the same event, until it is acknowledged.
+A host goes on whatever it is told: an append whose outcome is unknown is made again, with the same event, and one that was
+refused with an event of another id, until it is acknowledged.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ SLOTS = 5
 HUNG = 60.0
 """No call may take so long, in seconds: all of them have a much shorter ``busy_timeout``."""
 
-_TOLD = (DatabaseBusyError, OutcomeUnknownError, ServerUnreachableError, WriteFailedError)
+REFUSALS = (DatabaseBusyError, ServerUnreachableError, WriteFailedError)
+"""What says that nothing was written."""
 
 
 def make_event(session_id: str, n: int) -> Event:
@@ -112,13 +114,23 @@ class _Host:
         return session
 
     async def _append(self, session: Session, event: Event) -> Session:
+        in_doubt = False
         while True:
             try:
-                await self._surely(lambda: self._service.append_event(session, event))
+                await _in_time(self._service.append_event(session, event))
             except StaleSessionError:
                 # An attempt whose outcome was unknown was stored, and this Session does not hold its event.
                 self.told["StaleSessionError"] += 1
                 session = await self._read(session.user_id, session.id)
+            except OutcomeUnknownError:
+                self.told["OutcomeUnknownError"] += 1
+                in_doubt = True
+            except REFUSALS as error:
+                self.told[type(error).__name__] += 1
+                if not in_doubt:
+                    # It is not there, and must not come there later: another one takes its place.
+                    self._report({"refused": event.id})
+                    event = event.model_copy(update={"id": f"{event.id}+"})
             else:
                 self._report([session.id, event.id])
                 return session
@@ -134,13 +146,18 @@ class _Host:
     async def _surely(self, call: Callable[[], Awaitable[ResultT]]) -> ResultT:
         """Makes a call until it is answered."""
         while True:
-            under_way = asyncio.ensure_future(call())
-            done, _ = await asyncio.wait({under_way}, timeout=HUNG)
-            assert done, "a call hangs"
             try:
-                return under_way.result()
-            except _TOLD as error:
+                return await _in_time(call())
+            except (OutcomeUnknownError, *REFUSALS) as error:
                 self.told[type(error).__name__] += 1
+
+
+async def _in_time(call: Awaitable[ResultT]) -> ResultT:
+    """Waits for an answer as long as one may take."""
+    under_way = asyncio.ensure_future(call)
+    done, _ = await asyncio.wait({under_way}, timeout=HUNG)
+    assert done, "a call hangs"
+    return under_way.result()
 
 
 def serve(
@@ -157,7 +174,8 @@ def serve(
 ) -> None:
     """Tasks converse until there is a file ``stop``.
 
-    Reports ``[session, event]`` as soon as an append was acknowledged, with event "" for a creation; in the end
+    Reports ``[session, event]`` as soon as an append was acknowledged, with event "" for a creation, and
+    ``{"refused": event}``; in the end
     ``{"told": kinds, "stats": figures}``, or ``{"lost": message}`` if the service found that the server has lost something.
 
     Args:
@@ -184,7 +202,7 @@ def serve(
 def _opened(url: str, busy_timeout: float) -> DatabaseSessionService:
     """Returns a service that has reached its server."""
     while True:
-        with suppress(*_TOLD):
+        with suppress(OutcomeUnknownError, *REFUSALS):
             return DatabaseSessionService(url, busy_timeout=busy_timeout)
 
 

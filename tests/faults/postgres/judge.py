@@ -12,12 +12,13 @@ import psycopg
 Rows = list[tuple[Any, ...]]
 
 
-def find_problems(url: str, acknowledged: Mapping[str, Sequence[str]]) -> list[str]:
+def find_problems(url: str, acknowledged: Mapping[str, Sequence[str]], refused: Sequence[str] = ()) -> list[str]:
     """Reads the tables as anybody would, and says what is wrong with them.
 
     Args:
         url: The database; sessions are in the schema ``public``.
         acknowledged: For each session that was created, the ids of the events whose append returned, in that order.
+        refused: The ids of events of which was said that nothing was written.
     """
     with psycopg.connect(url, connect_timeout=10) as connection:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -46,12 +47,14 @@ def find_problems(url: str, acknowledged: Mapping[str, Sequence[str]]) -> list[s
         if lost := [event for event in expected if event not in remaining]:
             there = [event for event in lost if event in set(stored)]
             problems.append(f"session {name}: lost {lost[:5]} of {len(expected)}, out of order {there[:5]}")
+    stored_in_all = {row[1] for log in logs.values() for row in log}
+    problems += [f"{event} was refused, and is there" for event in refused if event in stored_in_all]
     return [*problems, *_states(sessions, logs, state)]
 
 
-def assert_sound(url: str, acknowledged: Mapping[str, Sequence[str]]) -> None:
+def assert_sound(url: str, acknowledged: Mapping[str, Sequence[str]], refused: Sequence[str] = ()) -> None:
     """Raises AssertionError if :func:`find_problems` finds any."""
-    problems = find_problems(url, acknowledged)
+    problems = find_problems(url, acknowledged, refused)
     assert not problems, "\n".join(problems[:20])
 
 
@@ -66,7 +69,7 @@ def _log(session: tuple[Any, ...], rows: Rows) -> list[str]:
     problems += [
         f"session {name}: event {event} of incarnation {born} holds {content}"
         for _, event, _, born, content, _ in rows
-        if born != incarnation or f'"{event} ' not in (content or "")
+        if born != incarnation or f'"{event.rstrip("+")} ' not in (content or "")
     ]
     return problems
 

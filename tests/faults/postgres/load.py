@@ -34,6 +34,7 @@ class Load:
 
     Attributes:
         acknowledged: For each session that was created, the ids of the events that were acknowledged, in that order.
+        refused: The ids of events of which hosts were told that they are not there.
         told: How often which error was raised.
         figures: Sums of the hosts' own figures.
         lost: What hosts said that found acknowledged writes missing.
@@ -52,6 +53,7 @@ class Load:
         self.acknowledged: dict[str, list[str]] = defaultdict(list)
         self.told: Counter[str] = Counter()
         self.figures: Counter[str] = Counter()
+        self.refused: list[str] = []
         self.lost: list[str] = []
         self._zygote = zygote
         self._stop = folder / "stop"
@@ -145,6 +147,8 @@ class Load:
                         if event:
                             log.append(event)
                             host.acknowledged += 1
+                    elif "refused" in said:
+                        self.refused.append(said["refused"])
                     elif "lost" in said:
                         self.lost.append(said["lost"])
                     else:

@@ -33,7 +33,7 @@ def test_hosts_that_write_to_the_same_rows_never_deadlock(
         load.join()
     assert load.total == together * tasks * appends
     assert not load.told
-    assert_sound(postgres_database, load.acknowledged)
+    assert_sound(postgres_database, load.acknowledged, load.refused)
     with psycopg.connect(postgres_database) as connection:
         row = connection.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()").fetchone()
     assert row == (0,)
@@ -52,5 +52,5 @@ def test_killed_host_loses_nothing_and_holds_nobody_up(
             load.kill_oldest()
         load.wait_for(10)
         load.stop()
-    assert_sound(postgres_database, load.acknowledged)
+    assert_sound(postgres_database, load.acknowledged, load.refused)
     figures("hosts killed", kills=kills, acknowledged=load.total, lost=0, twice=0)
