@@ -1,4 +1,4 @@
-"""The services that are compared, behind one way to open them, and the raw-SQLite yardstick beside them."""
+"""The services that are compared, behind one way to open them, and the raw yardsticks beside them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from google.adk.errors import StaleSessionError
 from google.adk.sessions import BaseSessionService, InMemorySessionService, Session
 from google.adk.sessions.sqlite_session_service import SqliteSessionService
 
+from bench import server
 from sessiondb import DatabaseSessionService
 
 Opened = AbstractAsyncContextManager[BaseSessionService]
@@ -65,6 +66,7 @@ class Peer:
         title: Its name in tables.
         open: Opens it on a folder of its own, with what an earlier service left there.
         durable: Whether anything is left there.
+        on_server: Whether it keeps its data on the server of the run, in a database that is called as the folder.
         errors: What it raises under load although nothing is wrong with the call; counted, never hidden.
         stale_create: Whether a Session that ``create_session`` returns must be read once more before it can be
             appended to.
@@ -74,6 +76,7 @@ class Peer:
     title: str
     open: Callable[[Path], Opened]
     durable: bool = True
+    on_server: bool = False
     errors: tuple[type[Exception], ...] = ()
     stale_create: bool = False
     host: Host = Host()
@@ -182,9 +185,16 @@ def _database_errors() -> tuple[type[Exception], ...]:
 
 SESSIONDB = "sessiondb"
 UVLOOP = "uvloop"
+SERVER = "pg"
 MEMORY = "mem"
 RAW = "raw"
-"""The yardstick is no session service: only appends are measured on it."""
+RAW_SERVER = "pg_raw"
+"""The yardsticks are no session services: only appends are measured on them."""
+
+
+def _on_server(title: str, opening: server.Opening, **more: Any) -> Peer:
+    return Peer(f"PostgreSQL: {title}", opening, on_server=True, **more)
+
 
 PEERS: dict[str, Peer] = {
     SESSIONDB: Peer("sessiondb", sessiondb()),
@@ -197,9 +207,20 @@ PEERS: dict[str, Peer] = {
     "sql": Peer("ADK SQLite", _adk_sqlite, errors=(sqlite3.OperationalError, StaleSessionError)),
     "db": Peer("ADK database (aiosqlite)", _adk_database, errors=_database_errors()),
     "spec": Peer("sqlspec's ADK extension", _sqlspec, stale_create=True),
+    SERVER: _on_server("sessiondb", server.sessiondb()),
+    "pg_shallow": _on_server("sessiondb, log_cache=shallow", server.sessiondb(log_cache="shallow")),
+    "pg_uncached": _on_server("sessiondb, log_cache=off", server.sessiondb(log_cache="off")),
+    "pg_divided": _on_server("sessiondb, 8 partitions", server.sessiondb(partitions=8)),
+    "pg_far": _on_server("sessiondb, 2 ms away", server.sessiondb(far=True)),
+    "pg_db": _on_server("ADK database (asyncpg)", server.adk_database(), errors=server.errors()),
+    "pg_db_far": _on_server("ADK database (asyncpg), 2 ms away", server.adk_database(far=True), errors=server.errors()),
+    "pg_spec": _on_server("sqlspec's ADK extension (asyncpg)", server.sqlspec, stale_create=True),
 }
 
 HAS_UVLOOP = importlib.util.find_spec("uvloop") is not None
 """Where it is not installed, what is measured on it is left out."""
 
-TITLES = {name: peer.title for name, peer in PEERS.items()} | {RAW: "raw SQLite, one thread"}
+TITLES = {name: peer.title for name, peer in PEERS.items()} | {
+    RAW: "raw SQLite, one thread",
+    RAW_SERVER: "raw PostgreSQL, one thread",
+}

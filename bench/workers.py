@@ -15,15 +15,17 @@ import tempfile
 import traceback
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Self
 
-from bench.services import PEERS, Host
+from bench import server
+from bench.services import PEERS, RAW_SERVER, Host
 from bench.timing import Sample
 from bench.workloads import WORKLOADS, Round
+from bench.workloads.seeding import SERVICES
 
 
 @dataclass(frozen=True)
@@ -103,10 +105,12 @@ class Worker:
 
 
 class Workers:
-    """Workers by service, started when first needed, with a temporary folder for all their files."""
+    """Workers by service, started when first needed, as the server is; with a temporary folder for all their files."""
 
     def __init__(self) -> None:
         self._workers: dict[str, Worker] = {}
+        self._server = ExitStack()
+        self._is_server_started = False
         self._folder = tempfile.TemporaryDirectory(prefix="sessiondb-bench-")
 
     def __enter__(self) -> Self:
@@ -117,12 +121,16 @@ class Workers:
     ) -> None:
         for worker in self._workers.values():
             worker.close()
+        self._server.close()
         self._folder.cleanup()
 
     def of(self, task: Task) -> Worker:
         """The worker for a task."""
         worker = self._workers.get(task.service)
         if worker is None:
+            if not self._is_server_started and _is_on_server(task.service):
+                self._server.enter_context(server.started())
+                self._is_server_started = True
             peer = PEERS.get(task.service)
             worker = self._workers[task.service] = Worker(self._folder.name, peer.host if peer else Host())
         return worker
@@ -147,6 +155,10 @@ class Workers:
         for task in tasks:
             self.of(task).finish(task)
         return samples
+
+
+def _is_on_server(service: str) -> bool:
+    return service == RAW_SERVER or (service in SERVICES and SERVICES[service].on_server)
 
 
 def _serve(connection: Connection, folder: str, host: Host) -> None:

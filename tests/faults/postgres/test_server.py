@@ -24,7 +24,6 @@ from tests.faults.postgres.clients import APP, make_event
 from tests.faults.postgres.cutter import WAYS, Cutter
 from tests.faults.postgres.judge import assert_sound
 from tests.faults.postgres.load import Load
-from tests.faults.postgres.pair import wait_until
 from tests.faults.sizes import sized
 from tests.faults.zygote import Zygote
 from tests.postgres.server import TIMEOUT, Server
