@@ -21,6 +21,11 @@ _SCHEMES = ("sqlite", "sessiondb")
 _SERVER_SCHEMES = ("postgresql", "postgres", "sessiondb+postgresql", "sessiondb+postgres")
 _SCHEMA_NAME = re.compile("[A-Za-z_][A-Za-z0-9_]{0,62}")
 
+_TELLING = ("host", "port", "user", "dbname", "service")
+"""What of a URL is shown in messages."""
+
+_SECRET = ("password", "sslpassword")
+
 Password: TypeAlias = str | Callable[[], str] | None
 
 
@@ -41,18 +46,7 @@ class ServerLocation:
     pooled: bool = False
 
     def __str__(self) -> str:
-        parts = urlsplit(self.url)
-        account, at, hosts = parts.netloc.rpartition("@")
-        user = account.partition(":")[0]
-        shown = [
-            (name, value)
-            for name, value in parse_qsl(parts.query)
-            if name in ("host", "port", "user", "dbname", "service")
-        ]
-        if self.schema != DEFAULT_SCHEMA:
-            shown.append(("schema", self.schema))
-        query = f"?{urlencode(shown, safe='/,')}" if shown else ""
-        return f"postgresql://{user}{at}{hosts}{parts.path}{query}"
+        return self._written(lambda name: name in _TELLING)
 
     __repr__ = __str__
 
@@ -66,8 +60,34 @@ class ServerLocation:
         """Equal for two that name one schema in the same words."""
         return ("postgresql", str(self), self.pooled)
 
+    @property
+    def public_url(self) -> str:
+        """The URL that a service takes, without a password."""
+        url = self._written(lambda name: name not in _SECRET)
+        return f"{url}{'&' if '?' in url else '?'}transaction_pooling=true" if self.pooled else url
 
-Location: TypeAlias = Path | ServerLocation | None
+    @property
+    def password_in_url(self) -> str | None:
+        """The password, if the URL has one."""
+        parts = urlsplit(self.url)
+        account = parts.netloc.rpartition("@")[0]
+        return unquote(account.partition(":")[2]) or dict(parse_qsl(parts.query)).get("password")
+
+    def _written(self, is_kept: Callable[[str], bool]) -> str:
+        parts = urlsplit(self.url)
+        account, at, hosts = parts.netloc.rpartition("@")
+        user = account.partition(":")[0]
+        shown = [(name, value) for name, value in parse_qsl(parts.query) if is_kept(name)]
+        if self.schema != DEFAULT_SCHEMA:
+            shown.append(("schema", self.schema))
+        query = f"?{urlencode(shown, safe='/,', quote_via=quote)}" if shown else ""
+        return f"postgresql://{user}{at}{hosts}{parts.path}{query}"
+
+
+Database: TypeAlias = Path | ServerLocation
+"""One that other processes can open, too."""
+
+Location: TypeAlias = Database | None
 """None stands for a database in memory."""
 
 
@@ -117,6 +137,12 @@ def _server_at(url: str, schema: str | None, password: Password, *, transaction_
     except ValueError:
         # Nothing of it is quoted: it may hold a password.
         raise ConfigurationError("the URL given for the server is malformed") from None
+    if url.count("@") > parts.netloc.count("@") or parts.netloc.count("@") > 1 or "#" in url:
+        # Otherwise a part of a password would be taken for a host, a port or a path, and be in messages.
+        raise ConfigurationError(
+            "the URL given for the server is malformed: in a user name or password, write %40 for @, %2F for /, %3F for ?,"
+            " %23 for #"
+        )
     if not url.startswith(f"{parts.scheme}://"):
         raise ConfigurationError("the URL of a server begins with postgresql://")
     ours = {name: value for name, value in query if name in ("schema", "transaction_pooling")}

@@ -40,11 +40,13 @@ class ServiceStats(TypedDict):
     """The answer of ``get_stats``: sums since the file was opened by this process, unless said otherwise."""
 
     sessions: int
-    """Sessions in the file, now."""
+    """Sessions in the file, now. Exact up to 20,000, and an estimate above, as the next two; see ``estimated``."""
     events: int
     """Events in the file, now."""
     state_keys: int
     """Rows of state in the file, of all scopes, now."""
+    estimated: tuple[str, ...]
+    """Which of ``sessions``, ``events`` and ``state_keys`` are estimates; empty where all are exact."""
     db_size_mb: float
     """Size of the database file in units of 2^20 bytes, without its write-ahead log, now."""
     pending_writes: int

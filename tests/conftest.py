@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 
 from sessiondb import DatabaseSessionService
 from tests import command
+from tests.databases import STORES
 
 if TYPE_CHECKING:
     from tests.postgres.server import Server
@@ -69,6 +70,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.once)
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Has tests marked ``each_store`` run once on each store, if they say where by ``location`` or by ``service``.
+
+    A test that asks for ``database_path``, or is marked ``sqlite_only``, is about a file.
+    """
+    of_file = "database_path" in metafunc.fixturenames or metafunc.definition.get_closest_marker("sqlite_only")
+    if "location" in metafunc.fixturenames and metafunc.definition.get_closest_marker("each_store") and not of_file:
+        metafunc.parametrize("location", STORES, indirect=True)
+
+
 @pytest.fixture(autouse=True)
 def measured_here_alone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Has programs of some tests run without coverage, which would start itself in each."""
@@ -98,9 +109,20 @@ def database_path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def service(database_path: Path) -> AsyncIterator[DatabaseSessionService]:
-    """An open service on ``database_path``."""
-    async with DatabaseSessionService(database_path) as opened:
+def location(request: pytest.FixtureRequest) -> Path | str:
+    """Where a service keeps sessions: ``database_path``, or an empty database on a server."""
+    found: Path | str
+    if getattr(request, "param", "sqlite") == "sqlite":
+        found = request.getfixturevalue("database_path")
+    else:
+        found = request.getfixturevalue("postgres_database")
+    return found
+
+
+@pytest.fixture
+async def service(location: Path | str) -> AsyncIterator[DatabaseSessionService]:
+    """An open service on ``location``."""
+    async with DatabaseSessionService(location) as opened:
         yield opened
 
 

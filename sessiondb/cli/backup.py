@@ -8,8 +8,10 @@ from pathlib import Path
 
 import click
 
-from .database import to_existing_path, to_path
+from .database import to_existing_file, to_file
 from .output import json_option, print_json, print_pairs
+
+_ON_A_SERVER = "its own tools for backups (pg_basebackup, pg_dump), or `sessiondb export`"
 
 _EPILOG = """\b
 Examples:
@@ -19,8 +21,8 @@ Examples:
 
 
 @click.command("backup", epilog=_EPILOG)
-@click.argument("file", callback=to_existing_path)
-@click.argument("target", callback=to_path)
+@click.argument("file", callback=to_existing_file(_ON_A_SERVER))
+@click.argument("target", callback=to_file(_ON_A_SERVER))
 @click.option("--overwrite", is_flag=True, help="Replace TARGET if it exists.")
 @json_option
 def command(file: Path, target: Path, overwrite: bool, as_json: bool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -12,7 +11,8 @@ from .database import count_from, file_argument
 from .output import json_option, note, print_json, safe_line
 
 if TYPE_CHECKING:
-    from sessiondb.stores.sqlite.repair.check import CheckReport
+    from sessiondb.location import Database
+    from sessiondb.model.soundness import CheckReport
 
 _EPILOG = """\b
 Examples:
@@ -33,18 +33,18 @@ Exit codes:
 @click.option("--limit", type=count_from(1), default=20, show_default=True, help="How many problems of a kind to list.")
 @json_option
 @click.pass_context
-def command(context: click.Context, file: Path, limit: int, as_json: bool) -> None:
+def command(context: click.Context, file: Database, limit: int, as_json: bool) -> None:
     """Check FILE: its pages and indexes, and what must hold between sessions, events and state.
 
     Nothing is changed, and services may use FILE meanwhile. Without FILE: $SESSIONDB_PATH, else .adk/adk.sqlite3, as
     the service itself.
     """
-    from sessiondb.adk import events as codec
-    from sessiondb.stores.sqlite.repair import check as inspection
+    from sessiondb import stores
+    from sessiondb.adk.events import decode_event
 
-    report = inspection.check(file, codec.decode_event, limit=limit)
+    report = stores.check(file, decode_event, limit=limit)
     if as_json:
-        print_json({**asdict(report), "path": str(report.path), "is_sound": report.is_sound})
+        print_json({**asdict(report), "is_sound": report.is_sound})
     else:
         _print(report)
     context.exit(0 if report.is_sound else 1)

@@ -4,70 +4,109 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
+if TYPE_CHECKING:
+    from sessiondb.location import Database
 
-def to_path(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Path:
-    """Finds the file that ``value`` names as the service does; None stands for the default.
+    FileCallback: TypeAlias = Callable[[click.Context, click.Parameter, str | None], Path]
+
+
+def to_database(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Database:
+    """Finds the database that ``value`` names as the service does; None stands for the default.
 
     Raises:
-        click.BadParameter: If it cannot be the path of a file.
+        click.BadParameter: If it cannot be the path of a file or the URL of a server.
     """
     from sessiondb.errors import ConfigurationError
-    from sessiondb.location import resolve_path
+    from sessiondb.location import resolve_location
 
     try:
-        path = resolve_path(value, None)
+        found = resolve_location(value)
     except ConfigurationError as error:
         raise click.BadParameter(str(error)) from error
-    if path is None:
+    if found is None:
         raise click.BadParameter("a database in memory ends with its process; name a file")
-    if path.is_dir():
-        raise click.BadParameter(f"{path} is a folder; name a file")
-    return path
+    if isinstance(found, Path) and found.is_dir():
+        raise click.BadParameter(f"{found} is a folder; name a file")
+    return found
 
 
-def to_existing_path(context: click.Context, parameter: click.Parameter, value: str | None) -> Path:
-    """As :func:`to_path`, for a file that is to be there."""
-    path = to_path(context, parameter, value)
+def to_existing_database(context: click.Context, parameter: click.Parameter, value: str | None) -> Database:
+    """As :func:`to_database`, for a file that is to be there. A server is asked when it is read."""
+    found = to_database(context, parameter, value)
+    if isinstance(found, Path):
+        _refuse_missing(found)
+    return found
+
+
+def to_file(instead: str) -> FileCallback:
+    """Returns what finds a database as :func:`to_database`, for a command that is not for servers.
+
+    Args:
+        instead: What to use with a server, for the message.
+    """
+
+    def find(context: click.Context, parameter: click.Parameter, value: str | None) -> Path:
+        found = to_database(context, parameter, value)
+        if not isinstance(found, Path):
+            raise click.BadParameter(f"not with a PostgreSQL server: use {instead}")
+        return found
+
+    return find
+
+
+def to_existing_file(instead: str) -> FileCallback:
+    """As :func:`to_file`, for a file that is to be there."""
+    to_any = to_file(instead)
+
+    def find(context: click.Context, parameter: click.Parameter, value: str | None) -> Path:
+        found = to_any(context, parameter, value)
+        _refuse_missing(found)
+        return found
+
+    return find
+
+
+def _refuse_missing(path: Path) -> None:
     if not path.exists():
         # Opening it would create it: an empty database in answer to a mistyped name.
         raise click.BadParameter(f"{path} does not exist")
     if not path.is_file():
         # Opening a pipe would wait for somebody who writes to it.
         raise click.BadParameter(f"{path} is not a regular file")
-    return path
 
 
-file_argument = click.argument("file", required=False, callback=to_existing_path)
+file_argument = click.argument("file", required=False, callback=to_existing_database)
 """A database that exists: a path or URL, by default the one that the service would open."""
 
 
 def file_and(word: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Adds the argument ``given``: a file as :data:`file_argument`, and what is looked for in it."""
+    """Adds the argument ``given``: a database as :data:`file_argument`, and what is looked for in it."""
 
-    def split(context: click.Context, parameter: click.Parameter, words: tuple[str, ...]) -> tuple[Path, str]:
+    def split(context: click.Context, parameter: click.Parameter, words: tuple[str, ...]) -> tuple[Database, str]:
         match words:
             case (only,):
-                return to_existing_path(context, parameter, None), only
+                return to_existing_database(context, parameter, None), only
             case (first, second):
-                if not _is_file(context, parameter, first) and _is_file(context, parameter, second):
+                if not _is_database(context, parameter, first) and _is_database(context, parameter, second):
                     # The order of the first versions.
                     first, second = second, first
-                return to_existing_path(context, parameter, first), second
+                return to_existing_database(context, parameter, first), second
         raise click.UsageError(f"there are {len(words)} arguments; give [FILE] {word}", context)
 
     return click.argument("given", nargs=-1, required=True, metavar=f"[FILE] {word}", callback=split)
 
 
-def _is_file(context: click.Context, parameter: click.Parameter, value: str) -> bool:
+def _is_database(context: click.Context, parameter: click.Parameter, value: str) -> bool:
     try:
-        return to_path(context, parameter, value).is_file()
+        found = to_database(context, parameter, value)
     except click.BadParameter:
         # An id or key may be anything, a URL of another kind or the name of a folder too.
         return False
+    return found.is_file() if isinstance(found, Path) else True
 
 
 def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from .database import file_argument, selection_options
 from .output import progress
 from .output_file import output_option, overwrite_option, written
+
+if TYPE_CHECKING:
+    from sessiondb.location import Database
 
 _EPILOG = """\b
 Examples:
@@ -27,7 +30,7 @@ Examples:
 @click.option("--json", is_flag=True, expose_value=False, help="Print JSON Lines instead of text.")
 def command(
     *,
-    file: Path,
+    file: Database,
     app_name: str | None,
     user_id: str | None,
     session_ids: tuple[str, ...],

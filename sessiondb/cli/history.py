@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +11,7 @@ from .database import among, file_and, selection_options, session_option
 from .output import compact_json, json_lines_option, note, or_say_so, print_json_line, print_rows
 
 if TYPE_CHECKING:
+    from sessiondb.location import Database
     from sessiondb.model.records import LoggedEvent
 
 _EPILOG = """\b
@@ -28,7 +28,7 @@ Examples:
 @session_option
 @json_lines_option
 def command(
-    *, given: tuple[Path, str], app_name: str | None, user_id: str | None, session_id: str | None, as_json: bool
+    *, given: tuple[Database, str], app_name: str | None, user_id: str | None, session_id: str | None, as_json: bool
 ) -> None:
     """Show who set KEY to what, and when: every change in the log of FILE, the oldest first.
 

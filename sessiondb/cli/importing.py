@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from .database import to_path
+from .database import to_database
 from .output import json_option, print_json, print_pairs, progress
+
+if TYPE_CHECKING:
+    from sessiondb.location import Database
 
 _EPILOG = """\b
 Examples:
@@ -19,10 +22,10 @@ Examples:
 
 @click.command("import", epilog=_EPILOG)
 @click.argument("source", metavar="IN", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
-@click.argument("target", metavar="DEST", callback=to_path)
+@click.argument("target", metavar="DEST", callback=to_database)
 @click.option("--skip-existing", is_flag=True, help="Leave sessions alone that are in DEST; resumes an import.")
 @json_option
-def command(*, source: str, target: Path, skip_existing: bool, as_json: bool) -> None:
+def command(*, source: str, target: Database, skip_existing: bool, as_json: bool) -> None:
     """Put the sessions that `sessiondb export` wrote to IN ("-": standard input) into DEST.
 
     DEST is created if it is missing. A session comes with all its events or not at all; one that DEST

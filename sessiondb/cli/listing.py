@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -12,6 +11,7 @@ from .database import among, count_from, file_argument, selection_options
 from .output import json_lines_option, or_say_so, print_json_line, print_rows
 
 if TYPE_CHECKING:
+    from sessiondb.location import Database
     from sessiondb.model.records import SessionSummary
 
 _EPILOG = """\b
@@ -27,7 +27,7 @@ Examples:
 @selection_options
 @click.option("--limit", type=count_from(1), metavar="N", help="At most N sessions.")
 @json_lines_option
-def command(*, file: Path, app_name: str | None, user_id: str | None, limit: int | None, as_json: bool) -> None:
+def command(*, file: Database, app_name: str | None, user_id: str | None, limit: int | None, as_json: bool) -> None:
     """List the sessions in FILE, the one updated last first.
 
     The file is only read. Without FILE: $SESSIONDB_PATH, else .adk/adk.sqlite3, as the service itself.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
 from typing import Any, TypeVar
@@ -77,9 +77,10 @@ def print_pairs(pairs: Mapping[str, Any]) -> None:
     click.echo(pairs_text(pairs))
 
 
-def pairs_text(pairs: Mapping[str, Any]) -> str:
-    """Returns names and values as a table."""
+def pairs_text(pairs: Mapping[str, Any], estimated: Container[str] = ()) -> str:
+    """Returns names and values as a table; of some names it says that the value is an estimate."""
     shown = {name: f"{value:,.3f}" if isinstance(value, float) else f"{value:,}" for name, value in pairs.items()}
+    shown = {name: f"about {value}" if name in estimated else value for name, value in shown.items()}
     name_width = max(map(len, shown))
     value_width = max(map(len, shown.values()))
     return "\n".join(f"{name:<{name_width}}  {value:>{value_width}}" for name, value in shown.items())

@@ -8,9 +8,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
+
+if TYPE_CHECKING:
+    from sessiondb.location import Database
 
 _SQLITE = b"SQLite format 3\0"
 _BESIDE_A_DATABASE = ("-wal", "-shm", "-journal")
@@ -26,7 +29,7 @@ overwrite_option = click.option("--overwrite", is_flag=True, help="Replace OUT i
 
 
 @contextmanager
-def written(output: str | None, *, overwrite: bool, source: Path) -> Iterator[TextIO]:
+def written(output: str | None, *, overwrite: bool, source: Database) -> Iterator[TextIO]:
     """Gives a file to write text to: a private one that takes its place once it is complete, or standard output.
 
     What is at the path already is left alone: a database, the source or any other, with what belongs to it; a folder; a block
@@ -63,7 +66,7 @@ def written(output: str | None, *, overwrite: bool, source: Path) -> Iterator[Te
         raise click.ClickException(f"cannot write to {output}: {error.strerror or error}") from error
 
 
-def _is_pipe(path: Path, *, overwrite: bool, source: Path) -> bool:
+def _is_pipe(path: Path, *, overwrite: bool, source: Database) -> bool:
     """Looks at what is at the path; says whether it is written through, as pipes and character devices are."""
     if path.name.endswith(_BESIDE_A_DATABASE) and path.with_name(path.name.rpartition("-")[0]).exists():
         raise _refused(f"{path} belongs to the database beside it")
@@ -76,7 +79,7 @@ def _is_pipe(path: Path, *, overwrite: bool, source: Path) -> bool:
     if not stat.S_ISREG(mode):
         raise _refused(f"{path} is not a regular file")
     # Asked before the file is opened: closing a database that this process has open would give up its locks.
-    if path.samefile(source):
+    if isinstance(source, Path) and path.samefile(source):
         raise _refused(f"{path} is the database itself")
     if any(path.with_name(path.name + end).exists() for end in _BESIDE_A_DATABASE):
         raise _refused(f"{path} is a database in use, or its last user crashed")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from .listing import print_sessions
 from .output import json_lines_option, note
 
 if TYPE_CHECKING:
+    from sessiondb.location import Database
     from sessiondb.model.records import Selection, SessionSummary
 
 _EPILOG = """\b
@@ -51,7 +51,9 @@ def _to_seconds(_context: click.Context, _parameter: click.Parameter, value: str
 @selection_options
 @click.option("--dry-run", is_flag=True, help="Only show what would be deleted.")
 @json_lines_option
-def command(*, file: Path, age: int, app_name: str | None, user_id: str | None, dry_run: bool, as_json: bool) -> None:
+def command(
+    *, file: Database, age: int, app_name: str | None, user_id: str | None, dry_run: bool, as_json: bool
+) -> None:
     """Delete the sessions in FILE that have not been updated for some time, and print them.
 
     Their events and own state go with them; the state of users and apps stays. A running server goes on
@@ -69,17 +71,17 @@ def command(*, file: Path, age: int, app_name: str | None, user_id: str | None, 
             print_sessions(reader.ask(query), as_json=as_json)
         return
     print_sessions(_pruned(file, selection, before), as_json=as_json)
-    note("`sessiondb vacuum` gives the space back to the file system.")
+    if isinstance(file, Path):
+        note("`sessiondb vacuum` gives the space back to the file system.")
 
 
-def _pruned(file: Path, selection: Selection, before: float) -> Iterator[SessionSummary]:
+def _pruned(file: Database, selection: Selection, before: float) -> Iterator[SessionSummary]:
     """Deletes sessions, some at a time, so that other writers get between; yields those that are gone."""
     from sessiondb import stores
     from sessiondb.errors import StorageError
     from sessiondb.model.commands import PruneSessions
-    from sessiondb.options import StoreOptions
 
-    with closing(stores.open_store(file, StoreOptions())) as store, closing(store.writer()) as writer:
+    with stores.open_writer(file) as writer:
         while True:
             (outcome,) = writer.commit([PruneSessions(selection, before, AT_ONCE)])
             if isinstance(outcome, StorageError):

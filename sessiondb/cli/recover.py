@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .database import to_existing_path, to_path
+from .database import to_existing_file, to_file
 from .output import json_option, print_json, safe_line
 
 if TYPE_CHECKING:
     from sessiondb.stores.sqlite.repair.recover import RecoveryReport
+
+_ON_A_SERVER = "a standby or a backup of it; `sessiondb check` says what is damaged"
 
 _EPILOG = """\b
 Examples:
@@ -23,8 +25,8 @@ Examples:
 
 
 @click.command("recover", epilog=_EPILOG)
-@click.argument("damaged", callback=to_existing_path)
-@click.argument("new", callback=to_path)
+@click.argument("damaged", callback=to_existing_file(_ON_A_SERVER))
+@click.argument("new", callback=to_file(_ON_A_SERVER))
 @json_option
 def command(damaged: Path, new: Path, as_json: bool) -> None:
     """Save what is readable of DAMAGED in NEW, and say what is not.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from .database import file_and, selection_options
 from .output import json_lines_option, safe_line
 from .timeline import full_option, print_event
+
+if TYPE_CHECKING:
+    from sessiondb.location import Database
 
 _EPILOG = """\b
 Examples:
@@ -26,7 +29,9 @@ _NAMED = 3
 @selection_options
 @full_option
 @json_lines_option
-def command(*, given: tuple[Path, str], app_name: str | None, user_id: str | None, full: bool, as_json: bool) -> None:
+def command(
+    *, given: tuple[Database, str], app_name: str | None, user_id: str | None, full: bool, as_json: bool
+) -> None:
     """Show the conversation SESSION in FILE: who said what, calls and responses, changes of state.
 
     Users and apps may have sessions of the same id; --app and --user tell them apart. The file is only

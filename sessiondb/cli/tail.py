@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain, islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -16,6 +15,7 @@ from .watching import interval_option, until_interrupted, wait
 
 if TYPE_CHECKING:
     from sessiondb.engine.store import Reader
+    from sessiondb.location import Database
     from sessiondb.model.records import Cursor, LoggedEvent, Selection
 
 _EPILOG = """\b
@@ -50,7 +50,7 @@ _BATCH = 200
 @json_lines_option
 def command(
     *,
-    file: Path,
+    file: Database,
     app_name: str | None,
     user_id: str | None,
     session_id: str | None,

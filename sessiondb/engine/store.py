@@ -144,8 +144,8 @@ class TurnLocks(Protocol):
     sends its question in ``try_take``, and has the answer by a later call.
     """
 
-    def try_take(self, key: SessionKey) -> bool:
-        """Goes a step nearer to the lock of a session, and says whether this process has it.
+    def try_take(self, key: SessionKey) -> bool | None:
+        """Goes a step nearer to the lock of a session, and says whether this process has it; None: not known yet.
 
         Called again and again until it has, or gives up. Processes should get it in the order in which they first asked.
 
@@ -176,6 +176,7 @@ class BulkImport(AbstractContextManager["BulkImport"], Protocol):
             False if a session of this key is there; it stays as it is.
 
         Raises:
+            InvalidInputError: If it holds something that this store cannot keep.
             StorageError: If the store refuses.
         """
 

@@ -143,13 +143,16 @@ class Turns:
         with ExitStack() as undo:
             # Whatever ends the wait, whoever is next goes on.
             undo.callback(self.release, turn)
-            while not self._advance(turn):
-                waited = True
+            refused = False
+            while not (answer := self._advance(turn)):
+                # Who waits for nothing waits for an answer all the same. A store that gives none raises in the end.
+                refused = refused or answer is False
+                waited = waited or refused
                 left = began + turn.wait - monotonic()
-                if left <= 0:
+                if left <= 0 and refused:
                     raise self._timed_out(turn)
-                await anyio.sleep(min(pause, left))
-                pause = min(2 * pause, _LONGEST_PAUSE)
+                await anyio.sleep(min(pause, left) if left > 0 else _FIRST_PAUSE)
+                pause = min(2 * pause, _LONGEST_PAUSE) if refused else _FIRST_PAUSE
             undo.pop_all()
         if waited:
             logger.info(
@@ -228,15 +231,16 @@ class Turns:
             line.waiting[ticket] = None
             return ticket, waiter
 
-    def _advance(self, turn: Turn) -> bool:
-        """Asks for the lock of the front of a line; says whether the turn has begun."""
+    def _advance(self, turn: Turn) -> bool | None:
+        """Asks for the lock of the front of a line; says whether the turn has begun, None if that is not known yet."""
         with self._lock:
             if not self.is_front(turn):
                 raise _closed()
             if self._locks is None:
                 self._locks = self._store.turn_locks()
-            turn.entered = self._locks.try_take(turn.key)
-            return turn.entered
+            answer = self._locks.try_take(turn.key)
+            turn.entered = answer is True
+            return answer
 
     def _leave(self, ticket: AnyTicket) -> bool:
         """Gives up a place in the line, the front's too; nobody has to wait for that."""

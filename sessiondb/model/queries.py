@@ -25,6 +25,10 @@ from sessiondb.model.records import (
 ResultT_co = TypeVar("ResultT_co", covariant=True)
 
 
+EXACT_UP_TO = 20_000
+"""What is counted exactly where nobody says otherwise."""
+
+
 class Query(Generic[ResultT_co]):
     """A question to a store, answered with a ``ResultT_co``."""
 
@@ -162,4 +166,11 @@ class CountEvents(Query[int]):
 
 @dataclass(slots=True, eq=False)
 class MeasureStore(Query[StoreSize]):
-    """Count sessions, events and state keys, and measure what they take."""
+    """Count sessions, events and state keys, and measure what they take.
+
+    Attributes:
+        exact_up_to: A count up to this is exact. A higher one may be an estimate, so that the answer does not take longer
+            the more there is; the answer says which are.
+    """
+
+    exact_up_to: int = EXACT_UP_TO

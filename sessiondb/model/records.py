@@ -153,6 +153,8 @@ class StoreSize(NamedTuple):
     file_bytes: int
     wal_bytes: int
     """Size of the write-ahead log beside the database file; 0 where a store has none."""
+    estimated: tuple[str, ...] = ()
+    """Which of ``sessions``, ``events`` and ``state_keys`` are estimates; all others are exact."""
 
 
 class NewSession(NamedTuple):

@@ -27,16 +27,19 @@ from sessiondb.adk.events import encode_event, event_as_dict, timestamp_text
 from sessiondb.adk.limits import check_key, check_text
 from sessiondb.adk.state import encode_delta
 from sessiondb.engine.store import BulkImport, Reader
-from sessiondb.errors import ConfigurationError, CorruptRowError, InvalidInputError, MigrationError
+from sessiondb.errors import CorruptRowError, InvalidInputError, MigrationError
+from sessiondb.location import DEFAULT_SCHEMA, Database, ServerLocation
 from sessiondb.model.queries import ListEvents
 from sessiondb.model.records import STORED_NONE, NewEvent, NewSession, Selection, SessionKey, named
-from sessiondb.transfer.adk_files import AdkEvent, AdkFile, AdkFileWriter, Layout
+from sessiondb.transfer.adk_files import AdkFile, AdkFileWriter
+from sessiondb.transfer.adk_tables import AdkEvent, AdkTables, Layout
 from sessiondb.transfer.compare import NO_STATE, MigrationReport, compare, owner_name, scope_of
+from sessiondb.transfer.copying import check_apart
 from sessiondb.transfer.jsonl import Advance, encode_state, now_text
 from sessiondb.transfer.sources import DatabaseSource, MemorySource, Source, SourceSession, UnreadableError
 
 
-def migrate_adk_file(source: Path, target: Path, *, advance: Advance = lambda _: None) -> MigrationReport:
+def migrate_adk_file(source: Path, target: Database, *, advance: Advance = lambda _: None) -> MigrationReport:
     """Copies what one of ADK's services keeps in an SQLite file to a database of sessiondb.
 
     Args:
@@ -50,14 +53,46 @@ def migrate_adk_file(source: Path, target: Path, *, advance: Advance = lambda _:
         UnsupportedDatabaseError: If the source is not a file of ADK's services, or the target not one of sessiondb.
         StorageError: If a file cannot be read or written.
     """
-    _check_apart(source, target)
-    report = MigrationReport()
+    check_apart(source, target)
     with AdkFile(source) as file:
-        if file.layout is not Layout.PICKLED:
-            _copy(file, target, report, advance)
-            return report
-        events = file.count_events()
-    with _unpickled(source, report) as converted, AdkFile(converted) as file:
+        return _migrate(
+            file, repr(str(source)), f"sqlite:///file:{quote(str(source))}?mode=ro&uri=true", target, advance
+        )
+
+
+def migrate_adk_server(
+    source: ServerLocation, target: Database, *, advance: Advance = lambda _: None
+) -> MigrationReport:
+    """Copies what ADK's ``DatabaseSessionService`` keeps on a PostgreSQL server to a database of sessiondb.
+
+    Args:
+        source: The schema with ADK's tables, read as :func:`migrate_adk_file` reads a file. Events come in the order in which
+            ADK reads them: by their times, then by their ids.
+        target: The database, created if it is missing: a file, or a schema, which may be on the same server.
+        advance: Told about sessions that were copied or compared.
+
+    Raises:
+        MigrationError: If ADK's own migration is needed and fails.
+        UnsupportedDatabaseError: If the source has not ADK's tables, or the target other ones than those of sessiondb.
+        StorageError: If one of them cannot be read or written.
+    """
+    from sessiondb.transfer.adk_server import AdkServer  # noqa: PLC0415  # needs the driver
+
+    url = source.url
+    if source.schema != DEFAULT_SCHEMA:
+        url += f"{'&' if '?' in url else '?'}options={quote(f'-csearch_path={source.schema}')}"
+    with AdkServer(source) as tables:
+        return _migrate(tables, str(source), url, target, advance)
+
+
+def _migrate(tables: AdkTables, name: str, url: str, target: Database, advance: Advance) -> MigrationReport:
+    """Copies what is in ADK's tables; ``url`` is where ADK's own migration finds them."""
+    report = MigrationReport()
+    if tables.layout is not Layout.PICKLED:
+        _copy(tables, target, report, advance)
+        return report
+    events = tables.count_events()
+    with _unpickled(name, url, report) as converted, AdkFile(converted) as file:
         if (read := file.count_events()) != events:
             report.failures.append(f"ADK's own migration could not read {events - read} of {events} events")
         _copy(file, target, report, advance)
@@ -84,7 +119,7 @@ def migrate_memory(
     return report
 
 
-def migrate_to_adk_sqlite(source: Path, target: Path, *, advance: Advance = lambda _: None) -> MigrationReport:
+def migrate_to_adk_sqlite(source: Database, target: Path, *, advance: Advance = lambda _: None) -> MigrationReport:
     """Copies a database of sessiondb to a file of ADK's ``SqliteSessionService``.
 
     Args:
@@ -97,7 +132,7 @@ def migrate_to_adk_sqlite(source: Path, target: Path, *, advance: Advance = lamb
         UnsupportedDatabaseError: If the source is not a database of sessiondb, or the target another kind of file.
         StorageError: If a file cannot be read or written.
     """
-    _check_apart(source, target)
+    check_apart(source, target)
     try:
         from google.adk.sessions.sqlite_session_service import CREATE_SCHEMA_SQL  # noqa: PLC0415  # needs aiosqlite
     except ImportError as error:
@@ -117,14 +152,9 @@ def migrate_to_adk_sqlite(source: Path, target: Path, *, advance: Advance = lamb
     return report
 
 
-def _check_apart(source: Path, target: Path) -> None:
-    if source.exists() and target.exists() and source.samefile(target):
-        raise ConfigurationError(f"{str(source)!r} cannot be migrated into itself; name another file")
-
-
 @contextmanager
-def _unpickled(source: Path, report: MigrationReport) -> Iterator[Path]:
-    """Has ADK convert a file of schema 0; gives one of schema 1, which is removed in the end."""
+def _unpickled(name: str, url: str, report: MigrationReport) -> Iterator[Path]:
+    """Has ADK convert tables of schema 0; gives a file of schema 1, which is removed in the end."""
     try:
         from google.adk.sessions.migration import (  # noqa: PLC0415  # needs SQLAlchemy
             migrate_from_sqlalchemy_pickle,
@@ -132,7 +162,7 @@ def _unpickled(source: Path, report: MigrationReport) -> Iterator[Path]:
         )
     except ImportError as error:
         raise MigrationError(
-            f"events are pickled in {str(source)!r}; ADK's own migration reads them, and needs SQLAlchemy: {error}"
+            f"events are pickled in {name}; ADK's own migration reads them, and needs SQLAlchemy: {error}"
         ) from error
     with tempfile.TemporaryDirectory(prefix="sessiondb-") as folder:
         converted = Path(folder) / "converted.sqlite3"
@@ -141,16 +171,16 @@ def _unpickled(source: Path, report: MigrationReport) -> Iterator[Path]:
         captured.setLevel(logging.WARNING)
         migrate_from_sqlalchemy_pickle.logger.addHandler(captured)
         try:
-            migration_runner.upgrade(f"sqlite:///file:{quote(str(source))}?mode=ro&uri=true", f"sqlite:///{converted}")
+            migration_runner.upgrade(url, f"sqlite:///{converted}")
         except RuntimeError as error:
-            raise MigrationError(f"ADK's own migration of {str(source)!r} failed: {error}") from error
+            raise MigrationError(f"ADK's own migration of {name} failed: {error}") from error
         finally:
             migrate_from_sqlalchemy_pickle.logger.removeHandler(captured)
         report.failures += [f"ADK's own migration says: {record.getMessage()}" for record in captured.buffer]
         yield converted
 
 
-def _copy(source: Source, target: str | os.PathLike[str], report: MigrationReport, advance: Advance) -> None:
+def _copy(source: Source, target: str | os.PathLike[str] | Database, report: MigrationReport, advance: Advance) -> None:
     with source.snapshot():
         with stores.open_import(target) as into:
             for app_name, user_id, state in source.scope_states():

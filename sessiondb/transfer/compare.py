@@ -16,7 +16,7 @@ from sessiondb.adk.events import encode_event
 from sessiondb.errors import CorruptRowError, InvalidInputError
 from sessiondb.model.records import named
 from sessiondb.transfer.jsonl import Advance, encode_state
-from sessiondb.transfer.sources import ScopeState, Source, SourceSession, UnreadableError
+from sessiondb.transfer.sources import Source, SourceSession, UnreadableError
 
 ItemT = TypeVar("ItemT")
 
@@ -46,7 +46,7 @@ class MigrationReport:
 
 def compare(source: Source, target: Source, report: MigrationReport, advance: Advance) -> None:
     """Compares what the source holds with what the target holds; whatever else the target holds is not looked at."""
-    for (app_name, user_id, state), owned in _matched(source.scope_states(), target.scope_states(), _owner_key):
+    for (app_name, user_id, state), owned in matched(source.scope_states(), target.scope_states(), owner_key):
         here = (owned and owned[2]) or {}
         try:
             stored = _as_stored(scope_of(user_id), state or {})
@@ -56,7 +56,7 @@ def compare(source: Source, target: Source, report: MigrationReport, advance: Ad
             report.failures.append(
                 f"{different} keys of {owner_name(app_name, user_id)} have another value in the target, which stays"
             )
-    for session, found in _matched(source.sessions(), target.sessions(), attrgetter("key")):
+    for session, found in matched(source.sessions(), target.sessions(), attrgetter("key")):
         if found is None:
             if not any(failure.startswith(named(session.key)) for failure in report.failures):
                 report.failures.append(f"{named(session.key)} is missing in the target")
@@ -67,10 +67,10 @@ def compare(source: Source, target: Source, report: MigrationReport, advance: Ad
         advance(1)
 
 
-def _matched(
+def matched(
     source: Iterator[ItemT], target: Iterator[ItemT], key: Callable[[ItemT], tuple[Any, ...]]
 ) -> Iterator[tuple[ItemT, ItemT | None]]:
-    """Finds for each item of the source the one of the target; both are in the order of ``key``, so neither is kept."""
+    """Finds for each item of the source the one of the target, or None; both are in the order of ``key``, so neither is kept."""
     found = next(target, None)
     for item in source:
         while found is not None and key(found) < key(item):
@@ -78,7 +78,8 @@ def _matched(
         yield item, found if found is not None and key(found) == key(item) else None
 
 
-def _owner_key(state: ScopeState) -> tuple[bool, str, str]:
+def owner_key(state: tuple[str, str | None, object]) -> tuple[bool, str, str]:
+    """Returns what the states of apps and users are in the order of."""
     app_name, user_id, _ = state
     return user_id is not None, app_name, user_id or ""
 

@@ -15,7 +15,11 @@ from sessiondb import DatabaseSessionService
 from sessiondb.errors import InvalidInputError
 from tests.engine.tools import APP, USER, create, event, get, texts
 
-pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])]
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.each_store,
+    pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"]),
+]
 
 
 async def test_append_of_wrong_type_is_invalid_input(service: DatabaseSessionService) -> None:

@@ -6,7 +6,7 @@ Seen failing with shallow copies, and with each kind of value (dict, list, set, 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 from sessiondb import DatabaseSessionService
 from sessiondb.adk import cached, packed
-from sessiondb.adk.events import decode_event
+from sessiondb.adk.events import decode_event, decode_events
 from sessiondb.adk.fast_decode import event_validator
 from sessiondb.adk.packed import pack, unpack
 from sessiondb.model.records import EventRow, SessionKey
@@ -29,7 +29,7 @@ from tests.full_models import full_event, models_reached
 
 KEY = ("my_app", "user_123", "s")
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.each_store]
 
 
 def changeable(value: object) -> Iterator[Any]:
@@ -80,21 +80,21 @@ async def read(service: DatabaseSessionService, config: GetSessionConfig | None 
     return session
 
 
-async def prepared(path: Path, *events: Event) -> Session:
-    async with DatabaseSessionService(path) as service:
+async def prepared(location: Path | str, *events: Event) -> Session:
+    async with DatabaseSessionService(location) as service:
         session = await service.create_session(*KEY[:2], "s", {"own": {"deep": [1]}, "user:u": [2], "app:a": {"b": 3}})
         for event in events:
             await service.append_event(session, event)
-    async with DatabaseSessionService(path, log_cache="off") as service:
+    async with DatabaseSessionService(location, log_cache="off") as service:
         return await read(service)
 
 
 @pytest.mark.parametrize("log_cache", ["copy", "off"])
 async def test_a_reader_that_changes_everything_changes_nothing_for_others(
-    database_path: Path, log_cache: CacheMode
+    location: Path | str, log_cache: CacheMode
 ) -> None:
-    stored = await prepared(database_path, full_event(), full_packable_event(), typical_event())
-    async with DatabaseSessionService(database_path, log_cache=log_cache) as service:
+    stored = await prepared(location, full_event(), full_packable_event(), typical_event())
+    async with DatabaseSessionService(location, log_cache=log_cache) as service:
         # Of the file; of the rows that were kept; of what was packed; of a part of that.
         for config in (None, None, None, GetSessionConfig(num_recent_events=2), GetSessionConfig(after_timestamp=0)):
             first, second = await read(service, config), await read(service, config)
@@ -115,8 +115,8 @@ async def test_a_reader_that_changes_everything_changes_nothing_for_others(
         assert (await read(service)).events[:-1] == stored.events
 
 
-async def test_sessions_of_a_listing_share_nothing(database_path: Path) -> None:
-    async with DatabaseSessionService(database_path) as service:
+async def test_sessions_of_a_listing_share_nothing(location: Path | str) -> None:
+    async with DatabaseSessionService(location) as service:
         for name in ("one", "two"):
             await service.create_session("my_app", "user_123", name, {"user:u": [2], "app:a": {"b": 3}})
         expected = (await service.list_sessions("my_app")).sessions[1].model_copy(deep=True)
@@ -128,10 +128,10 @@ async def test_sessions_of_a_listing_share_nothing(database_path: Path) -> None:
 
 @pytest.mark.parametrize(("log_cache", "same"), [("copy", False), ("shallow", True), ("share", True), ("off", False)])
 async def test_log_cache_says_whether_what_nests_in_events_is_shared(
-    database_path: Path, log_cache: CacheMode, *, same: bool
+    location: Path | str, log_cache: CacheMode, *, same: bool
 ) -> None:
-    await prepared(database_path, typical_event())
-    async with DatabaseSessionService(database_path, log_cache=log_cache) as service:
+    await prepared(location, typical_event())
+    async with DatabaseSessionService(location, log_cache=log_cache) as service:
         await read(service)
         one, other = (await read(service)).events[0], (await read(service)).events[0]
         assert (one.content is other.content) == same
@@ -140,18 +140,23 @@ async def test_log_cache_says_whether_what_nests_in_events_is_shared(
 
 
 async def test_events_looked_at_after_the_log_has_grown_are_decoded_once(
-    database_path: Path, monkeypatch: pytest.MonkeyPatch
+    location: Path | str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A turn looks at its events when the next read may have been answered. Seen failing with each read decoding anew."""
-    await prepared(database_path, *(typical_event() for _ in range(5)))
+    await prepared(location, *(typical_event() for _ in range(5)))
     decoded_rows: list[int] = []
 
     def decode(row: EventRow, key: SessionKey) -> Event:
         decoded_rows.append(row.seq)
         return decode_event(row, key)
 
+    def decode_all(rows: Sequence[EventRow], key: SessionKey) -> Iterator[Event]:
+        decoded_rows.extend(row.seq for row in rows)
+        return decode_events(rows, key)
+
     monkeypatch.setattr(cached, "decode_event", decode)
-    async with DatabaseSessionService(database_path) as service:
+    monkeypatch.setattr(cached, "decode_events", decode_all)
+    async with DatabaseSessionService(location) as service:
         await read(service)
         for _ in range(3):
             session = await read(service)

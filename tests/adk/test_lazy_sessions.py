@@ -26,7 +26,7 @@ from sessiondb.testing import typical_event
 
 KEY = ("my_app", "user_123", "s")
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.each_store]
 
 
 class Holder(BaseModel):
@@ -96,9 +96,9 @@ async def filled(service: DatabaseSessionService) -> DatabaseSessionService:
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_lazy_session_is_a_session_in_every_way(
-    filled: DatabaseSessionService, database_path: Path, way: str
+    filled: DatabaseSessionService, location: Path | str, way: str
 ) -> None:
-    async with DatabaseSessionService(database_path, log_cache="off") as other:
+    async with DatabaseSessionService(location, log_cache="off") as other:
         plain = await read(other)
     assert type(plain) is Session
     assert WAYS[way](await unread(filled)) == WAYS[way](plain)

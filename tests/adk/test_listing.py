@@ -18,7 +18,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from sessiondb import DatabaseSessionService, SessionList
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.each_store]
 
 APP, USER = "my_app", "user_123"
 
@@ -114,28 +114,28 @@ async def test_copy_of_session_list_is_a_session_list(listed: SessionList) -> No
         assert copied == listed
 
 
-async def test_session_list_is_served_by_fastapi(database_path: Path) -> None:
+async def test_session_list_is_served_by_fastapi(location: Path | str) -> None:
     api = FastAPI()
 
     @api.get("/response")
     async def response() -> ListSessionsResponse:
-        async with DatabaseSessionService(database_path) as service:
+        async with DatabaseSessionService(location) as service:
             return await service.list_sessions(app_name=APP)
 
     # As ADK's own server does.
     @api.get("/sessions", response_model_exclude_none=True)
     async def sessions() -> list[Session]:
-        async with DatabaseSessionService(database_path) as service:
+        async with DatabaseSessionService(location) as service:
             return (await service.list_sessions(app_name=APP, user_id=USER)).sessions
 
     @api.get("/rows")
     async def rows() -> list[dict[str, str]]:
-        async with DatabaseSessionService(database_path) as service:
+        async with DatabaseSessionService(location) as service:
             return list(await service.list_sessions(APP))
 
     @api.post("/sessions")
     async def create() -> Session:
-        async with DatabaseSessionService(database_path) as service:
+        async with DatabaseSessionService(location) as service:
             return await service.create_session(APP, USER, "a", {"own": 1})
 
     async with httpx.AsyncClient(transport=httpx.ASGITransport(api), base_url="http://server") as client:

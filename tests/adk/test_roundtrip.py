@@ -31,7 +31,7 @@ from tests.full_models import (
     unset_fields,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.each_store]
 
 APP, USER, SESSION = "my_app", "user_123", "sess_abc"
 
@@ -39,8 +39,8 @@ APP, USER, SESSION = "my_app", "user_123", "sess_abc"
 class Reader:
     """Appends an event to a log, and reads it in every way there is."""
 
-    def __init__(self, path: Path, service: DatabaseSessionService, session: Session) -> None:
-        self.path = path
+    def __init__(self, location: Path | str, service: DatabaseSessionService, session: Session) -> None:
+        self.location = location
         self._service = service
         self._session = session
 
@@ -48,7 +48,7 @@ class Reader:
         await self._service.append_event(self._session, event)
         read = [await _last(self._service), await _last(self._service), await _last(self._service, newest=1)]
         for log_cache in ("copy", "share", "off"):
-            async with DatabaseSessionService(self.path, log_cache=log_cache) as cold:
+            async with DatabaseSessionService(self.location, log_cache=log_cache) as cold:
                 read += [await _last(cold, newest=1), await _last(cold), await _last(cold)]
         return read
 
@@ -61,12 +61,12 @@ async def _last(service: DatabaseSessionService, newest: int | None = None) -> E
 
 
 @pytest.fixture
-async def reader(database_path: Path) -> AsyncIterator[Reader]:
+async def reader(location: Path | str) -> AsyncIterator[Reader]:
     """A reader on a session whose log holds one event already."""
-    async with DatabaseSessionService(database_path) as service:
+    async with DatabaseSessionService(location) as service:
         session = await service.create_session(APP, USER, SESSION)
         await service.append_event(session, Event(author="agent", invocation_id="inv_0"))
-        yield Reader(database_path, service, session)
+        yield Reader(location, service, session)
 
 
 async def _assert_comes_back(reader: Reader, event: Event) -> None:
@@ -218,7 +218,7 @@ async def test_roundtrip_of_event_subclass(reader: Reader) -> None:
 
 
 async def _count(reader: Reader) -> int:
-    async with DatabaseSessionService(reader.path) as service:
+    async with DatabaseSessionService(reader.location) as service:
         return service.get_event_count(APP, USER, SESSION)
 
 

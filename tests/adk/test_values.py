@@ -152,9 +152,9 @@ PATHS = {
 }
 
 
-async def reopened(path: Path, session: Session, durability: Durability = "full") -> Session:
+async def reopened(location: Path | str, session: Session, durability: Durability = "full") -> Session:
     """A session as another service reads it."""
-    async with DatabaseSessionService(path, durability=durability, log_cache="off") as other:
+    async with DatabaseSessionService(location, durability=durability, log_cache="off") as other:
         found = await other.get_session(session.app_name, session.user_id, session.id)
     assert found is not None
     return found
@@ -164,7 +164,7 @@ async def reopened(path: Path, session: Session, durability: Durability = "full"
 @pytest.mark.parametrize("nesting", NESTINGS)
 @pytest.mark.parametrize("kind", ITERATORS)
 async def test_iterator_is_read_once_and_stored_as_list(
-    database_path: Path, service: DatabaseSessionService, kind: str, nesting: str
+    location: Path | str, service: DatabaseSessionService, kind: str, nesting: str
 ) -> None:
     make, items = ITERATORS[kind]
     nest, nested = NESTINGS[nesting]
@@ -175,7 +175,7 @@ async def test_iterator_is_read_once_and_stored_as_list(
         await service.append_event(session, event)
         assert exactly(value_in(place, event)) == exactly(expected)
         assert session.events[-1] is event
-        read = (await reopened(database_path, session)).events[-1]
+        read = (await reopened(location, session)).events[-1]
         assert exactly(value_in(place, read)) == exactly(expected)
         # Delivered again, by whoever holds it or has read it: known.
         await service.append_event(session, event.model_copy(deep=True))
@@ -186,7 +186,7 @@ async def test_iterator_is_read_once_and_stored_as_list(
     created = await service.create_session(APP, USER, "created", {"own": nest(make()), "user:u": nest(make())})
     assert exactly(created.state) == exactly({"own": expected, "user:u": expected})
     await service.update_keys(APP, USER, "created", {"own": nest(make()), "more": nest(make())})
-    updated = await reopened(database_path, created)
+    updated = await reopened(location, created)
     assert exactly(updated.state) == exactly({"own": expected, "user:u": expected, "more": expected})
     assert exactly(updated.events[0].actions.state_delta) == exactly({"own": expected, "more": expected})
 
@@ -267,7 +267,7 @@ SURROGATES: dict[str, tuple[Any, Any, str, int]] = {
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("case", SURROGATES)
 async def test_lone_surrogate_is_replaced_and_place_is_logged(
-    database_path: Path, service: DatabaseSessionService, caplog: pytest.LogCaptureFixture, place: str, case: str
+    location: Path | str, service: DatabaseSessionService, caplog: pytest.LogCaptureFixture, place: str, case: str
 ) -> None:
     value, stored, path, places = SURROGATES[case]
     session = await service.create_session(APP, USER, SESSION)
@@ -279,7 +279,7 @@ async def test_lone_surrogate_is_replaced_and_place_is_logged(
     assert (record.message, vars(record)["places"]) == ("lone_surrogate_replaced", places)
     assert vars(record)["place"] == (PATHS[place] if place == "state" else PATHS[place].replace("'a'", "*")) + path
     assert exactly(value_in(place, event)) == exactly(stored)
-    read = await reopened(database_path, session)
+    read = await reopened(location, session)
     assert read == session
     assert exactly(value_in(place, read.events[0])) == exactly(stored)
     await service.append_event(session, event.model_copy(deep=True))
@@ -288,7 +288,7 @@ async def test_lone_surrogate_is_replaced_and_place_is_logged(
 
 @pytest.mark.anyio
 async def test_lone_surrogate_in_declared_text_is_replaced(
-    database_path: Path, service: DatabaseSessionService
+    location: Path | str, service: DatabaseSessionService
 ) -> None:
     answer = types.FunctionResponse(name="tool", response={FILE_NAME: 1})
     parts = [types.Part.model_construct(text=HALF), types.Part(function_response=answer)]
@@ -300,7 +300,7 @@ async def test_lone_surrogate_in_declared_text_is_replaced(
     session = await service.create_session(APP, USER, SESSION, {"own": HALF})
     await service.append_event(session, event)
     await service.update_keys(APP, USER, SESSION, {"more": HALF})
-    read = await reopened(database_path, session)
+    read = await reopened(location, session)
     assert read.state == {"own": "\ufffd", "more": "\ufffd"}
     assert read.events[0] == event == session.events[0]
     assert event.content is not None
@@ -313,7 +313,7 @@ async def test_lone_surrogate_in_declared_text_is_replaced(
 
 @pytest.mark.anyio
 async def test_ids_of_long_running_tools_in_another_order_or_as_a_list(
-    database_path: Path, service: DatabaseSessionService
+    location: Path | str, service: DatabaseSessionService
 ) -> None:
     first, second = next(
         (one, other)
@@ -331,7 +331,7 @@ async def test_ids_of_long_running_tools_in_another_order_or_as_a_list(
         event.long_running_tool_ids = kind()  # type: ignore[assignment]  # as an application may
         await service.append_event(session, event)
         assert event.long_running_tool_ids == set()
-    assert await reopened(database_path, session) == session
+    assert await reopened(location, session) == session
 
 
 # --- Every kind, everywhere -------------------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ def test_console_script_is_the_same_as_python_m() -> None:
     [
         pytest.param(["no-such-command"], id="unknown command"),
         pytest.param(["stats", ":memory:"], id="in memory"),
-        pytest.param(["stats", "postgresql://host/db"], id="foreign URL"),
+        pytest.param(["stats", "mysql://host/db"], id="foreign URL"),
         pytest.param(["stats", "no-such-file"], id="missing file"),
         pytest.param(["vacuum", "."], id="folder"),
         pytest.param(["demo", "--no-such-option"], id="unknown option"),

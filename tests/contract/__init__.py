@@ -1,1 +1,1 @@
-"""What ADK expects of a session service, asked of three of them: ADK's in-memory one, ADK's SQLite one, and this one."""
+"""What ADK expects of a session service, asked of ADK's in-memory one, ADK's SQLite one, and this one on each of its stores."""

@@ -13,26 +13,31 @@ from google.adk.sessions.sqlite_session_service import SqliteSessionService
 
 from sessiondb import DatabaseSessionService
 
-Kind = Literal["memory", "sqlite", "sessiondb"]
+Kind = Literal["memory", "sqlite", "sessiondb", "postgres"]
+"""ADK's two, and sessiondb's on a file and on a server."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 APP, USER, SESSION = "my_app", "user_123", "sess_abc"
 
 
 class Place:
-    """One service of a kind, on a file of its own where the kind has one, and shorthands that keep cases readable."""
+    """One service of a kind, and shorthands that keep cases readable.
 
-    def __init__(self, kind: Kind, folder: Path) -> None:
+    Args:
+        location: The file or the database that the service keeps its sessions in, where the kind has one.
+    """
+
+    def __init__(self, kind: Kind, location: Path | str) -> None:
         self.kind = kind
-        self._path = folder / "contract.sqlite3"
+        self._location = location
         self.service = self._open()
 
     def _open(self) -> BaseSessionService:
         if self.kind == "memory":
             return InMemorySessionService()
         if self.kind == "sqlite":
-            return SqliteSessionService(str(self._path))
-        return DatabaseSessionService(self._path)
+            return SqliteSessionService(str(self._location))
+        return DatabaseSessionService(self._location)
 
     async def __aenter__(self) -> Self:
         return self
@@ -45,7 +50,7 @@ class Place:
             await self.service.close()
 
     async def reopen(self) -> None:
-        """Lets everything go but the file, as a restart does. A service in memory has no file: it stays."""
+        """Lets everything go but what is stored, as a restart does. A service in memory stores nothing: it stays."""
         if self.kind != "memory":
             await self._close()
             self.service = self._open()

@@ -1,6 +1,7 @@
 """The contract as data: each case, and what it shows in each service.
 
-``everywhere`` holds for all three. Where they differ, the columns say how; the one named ``sessiondb`` is the promise.
+``everywhere`` holds for all. Where they differ, the columns say how; the one named ``sessiondb`` is the promise, whatever
+its store.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def everywhere(case: Case, expected: object) -> Row:
 
 
 def differs(case: Case, *, memory: object, sqlite: object, sessiondb: object) -> Row:
-    return Row(case, {"memory": memory, "sqlite": sqlite, "sessiondb": sessiondb})
+    return Row(case, {"memory": memory, "sqlite": sqlite, "sessiondb": sessiondb, "postgres": sessiondb})
 
 
 ALL_NONE = dict.fromkeys(("app:version", "never", "own", "user:theme"), None)

@@ -1,4 +1,4 @@
-"""The cases of the table, in each of the three services."""
+"""The cases of the table, in each of the services."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ pytestmark = ADKS_SQLITE
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
-async def test_contract_case_has_the_result_in_the_table(row: Row, kind: Kind, tmp_path: Path) -> None:
-    async with Place(kind, tmp_path) as place:
+async def test_contract_case_has_the_result_in_the_table(row: Row, kind: Kind, request: pytest.FixtureRequest) -> None:
+    location = request.getfixturevalue("postgres_database" if kind == "postgres" else "database_path")
+    async with Place(kind, location) as place:
         assert await row.case(place) == row.expected[kind]
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", [UVLOOP])
 @pytest.mark.parametrize("row", HANDLES, ids=lambda row: row.name)
-async def test_contract_case_has_the_same_result_on_uvloop(row: Row, tmp_path: Path) -> None:
+async def test_contract_case_has_the_same_result_on_uvloop(row: Row, database_path: Path) -> None:
     """The cases in which most goes on at the same time; the loops themselves: ``tests/engine/test_event_loops``."""
-    async with Place("sessiondb", tmp_path) as place:
+    async with Place("sessiondb", database_path) as place:
         assert await row.case(place) == row.expected["sessiondb"]
 
 
@@ -43,14 +44,13 @@ def dump(path: Path) -> str:
 
 
 @pytest.mark.anyio
-async def test_file_of_adk_sqlite_service_is_refused_untouched(tmp_path: Path) -> None:
-    async with Place("sqlite", tmp_path) as place:
+async def test_file_of_adk_sqlite_service_is_refused_untouched(database_path: Path) -> None:
+    async with Place("sqlite", database_path) as place:
         await place.create()
-    path = tmp_path / "contract.sqlite3"
-    before = dump(path)
+    before = dump(database_path)
     with pytest.raises(UnsupportedDatabaseError, match="of another program"):
-        DatabaseSessionService(path)
-    assert dump(path) == before
+        DatabaseSessionService(database_path)
+    assert dump(database_path) == before
 
 
 def test_contract_table_has_every_case_once() -> None:

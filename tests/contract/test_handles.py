@@ -16,7 +16,7 @@ from sessiondb import DatabaseSessionService, errors
 from sessiondb.options import CacheMode
 from tests.contract.places import APP, SESSION, USER, event
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.each_store]
 
 
 async def _get(service: DatabaseSessionService) -> Session:
@@ -46,8 +46,8 @@ async def test_stale_session_stays_stale_until_read_again(service: DatabaseSessi
     await service.append_event(await _get(service), event())
 
 
-async def test_on_stale_append_takes_stale_sessions(database_path: Path) -> None:
-    async with DatabaseSessionService(database_path, on_stale="append") as service:
+async def test_on_stale_append_takes_stale_sessions(location: Path | str) -> None:
+    async with DatabaseSessionService(location, on_stale="append") as service:
         one = await service.create_session(APP, USER, SESSION)
         two = await _get(service)
         await service.append_event(one, event(one=1))
@@ -62,18 +62,18 @@ async def test_on_stale_append_takes_stale_sessions(database_path: Path) -> None
             await service.append_event(Session(id="never", app_name=APP, user_id=USER), event())
 
 
-async def test_concurrent_appends_of_two_services_are_not_stale(database_path: Path) -> None:
+async def test_concurrent_appends_of_two_services_are_not_stale(location: Path | str) -> None:
     """Seen to fail with handles of each service's own: one of the two is refused as stale."""
-    async with DatabaseSessionService(database_path) as one, DatabaseSessionService(database_path) as two:
+    async with DatabaseSessionService(location) as one, DatabaseSessionService(location) as two:
         session = await one.create_session(APP, USER, SESSION)
         await asyncio.gather(one.append_event(session, event()), two.append_event(session, event()))
         assert len((await _get(two)).events) == len(session.events) == 2
 
 
-async def test_on_stale_differs_between_services_of_one_file(database_path: Path) -> None:
+async def test_on_stale_differs_between_services_of_one_file(location: Path | str) -> None:
     async with (
-        DatabaseSessionService(database_path) as strict,
-        DatabaseSessionService(database_path, on_stale="append") as lenient,
+        DatabaseSessionService(location) as strict,
+        DatabaseSessionService(location, on_stale="append") as lenient,
     ):
         one = await strict.create_session(APP, USER, SESSION)
         two = await _get(lenient)
@@ -196,8 +196,8 @@ async def test_two_handles_race_and_the_other_is_stale(service: DatabaseSessionS
 
 
 @pytest.mark.parametrize("log_cache", ["copy", "share", "off"])
-async def test_live_session_equals_read_session_in_each_cache_mode(database_path: Path, log_cache: CacheMode) -> None:
-    async with DatabaseSessionService(database_path, log_cache=log_cache) as service:
+async def test_live_session_equals_read_session_in_each_cache_mode(location: Path | str, log_cache: CacheMode) -> None:
+    async with DatabaseSessionService(location, log_cache=log_cache) as service:
         session = await service.create_session(APP, USER, SESSION, {"own": 1, "user:theme": "dark", "app:version": 1})
         assert await _get(service) == session
         for number in range(40):
@@ -256,8 +256,8 @@ async def test_event_beside_the_conversation_is_not_stale_and_makes_none_stale(
     assert (running.last_update_time, len(running.events)) == (read.last_update_time, len(read.events) - 1)
 
 
-async def test_none_that_is_stored_from_outside_makes_none_stale(database_path: Path) -> None:
-    async with DatabaseSessionService(database_path, none_in_delta="store") as service:
+async def test_none_that_is_stored_from_outside_makes_none_stale(location: Path | str) -> None:
+    async with DatabaseSessionService(location, none_in_delta="store") as service:
         running = await service.create_session(APP, USER, SESSION)
         await service.append_event(await _get(service), state_from_outside(note=None))
         await service.append_event(running, event(progress=1))

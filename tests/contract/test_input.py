@@ -13,7 +13,7 @@ from google.adk.sessions import Session
 from sessiondb import DatabaseSessionService, errors
 from tests.contract.places import APP, SESSION, USER, event
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.each_store]
 
 LONGEST = "x" * 4_096
 # Each with what the message says about it.

@@ -19,7 +19,7 @@ from sessiondb.transfer import export_lines, import_lines
 from tests.command import run_sessiondb
 from tests.contract.places import APP, SESSION, USER, event
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.each_store]
 
 SET: dict[str, Any] = {"own": 1, "user:theme": 1, "app:version": 1}
 NONES: dict[str, Any] = dict.fromkeys(SET)
@@ -32,14 +32,14 @@ async def states(service: BaseSessionService, session_id: str = SESSION) -> tupl
     return session.state, await service.get_user_state(app_name=APP, user_id=USER)
 
 
-async def test_created_session_holds_none_as_in_memory(service: DatabaseSessionService, database_path: Path) -> None:
+async def test_created_session_holds_none_as_in_memory(service: DatabaseSessionService, location: Path | str) -> None:
     memory = InMemorySessionService()
     for place in (memory, service):
         await place.create_session(app_name=APP, user_id=USER, session_id="before", state=SET)
         state = {**NONES, "temp:trace": None}
         created = await place.create_session(app_name=APP, user_id=USER, session_id=SESSION, state=state)
         assert created.state == NONES
-    async with DatabaseSessionService(database_path) as other:
+    async with DatabaseSessionService(location) as other:
         for session_id in ("before", SESSION):
             assert await states(other, session_id) == await states(memory, session_id)
 
@@ -69,10 +69,10 @@ async def test_stored_none_is_as_in_memory(database_path: Path) -> None:
     assert check(database_path, decode_event).is_sound
 
 
-async def test_services_of_one_file_may_differ_and_delete_what_holds_none(database_path: Path) -> None:
+async def test_services_of_one_file_may_differ_and_delete_what_holds_none(location: Path | str) -> None:
     async with (
-        DatabaseSessionService(database_path, none_in_delta="store") as storing,
-        DatabaseSessionService(database_path) as deleting,
+        DatabaseSessionService(location, none_in_delta="store") as storing,
+        DatabaseSessionService(location) as deleting,
     ):
         session = await storing.create_session(APP, USER, SESSION, SET)
         await storing.append_event(session, event(own=None, user__theme=None))
@@ -83,15 +83,15 @@ async def test_services_of_one_file_may_differ_and_delete_what_holds_none(databa
 
 
 @pytest.mark.parametrize("first", ["store", "delete"])
-async def test_event_delivered_again_under_the_other_option_is_known(database_path: Path, first: NoneInDelta) -> None:
+async def test_event_delivered_again_under_the_other_option_is_known(location: Path | str, first: NoneInDelta) -> None:
     then: NoneInDelta = "delete" if first == "store" else "store"
     given = event(own=None)
     given.branch = "b"
-    async with DatabaseSessionService(database_path, none_in_delta=first) as service:
+    async with DatabaseSessionService(location, none_in_delta=first) as service:
         session = await service.create_session(APP, USER, SESSION, SET)
         await service.append_event(session, given.model_copy(deep=True))
         before = await states(service)
-    async with DatabaseSessionService(database_path, none_in_delta=then) as other:
+    async with DatabaseSessionService(location, none_in_delta=then) as other:
         await other.append_event(session, given)
         assert other.get_event_count(APP, USER, SESSION) == 1
         assert await states(other) == before

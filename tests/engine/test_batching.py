@@ -39,7 +39,7 @@ from tests.engine.tools import (
     writer_stopped,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.each_store]
 
 
 class Queued:
@@ -101,6 +101,7 @@ async def test_batch_of_queued_appends_is_one_transaction(database_path: Path, s
     assert (after["events"], after["pending_writes"]) == (64, 0)
 
 
+@pytest.mark.sqlite_only
 async def test_batch_of_plain_appends_is_one_statement(service: DatabaseSessionService) -> None:
     """Whatever it holds: each statement of its own would have to win back the interpreter's lock."""
     session = await create(service)
@@ -111,8 +112,8 @@ async def test_batch_of_plain_appends_is_one_statement(service: DatabaseSessionS
     assert [statement[:24] for statement in dict.fromkeys(statements)] == ["INSERT INTO fast_appends"] * 2
 
 
-async def test_batch_takes_at_most_max_batch(database_path: Path) -> None:
-    async with DatabaseSessionService(database_path, max_batch=4) as service:
+async def test_batch_takes_at_most_max_batch(location: Path | str) -> None:
+    async with DatabaseSessionService(location, max_batch=4) as service:
         sessions = [await create(service, f"s{n}") for n in range(9)]
         before = service.get_stats()["batches"]
         with writer_stopped(service) as gate:

@@ -101,9 +101,10 @@ async def _read(service: DatabaseSessionService, name: str, config: GetSessionCo
 
 
 @pytest.mark.anyio
+@pytest.mark.each_store
 @pytest.mark.parametrize("limit", [0, 30_000, 256 * 1024 * 1024])
-async def test_cache_limit_is_kept_and_changes_no_answer(database_path: Path, limit: int) -> None:
-    async with DatabaseSessionService(database_path, log_cache_bytes=limit) as service:
+async def test_cache_limit_is_kept_and_changes_no_answer(location: Path | str, limit: int) -> None:
+    async with DatabaseSessionService(location, log_cache_bytes=limit) as service:
         sessions = [await _session_of(service, f"s{number}", 3 + number) for number in range(4)]
         for _ in range(3):
             for session in sessions:
@@ -114,10 +115,11 @@ async def test_cache_limit_is_kept_and_changes_no_answer(database_path: Path, li
 
 
 @pytest.mark.anyio
-async def test_cache_of_recent_events_is_completed(database_path: Path) -> None:
-    async with DatabaseSessionService(database_path) as service:
+@pytest.mark.each_store
+async def test_cache_of_recent_events_is_completed(location: Path | str) -> None:
+    async with DatabaseSessionService(location) as service:
         session = await _session_of(service, "s", 6)
-    async with DatabaseSessionService(database_path) as service:
+    async with DatabaseSessionService(location) as service:
         for newest in (2, 1, 2, 4, 3, None, 6, 7, 2):
             config = None if newest is None else GetSessionConfig(num_recent_events=newest)
             read = await _read(service, "s", config)
@@ -126,9 +128,10 @@ async def test_cache_of_recent_events_is_completed(database_path: Path) -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.each_store
 @pytest.mark.parametrize("appended", [31, 32, 33, 80])
-async def test_cache_behind_by_many_events_catches_up(database_path: Path, appended: int) -> None:
-    async with DatabaseSessionService(database_path) as one, DatabaseSessionService(database_path) as other:
+async def test_cache_behind_by_many_events_catches_up(location: Path | str, appended: int) -> None:
+    async with DatabaseSessionService(location) as one, DatabaseSessionService(location) as other:
         await _session_of(one, "s", 2)
         await _read(one, "s")
         session = await _read(other, "s")
@@ -139,8 +142,9 @@ async def test_cache_behind_by_many_events_catches_up(database_path: Path, appen
 
 
 @pytest.mark.anyio
-async def test_cache_drops_session_deleted_elsewhere(database_path: Path) -> None:
-    async with DatabaseSessionService(database_path) as one, DatabaseSessionService(database_path) as other:
+@pytest.mark.each_store
+async def test_cache_drops_session_deleted_elsewhere(location: Path | str) -> None:
+    async with DatabaseSessionService(location) as one, DatabaseSessionService(location) as other:
         await _session_of(one, "s", 2)
         await _read(one, "s")
         kept = one.get_stats()["cache_bytes"]
@@ -151,8 +155,9 @@ async def test_cache_drops_session_deleted_elsewhere(database_path: Path) -> Non
 
 
 @pytest.mark.anyio
-async def test_cache_off_counts_nothing(database_path: Path) -> None:
-    async with DatabaseSessionService(database_path, log_cache="off") as service:
+@pytest.mark.each_store
+async def test_cache_off_counts_nothing(location: Path | str) -> None:
+    async with DatabaseSessionService(location, log_cache="off") as service:
         session = await _session_of(service, "s", 2)
         assert await _read(service, "s") == session
         await service.delete_session(APP, USER, "s")
@@ -162,8 +167,9 @@ async def test_cache_off_counts_nothing(database_path: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_cache_smaller_than_its_logs_keeps_answers(database_path: Path) -> None:
-    async with DatabaseSessionService(database_path, log_cache_bytes=30_000) as service:
+@pytest.mark.each_store
+async def test_cache_smaller_than_its_logs_keeps_answers(location: Path | str) -> None:
+    async with DatabaseSessionService(location, log_cache_bytes=30_000) as service:
         for name in "abcdef":
             session = await create(service, name)
             for number in range(3):

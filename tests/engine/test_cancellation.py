@@ -40,7 +40,7 @@ from tests.engine.tools import (
     writer_stopped,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.each_store]
 
 
 @pytest.fixture(params=MEANS)
@@ -111,8 +111,8 @@ async def test_cancel_of_queued_append_takes_it_back(service: DatabaseSessionSer
     await check_agreement(service, session)
 
 
-async def test_cancel_of_append_parked_at_full_queue(database_path: Path, running: type[Running]) -> None:
-    async with DatabaseSessionService(database_path, max_queue=1) as service:
+async def test_cancel_of_append_parked_at_full_queue(location: Path | str, running: type[Running]) -> None:
+    async with DatabaseSessionService(location, max_queue=1) as service:
         session, first, second = [await create(service, name) for name in ("s", "first", "second")]
         before = snapshot(session)
         call = running(lambda: service.append_event(session, event("parked")))
@@ -217,8 +217,8 @@ async def test_cancel_of_create_delete_and_flush_is_completed(
     assert await service.get_session(APP, USER, "gone") is None
 
 
-async def test_cancel_of_waiting_read_takes_it_back(database_path: Path, running: type[Running]) -> None:
-    async with DatabaseSessionService(database_path, readers=1, log_cache="off") as service:
+async def test_cancel_of_waiting_read_takes_it_back(location: Path | str, running: type[Running]) -> None:
+    async with DatabaseSessionService(location, readers=1, log_cache="off") as service:
         session = await create(service)
         await service.append_event(session, event("hello"))
         held = HeldReader(service)
@@ -236,8 +236,8 @@ async def test_cancel_of_waiting_read_takes_it_back(database_path: Path, running
         assert await texts(service, "s") == ["hello"]
 
 
-async def test_cancel_of_read_under_way_frees_its_reader(database_path: Path, running: type[Running]) -> None:
-    async with DatabaseSessionService(database_path, readers=1, log_cache="off") as service:
+async def test_cancel_of_read_under_way_frees_its_reader(location: Path | str, running: type[Running]) -> None:
+    async with DatabaseSessionService(location, readers=1, log_cache="off") as service:
         session = await create(service)
         await service.append_event(session, event("hello"))
         held = HeldReader(service)

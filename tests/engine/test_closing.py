@@ -47,11 +47,11 @@ from tests.engine.tools import (
     writer_stopped,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.each_store]
 
 
-async def test_close_commits_queue_and_answers_everybody(database_path: Path) -> None:
-    service = DatabaseSessionService(database_path, readers=1, max_queue=32, log_cache="off")
+async def test_close_commits_queue_and_answers_everybody(location: Path | str) -> None:
+    service = DatabaseSessionService(location, readers=1, max_queue=32, log_cache="off")
     sessions = [await create(service, f"s{n}") for n in range(64)]
     engine, threads = engine_of(service).threads, threads_of(service)
     held = HeldReader(service)
@@ -85,13 +85,13 @@ async def test_close_commits_queue_and_answers_everybody(database_path: Path) ->
     # Reads that had not begun are refused; the one under way has ended well.
     assert [type(result) for result in reads] == [ServiceClosedError, ServiceClosedError]
     assert alive(threads) == []
-    async with DatabaseSessionService(database_path) as reopened:
+    async with DatabaseSessionService(location) as reopened:
         assert reopened.get_stats()["events"] == 64
         assert await texts(reopened, "s63") == ["hello"]
 
 
-async def test_second_close_waits_for_the_first(database_path: Path) -> None:
-    service = DatabaseSessionService(database_path)
+async def test_second_close_waits_for_the_first(location: Path | str) -> None:
+    service = DatabaseSessionService(location)
     session = await create(service)
     threads = threads_of(service)
     ended: list[str] = []
@@ -120,8 +120,8 @@ async def test_second_close_waits_for_the_first(database_path: Path) -> None:
     assert repr(service).endswith(" closed>")
 
 
-async def test_closed_service_refuses_every_call(database_path: Path) -> None:
-    service = DatabaseSessionService(database_path)
+async def test_closed_service_refuses_every_call(location: Path | str) -> None:
+    service = DatabaseSessionService(location)
     session = await create(service)
     await service.append_event(session, event())
     await get(service, "s")
@@ -148,9 +148,9 @@ async def test_closed_service_refuses_every_call(database_path: Path) -> None:
 
 
 @pytest.mark.parametrize("blocking", [False, True], ids=["task", "thread"])
-async def test_call_that_races_with_close_is_refused(database_path: Path, *, blocking: bool) -> None:
+async def test_call_that_races_with_close_is_refused(location: Path | str, *, blocking: bool) -> None:
     """They are refused by the queue and the pool themselves: looking and entering are one step."""
-    service = DatabaseSessionService(database_path)
+    service = DatabaseSessionService(location)
     await create(service)
     threads = engine_of(service).threads
     await service.close()
@@ -167,8 +167,8 @@ async def test_call_that_races_with_close_is_refused(database_path: Path, *, blo
     service._closed = True
 
 
-async def test_close_races_with_appends_of_other_threads(database_path: Path) -> None:
-    service = DatabaseSessionService(database_path)
+async def test_close_races_with_appends_of_other_threads(location: Path | str) -> None:
+    service = DatabaseSessionService(location)
     sessions = [await create(service, f"s{n}") for n in range(4)]
     begun = threading.Barrier(5)
     acknowledged = [0] * 4
@@ -190,13 +190,13 @@ async def test_close_races_with_appends_of_other_threads(database_path: Path) ->
             group.start_soon(anyio.to_thread.run_sync, append_until_closed, number)
         await anyio.to_thread.run_sync(begun.wait, TIMEOUT)
         await service.close()
-    async with DatabaseSessionService(database_path) as reopened:
+    async with DatabaseSessionService(location) as reopened:
         counts = [reopened.get_event_count(APP, USER, session.id) for session in sessions]
     assert counts == acknowledged
 
 
-async def test_close_from_another_event_loop(database_path: Path) -> None:
-    service = DatabaseSessionService(database_path)
+async def test_close_from_another_event_loop(location: Path | str) -> None:
+    service = DatabaseSessionService(location)
     session = await create(service)
     threads = threads_of(service)
     appended = anyio.Event()
@@ -216,9 +216,9 @@ async def test_close_from_another_event_loop(database_path: Path) -> None:
     assert alive(threads) == []
 
 
-async def test_close_in_a_cancelled_scope_still_closes(database_path: Path) -> None:
+async def test_close_in_a_cancelled_scope_still_closes(location: Path | str) -> None:
     """As in ``finally: await service.close()`` after a timeout."""
-    service = DatabaseSessionService(database_path)
+    service = DatabaseSessionService(location)
     await create(service)
     threads = threads_of(service)
     with anyio.CancelScope() as scope:
@@ -227,8 +227,8 @@ async def test_close_in_a_cancelled_scope_still_closes(database_path: Path) -> N
     assert alive(threads) == []
 
 
-async def test_close_cancelled_by_scope_finishes_first(database_path: Path) -> None:
-    service = DatabaseSessionService(database_path)
+async def test_close_cancelled_by_scope_finishes_first(location: Path | str) -> None:
+    service = DatabaseSessionService(location)
     session = await create(service)
     threads = threads_of(service)
     scope = anyio.CancelScope()
@@ -249,13 +249,13 @@ async def test_close_cancelled_by_scope_finishes_first(database_path: Path) -> N
             assert alive(threads) != []
             gate.open()
     assert alive(threads) == []
-    async with DatabaseSessionService(database_path) as reopened:
+    async with DatabaseSessionService(location) as reopened:
         assert await texts(reopened, "s") == ["hello"]
 
 
-def test_close_cancelled_as_task_finishes_first(database_path: Path) -> None:
+def test_close_cancelled_as_task_finishes_first(location: Path | str) -> None:
     async def main() -> None:
-        service = DatabaseSessionService(database_path)
+        service = DatabaseSessionService(location)
         session = await create(service)
         threads = threads_of(service)
         with writer_stopped(service) as gate:
@@ -295,18 +295,19 @@ async def test_close_waits_for_lock_of_other_program_and_commits(database_path: 
         assert await texts(reopened, "s") == ["hello"]
 
 
-async def test_close_with_connection_that_does_not_close(database_path: Path) -> None:
-    service = DatabaseSessionService(database_path)
+@pytest.mark.sqlite_only
+async def test_close_with_connection_that_does_not_close(location: Path | str) -> None:
+    service = DatabaseSessionService(location)
     await create(service)
     break_writer(service, "close", sqlite_error(sqlite3.SQLITE_BUSY, "SQLITE_BUSY"))
     await service.close()
-    async with DatabaseSessionService(database_path) as reopened:
+    async with DatabaseSessionService(location) as reopened:
         assert len(await reopened.list_sessions()) == 1
 
 
-async def test_close_timeout_at_exit_answers_queued_writes(database_path: Path) -> None:
+async def test_close_timeout_at_exit_answers_queued_writes(location: Path | str) -> None:
     """What is queued is answered, and the one with the writer gets the answer that is true in the end."""
-    service = DatabaseSessionService(database_path)
+    service = DatabaseSessionService(location)
     session, other = await create(service), await create(service, "other")
     engine = engine_of(service).threads
     results: list[object] = []
@@ -328,13 +329,13 @@ async def test_close_timeout_at_exit_answers_queued_writes(database_path: Path) 
     assert results[1] == session.events[0]
     engine.close(None)
     await service.close()
-    async with DatabaseSessionService(database_path) as reopened:
+    async with DatabaseSessionService(location) as reopened:
         assert await texts(reopened, "s") == ["hello"]
         assert await texts(reopened, "other") == []
 
 
-async def test_close_that_fails_raises_its_error(database_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    service = DatabaseSessionService(database_path)
+async def test_close_that_fails_raises_its_error(location: Path | str, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = DatabaseSessionService(location)
     engine = engine_of(service).threads
     with monkeypatch.context() as broken:
 

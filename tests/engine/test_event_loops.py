@@ -42,7 +42,7 @@ from tests.engine.tools import (
 )
 from tests.loops import HAS_UVLOOP, UVLOOP
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.each_store]
 
 
 @pytest.fixture(params=["asyncio", "trio", UVLOOP])
@@ -59,8 +59,8 @@ RUN: list[dict[str, Any]] = [
 """How to run a loop in each of several threads."""
 
 
-def test_event_loops_in_threads_share_a_service(database_path: Path) -> None:
-    service = DatabaseSessionService(database_path, on_stale="append", durability="normal")
+def test_event_loops_in_threads_share_a_service(location: Path | str) -> None:
+    service = DatabaseSessionService(location, on_stale="append", durability="normal")
     anyio.run(create, service, "shared")
     failures: list[BaseException] = []
 
@@ -177,8 +177,8 @@ async def test_uvloop_is_what_tests_of_that_name_run_on() -> None:
     assert type(asyncio.get_running_loop()).__module__.startswith("uvloop")
 
 
-async def test_every_call_works_on_each_event_loop(database_path: Path) -> None:
-    async with DatabaseSessionService(database_path) as service:
+async def test_every_call_works_on_each_event_loop(location: Path | str) -> None:
+    async with DatabaseSessionService(location) as service:
         session = await service.create_session(APP, USER, state={"k": 1, "user:u": 2, "app:a": 3})
         await service.append_event(session, event(state={"k": None}))
         await service.update_keys(APP, USER, session.id, {"k": 4})
@@ -190,9 +190,9 @@ async def test_every_call_works_on_each_event_loop(database_path: Path) -> None:
         assert len(await service.list_sessions()) == 0
 
 
-def test_event_loop_closed_in_the_middle_of_append(database_path: Path) -> None:
+def test_event_loop_closed_in_the_middle_of_append(location: Path | str) -> None:
     """Its tasks are gone: the writer writes, tells nobody, and serves the others."""
-    service = DatabaseSessionService(database_path)
+    service = DatabaseSessionService(location)
     session = anyio.run(create, service)
     loop = asyncio.new_event_loop()
     with writer_stopped(service) as gate:
@@ -223,9 +223,9 @@ def test_event_loop_closed_in_the_middle_of_append(database_path: Path) -> None:
     anyio.run(go_on)
 
 
-def test_event_loop_closed_in_the_middle_of_many_reads(database_path: Path) -> None:
+def test_event_loop_closed_in_the_middle_of_many_reads(location: Path | str) -> None:
     """The reads that were held back for it are forgotten with it. Seen failing with 19 that were kept for ever."""
-    service = DatabaseSessionService(database_path, readers=1)
+    service = DatabaseSessionService(location, readers=1)
     loop = asyncio.new_event_loop()
     held = HeldReader(service)
     tasks: list[asyncio.Task[Any]] = [loop.create_task(held.read())]
@@ -267,8 +267,8 @@ async def test_coroutine_closed_while_queued_withdraws_write(service: DatabaseSe
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_coroutine_closed_while_reading_frees_its_reader(database_path: Path) -> None:
-    async with DatabaseSessionService(database_path, log_cache="off") as service:
+async def test_coroutine_closed_while_reading_frees_its_reader(location: Path | str) -> None:
+    async with DatabaseSessionService(location, log_cache="off") as service:
         await create(service)
         coroutine = service.get_session(APP, USER, "s")
         coroutine.send(None)

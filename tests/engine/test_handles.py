@@ -16,7 +16,7 @@ from sessiondb import DatabaseSessionService
 from sessiondb.errors import StaleSessionError
 from tests.engine.tools import APP, USER, create, event, get, happened, outcomes, pending, texts, until, writer_stopped
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.each_store]
 
 
 async def test_stale_check_of_session_restored_from_json(service: DatabaseSessionService) -> None:

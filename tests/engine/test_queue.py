@@ -35,16 +35,16 @@ from tests.engine.tools import (
     writer_stopped,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.each_store]
 
 
 @asynccontextmanager
 async def full_queue(
-    path: Path, *, limit: int, busy_timeout: float
+    location: Path | str, *, limit: int, busy_timeout: float
 ) -> AsyncIterator[tuple[DatabaseSessionService, Session, WriterGate, TaskGroup, list[anyio.CancelScope]]]:
     """A service whose writer stands still, with ``limit`` appends queued, each in a scope of its own."""
     async with DatabaseSessionService(
-        path, max_queue=limit, max_batch=2, busy_timeout=busy_timeout, on_stale="append"
+        location, max_queue=limit, max_batch=2, busy_timeout=busy_timeout, on_stale="append"
     ) as service:
         session = await create(service)
         scopes = [anyio.CancelScope() for _ in range(limit)]
@@ -68,8 +68,8 @@ def expected(limit: int, *more: str) -> list[str]:
     return ["with the writer", *(f"queued {number}" for number in range(limit)), *more]
 
 
-async def test_queue_full_timeout_writes_nothing(database_path: Path) -> None:
-    async with full_queue(database_path, limit=3, busy_timeout=0.05) as (service, session, gate, _, _):
+async def test_queue_full_timeout_writes_nothing(location: Path | str) -> None:
+    async with full_queue(location, limit=3, busy_timeout=0.05) as (service, session, gate, _, _):
         results = await outcomes([lambda: service.append_event(session, event("too much"))] * 20)
         assert {type(result) for result in results} == {QueueFullError}
         assert isinstance(results[0], TimeoutError)
@@ -83,15 +83,15 @@ async def test_queue_full_timeout_writes_nothing(database_path: Path) -> None:
         await service.append_event(session, event("room again"))
 
 
-async def test_queue_full_timeout_of_blocking_thread(database_path: Path) -> None:
-    async with full_queue(database_path, limit=1, busy_timeout=0.05) as (service, _, _, _, _):
+async def test_queue_full_timeout_of_blocking_thread(location: Path | str) -> None:
+    async with full_queue(location, limit=1, busy_timeout=0.05) as (service, _, _, _, _):
         with pytest.raises(QueueFullError):
             await anyio.to_thread.run_sync(service.vacuum)
         assert pending(service) == 1
 
 
-async def test_queue_full_waiters_are_served_in_order(database_path: Path) -> None:
-    async with full_queue(database_path, limit=3, busy_timeout=60) as (service, session, gate, group, _):
+async def test_queue_full_waiters_are_served_in_order(location: Path | str) -> None:
+    async with full_queue(location, limit=3, busy_timeout=60) as (service, session, gate, group, _):
         for number in range(8):
             group.start_soon(service.append_event, session, event(f"parked {number}"))
             await until(lambda number=number: pending(service) == 4 + number)  # type: ignore[misc]
@@ -100,13 +100,13 @@ async def test_queue_full_waiters_are_served_in_order(database_path: Path) -> No
         gate.open()
         await service.flush()
         assert await texts(service, "s") == expected(3, *(f"parked {number}" for number in range(8)))
-    stored = DatabaseSessionService(database_path)
+    stored = DatabaseSessionService(location)
     assert stored.get_stats()["events"] == 12
     await stored.close()
 
 
-async def test_queue_full_cancelled_waiters_leave_no_trace(database_path: Path) -> None:
-    async with full_queue(database_path, limit=2, busy_timeout=60) as (service, session, gate, group, _):
+async def test_queue_full_cancelled_waiters_leave_no_trace(location: Path | str) -> None:
+    async with full_queue(location, limit=2, busy_timeout=60) as (service, session, gate, group, _):
         scopes = [anyio.CancelScope() for _ in range(6)]
 
         async def append(number: int) -> None:
@@ -124,8 +124,8 @@ async def test_queue_full_cancelled_waiters_leave_no_trace(database_path: Path) 
         assert await texts(service, "s") == expected(2, "parked 1", "parked 3", "parked 4")
 
 
-async def test_queue_full_cancelled_append_makes_room(database_path: Path) -> None:
-    async with full_queue(database_path, limit=2, busy_timeout=60) as (service, session, gate, group, scopes):
+async def test_queue_full_cancelled_append_makes_room(location: Path | str) -> None:
+    async with full_queue(location, limit=2, busy_timeout=60) as (service, session, gate, group, scopes):
         group.start_soon(service.append_event, session, event("parked"))
         await until(lambda: pending(service) == 3)
         scopes[0].cancel()

@@ -37,13 +37,13 @@ from tests.engine.tools import (
     until,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.each_store]
 
 COUNT = CountEvents(SessionKey(APP, USER, "s"))
 
 
-async def test_reader_pool_exhausted_is_reader_timeout(database_path: Path) -> None:
-    async with DatabaseSessionService(database_path, readers=2, busy_timeout=0.05, log_cache="off") as service:
+async def test_reader_pool_exhausted_is_reader_timeout(location: Path | str) -> None:
+    async with DatabaseSessionService(location, readers=2, busy_timeout=0.05, log_cache="off") as service:
         session = await create(service)
         await service.append_event(session, event())
         held = [HeldReader(service), HeldReader(service)]
@@ -67,8 +67,8 @@ async def test_reader_pool_exhausted_is_reader_timeout(database_path: Path) -> N
         assert len(threads_of(service)) == 3
 
 
-async def test_reader_pool_serves_waiting_reads_in_order(database_path: Path) -> None:
-    async with DatabaseSessionService(database_path, readers=1) as service:
+async def test_reader_pool_serves_waiting_reads_in_order(location: Path | str) -> None:
+    async with DatabaseSessionService(location, readers=1) as service:
         held = HeldReader(service)
         order: list[int] = []
         async with anyio.create_task_group() as group:
@@ -82,7 +82,7 @@ async def test_reader_pool_serves_waiting_reads_in_order(database_path: Path) ->
         assert len(threads_of(service)) == 2
 
 
-async def test_results_do_not_pile_up_in_front_of_a_loop_that_is_busy(database_path: Path) -> None:
+async def test_results_do_not_pile_up_in_front_of_a_loop_that_is_busy(location: Path | str) -> None:
     """Seen failing with 299 results at once before a loop had a bound, and with those that idle threads held on to."""
 
     class Result:
@@ -98,7 +98,7 @@ async def test_results_do_not_pile_up_in_front_of_a_loop_that_is_busy(database_p
     def alive() -> int:
         return sum(result() is not None for result in made)
 
-    async with DatabaseSessionService(database_path, readers=2) as service:
+    async with DatabaseSessionService(location, readers=2) as service:
 
         async def read_and_drop() -> None:
             assert isinstance(await engine_of(service).read(COUNT, make), Result)
@@ -123,8 +123,8 @@ async def test_results_do_not_pile_up_in_front_of_a_loop_that_is_busy(database_p
         assert alive() == 0
 
 
-async def test_reads_that_are_held_back_time_out(database_path: Path) -> None:
-    async with DatabaseSessionService(database_path, readers=1, busy_timeout=0.05) as service:
+async def test_reads_that_are_held_back_time_out(location: Path | str) -> None:
+    async with DatabaseSessionService(location, readers=1, busy_timeout=0.05) as service:
         held = HeldReader(service)
         async with anyio.create_task_group() as group:
             group.start_soon(held.read)
@@ -135,8 +135,8 @@ async def test_reads_that_are_held_back_time_out(database_path: Path) -> None:
             held.release()
 
 
-async def test_reads_that_are_held_back_can_be_cancelled(database_path: Path) -> None:
-    async with DatabaseSessionService(database_path, readers=1) as service:
+async def test_reads_that_are_held_back_can_be_cancelled(location: Path | str) -> None:
+    async with DatabaseSessionService(location, readers=1) as service:
         held = HeldReader(service)
         async with anyio.create_task_group() as group:
             group.start_soon(held.read)
@@ -153,8 +153,8 @@ async def test_reads_that_are_held_back_can_be_cancelled(database_path: Path) ->
         assert [type(outcome) for outcome in await outcomes([service.list_sessions] * 10)] == [SessionList] * 10
 
 
-async def test_reads_that_are_held_back_end_with_the_service(database_path: Path) -> None:
-    service = DatabaseSessionService(database_path, readers=1)
+async def test_reads_that_are_held_back_end_with_the_service(location: Path | str) -> None:
+    service = DatabaseSessionService(location, readers=1)
     held = HeldReader(service)
     ended: list[object] = []
 
@@ -173,8 +173,8 @@ async def test_reads_that_are_held_back_end_with_the_service(database_path: Path
     assert [type(outcome) for outcome in ended] == [ServiceClosedError] * 10
 
 
-async def test_reader_threads_start_when_needed_and_are_reused(database_path: Path) -> None:
-    async with DatabaseSessionService(database_path, readers=3, log_cache="off") as service:
+async def test_reader_threads_start_when_needed_and_are_reused(location: Path | str) -> None:
+    async with DatabaseSessionService(location, readers=3, log_cache="off") as service:
         await create(service)
         assert len(threads_of(service)) == 1
         for _ in range(5):
@@ -211,8 +211,9 @@ async def test_failing_read_does_not_end_its_reader_thread(database_path: Path) 
         assert len(threads_of(service)) == 2
 
 
-async def test_cached_read_needs_no_reader_thread(database_path: Path) -> None:
-    async with DatabaseSessionService(database_path, readers=1) as service:
+@pytest.mark.sqlite_only
+async def test_cached_read_needs_no_reader_thread(location: Path | str) -> None:
+    async with DatabaseSessionService(location, readers=1) as service:
         session = await create(service)
         for number in range(3):
             await service.append_event(session, event(f"{number}", {"user:k": number}))
@@ -229,8 +230,9 @@ async def test_cached_read_needs_no_reader_thread(database_path: Path) -> None:
             held.release()
 
 
-async def test_inline_read_falls_back_to_reader_thread(database_path: Path) -> None:
-    async with DatabaseSessionService(database_path, readers=1) as service:
+@pytest.mark.sqlite_only
+async def test_inline_read_falls_back_to_reader_thread(location: Path | str) -> None:
+    async with DatabaseSessionService(location, readers=1) as service:
         session = await create(service)
         await service.append_event(session, event("0", {"user:k": 0}))
         readers = engine_of(service).threads.readers
@@ -241,23 +243,25 @@ async def test_inline_read_falls_back_to_reader_thread(database_path: Path) -> N
         readers._lent -= 1
         assert len(threads_of(service)) == 2
         # More has come than is read in passing.
-        async with DatabaseSessionService(database_path, readers=1) as other:
+        async with DatabaseSessionService(location, readers=1) as other:
             elsewhere = await get(other, "s")
             for number in range(1, 40):
                 await other.append_event(elsewhere, event(f"{number}"))
         assert await texts(service, "s") == [f"{number}" for number in range(40)]
 
 
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize(("readers", "beside"), [(1, None), (2, (0,))])
 async def test_inline_reads_run_side_by_side_up_to_limit(
-    database_path: Path, readers: int, beside: tuple[int] | None
+    location: Path | str, readers: int, beside: tuple[int] | None
 ) -> None:
-    async with DatabaseSessionService(database_path, readers=readers) as service:
+    async with DatabaseSessionService(location, readers=readers) as service:
         store = engine_of(service)
         # The second read is made while the first is under way, as another thread's would be.
         assert store.read_inline(COUNT, lambda _: store.read_inline(COUNT, int)) == (beside,)
 
 
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize("code", [sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR])
 async def test_inline_read_when_sqlite_is_busy_locked_or_fails(
     service: DatabaseSessionService, code: int, monkeypatch: pytest.MonkeyPatch

@@ -19,20 +19,20 @@ from sessiondb import DatabaseSessionService
 from sessiondb.options import CacheMode
 from tests.engine.tools import APP, USER, create, event, get, text_of
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.each_store]
 
 
 @pytest.mark.parametrize("log_cache", ["copy", "off"])
-async def test_every_read_is_one_consistent_snapshot(database_path: Path, log_cache: CacheMode) -> None:
+async def test_every_read_is_one_consistent_snapshot(location: Path | str, log_cache: CacheMode) -> None:
     """Each append changes the session's row, its state in three scopes and its log together."""
-    async with DatabaseSessionService(database_path, log_cache=log_cache, durability="normal") as service:
+    async with DatabaseSessionService(location, log_cache=log_cache, durability="normal") as service:
         await service.create_session(APP, USER, "s", {"n": 0, "user:n": 0, "app:n": 0})
         done = threading.Event()
         moments: list[set[int]] = [set() for _ in range(4)]
 
         def write() -> None:
             async def loop() -> None:
-                async with DatabaseSessionService(database_path, durability="normal") as writing:
+                async with DatabaseSessionService(location, durability="normal") as writing:
                     session = await get(writing, "s")
                     for n in range(1, 151):
                         state = {"n": n, "user:n": n, "app:n": n}
@@ -67,11 +67,11 @@ async def test_every_read_is_one_consistent_snapshot(database_path: Path, log_ca
 
 
 @pytest.mark.parametrize("log_cache", ["copy", "share", "off"])
-async def test_read_your_writes_in_every_cache_mode(database_path: Path, log_cache: CacheMode) -> None:
+async def test_read_your_writes_in_every_cache_mode(location: Path | str, log_cache: CacheMode) -> None:
     """By the same service, by another one of the process, and from another thread."""
     async with (
-        DatabaseSessionService(database_path, log_cache=log_cache) as service,
-        DatabaseSessionService(database_path, log_cache=log_cache) as other,
+        DatabaseSessionService(location, log_cache=log_cache) as service,
+        DatabaseSessionService(location, log_cache=log_cache) as other,
     ):
         session = await create(service)
         for number in range(1, 41):
@@ -88,8 +88,8 @@ async def test_read_your_writes_in_every_cache_mode(database_path: Path, log_cac
             assert reading.get_event_count(APP, USER, "s") == 0
 
 
-async def test_get_session_filters_with_cache_off(database_path: Path) -> None:
-    async with DatabaseSessionService(database_path, log_cache="off") as service:
+async def test_get_session_filters_with_cache_off(location: Path | str) -> None:
+    async with DatabaseSessionService(location, log_cache="off") as service:
         session = await create(service)
         for number in range(5):
             await service.append_event(session, event(f"{number}", timestamp=float(number)))

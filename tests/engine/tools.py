@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
@@ -20,8 +20,11 @@ from google.genai import types
 from sessiondb import DatabaseSessionService
 from sessiondb.engine.engine import Engine
 from sessiondb.engine.queue import WriteQueue
+from sessiondb.engine.store import Writer
+from sessiondb.errors import StorageError
+from sessiondb.model.commands import DataCommand
 from sessiondb.model.queries import CountEvents
-from sessiondb.model.records import SessionKey
+from sessiondb.model.records import Outcome, SessionKey
 from sessiondb.stores.sqlite.writer import SqliteWriter
 
 APP = "app"
@@ -140,21 +143,30 @@ def pending(service: DatabaseSessionService) -> int:
 
 
 @contextmanager
+def at_rest(service: DatabaseSessionService) -> Iterator[Writer]:
+    """What the writer thread writes with, while it is not in use."""
+    thread = engine_of(service).threads.writer
+    with thread._at_rest:
+        yield thread.writer
+
+
+@contextmanager
 def writer_at_rest(service: DatabaseSessionService) -> Iterator[sqlite3.Connection]:
-    """The writer's connection, while it is not in use.
+    """The writer's connection to a file, while it is not in use.
 
     SQLite changes a hook under the lock under which it calls hooks, and ``sqlite3`` waits for that lock without giving
     up the interpreter's own, which a running hook needs: beside a busy writer that can be a deadlock.
     """
-    with engine_of(service).threads.writer._at_rest:
+    with at_rest(service):
         yield sqlite_writer(service)._connection
 
 
 class WriterGate:
-    """Stops the writer at a statement that begins with ``statement``, the first time it runs one.
+    """Stops the writer, once.
 
-    SQLite reports each statement in the writer's own thread before it runs, and reports it again for each row that a
-    trigger works on: ``inside`` stops at that, in the middle of the transaction that the statement is.
+    On SQLite at a statement that begins with ``statement``: SQLite reports each in the writer's own thread before it runs,
+    and reports it again for each row that a trigger works on. ``inside`` stops at that, in the middle of the transaction
+    that the statement is. On another store, before its next batch, or ``inside``: between its commit and its answer.
     """
 
     def __init__(self, service: DatabaseSessionService, statement: str, *, inside: bool) -> None:
@@ -162,8 +174,12 @@ class WriterGate:
         self._open = threading.Event()
         self._statement = statement
         self._pass = 1 if inside else 0
-        with writer_at_rest(service) as connection:
-            connection.set_trace_callback(self._stop)
+        with at_rest(service) as writer:
+            if isinstance(writer, SqliteWriter):
+                writer._connection.set_trace_callback(self._stop)
+            else:
+                assert not statement
+                self._stop_batches(writer, inside=inside)
 
     def open(self) -> None:
         """Let the writer go on, for good."""
@@ -177,6 +193,20 @@ class WriterGate:
             return
         self.reached.set()
         self._open.wait(TIMEOUT)
+
+    def _stop_batches(self, writer: Writer, *, inside: bool) -> None:
+        commit = writer.commit
+
+        def stopping(commands: Sequence[DataCommand]) -> Sequence[Outcome | StorageError]:
+            if not inside:
+                self._stop("")
+            results = commit(commands)
+            if inside:
+                self._pass = 0
+                self._stop("")
+            return results
+
+        writer.commit = stopping  # type: ignore[method-assign]  # what is stopped is this writer's
 
 
 @contextmanager

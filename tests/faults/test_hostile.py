@@ -22,7 +22,6 @@ from hypothesis import strategies as st
 import sessiondb
 from sessiondb import DatabaseSessionService
 from sessiondb.errors import (
-    ConfigurationError,
     CorruptRowError,
     InvalidInputError,
     SessionDBError,

@@ -16,7 +16,7 @@ from sessiondb import DatabaseSessionService
 from sessiondb.options import NoneInDelta
 from tests.scripted import APP, USER, ScriptedModel, call, say, scripted_agent, scripted_runner
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.each_store]
 
 SESSION = "conversation"
 
@@ -61,7 +61,7 @@ async def get(service: BaseSessionService) -> Session:
 
 @pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.__name__)
 async def test_run_goes_on_with_odd_tool_result(
-    service: DatabaseSessionService, database_path: Path, tool: Callable[..., Any]
+    service: DatabaseSessionService, location: Path | str, tool: Callable[..., Any]
 ) -> None:
     await service.create_session(APP, USER, SESSION)
     model = ScriptedModel([call(tool.__name__), "done"])
@@ -71,7 +71,7 @@ async def test_run_goes_on_with_odd_tool_result(
     # What the host sees, what the model is told, and what is stored.
     assert responses([event.content for event in yielded]) == expected
     assert responses(list(model.requests[-1].contents)) == expected
-    async with DatabaseSessionService(database_path, log_cache="off") as other:
+    async with DatabaseSessionService(location, log_cache="off") as other:
         assert responses([event.content for event in (await get(other)).events]) == expected
     assert model.remaining == 0
 
@@ -94,8 +94,8 @@ async def test_template_of_key_created_with_none_is_empty_as_in_memory(service: 
 
 
 @pytest.mark.parametrize("none_in_delta", ["delete", "store"])
-async def test_template_of_key_that_a_delta_set_to_none(database_path: Path, none_in_delta: NoneInDelta) -> None:
-    async with DatabaseSessionService(database_path, none_in_delta=none_in_delta) as service:
+async def test_template_of_key_that_a_delta_set_to_none(location: Path | str, none_in_delta: NoneInDelta) -> None:
+    async with DatabaseSessionService(location, none_in_delta=none_in_delta) as service:
         session = await service.create_session(APP, USER, SESSION, {"topic": "birds"})
         await service.append_event(session, Event(author="user", actions=EventActions(state_delta={"topic": None})))
         # The question mark serves both.
@@ -108,7 +108,7 @@ async def test_template_of_key_that_a_delta_set_to_none(database_path: Path, non
 
 
 @pytest.mark.parametrize("none_in_delta", ["delete", "store"])
-async def test_rewind_unsets_keys_that_came_later(database_path: Path, none_in_delta: NoneInDelta) -> None:
+async def test_rewind_unsets_keys_that_came_later(location: Path | str, none_in_delta: NoneInDelta) -> None:
     async def rewound(place: BaseSessionService) -> Session:
         await place.create_session(app_name=APP, user_id=USER, session_id=SESSION)
         agent = scripted_agent(ScriptedModel(["one", "two"]), output_key="answer")
@@ -121,7 +121,7 @@ async def test_rewind_unsets_keys_that_came_later(database_path: Path, none_in_d
 
     expected = await rewound(InMemorySessionService())
     assert expected.state == {"answer": None}
-    async with DatabaseSessionService(database_path, none_in_delta=none_in_delta) as service:
+    async with DatabaseSessionService(location, none_in_delta=none_in_delta) as service:
         session = await rewound(service)
     assert session.state == (expected.state if none_in_delta == "store" else {})
     assert session.events[-1].actions.state_delta == expected.events[-1].actions.state_delta == {"answer": None}

@@ -38,7 +38,7 @@ from sessiondb import DatabaseSessionService, OneTurnAtATime, errors
 from tests.engine.tools import until
 from tests.scripted import APP, USER, ScriptedModel, Step, call, reply_text, say, scripted_agent, transfer
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.each_store]
 
 SESSION = "s"
 
@@ -64,8 +64,8 @@ def held() -> Held:
 
 
 @pytest.fixture
-async def service(database_path: Path) -> AsyncIterator[DatabaseSessionService]:
-    async with DatabaseSessionService(database_path) as opened:
+async def service(location: Path | str) -> AsyncIterator[DatabaseSessionService]:
+    async with DatabaseSessionService(location) as opened:
         await opened.create_session(APP, USER, SESSION)
         yield opened
 

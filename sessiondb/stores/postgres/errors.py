@@ -31,8 +31,9 @@ def is_connection_lost(error: psycopg.Error) -> bool:
     So does a server that became a standby: the primary is elsewhere.
     """
     state = error.sqlstate
-    if state is None:
-        return isinstance(error, psycopg.OperationalError)
+    if not state:
+        # What libpq says by itself comes as the one or the other, by where it was noticed.
+        return isinstance(error, psycopg.OperationalError) or type(error) is psycopg.DatabaseError
     return state[:2] == "08" or state[:3] in ("57P", "25P") or state == _READ_ONLY
 
 
@@ -52,9 +53,11 @@ def translate(  # noqa: PLR0911  # a table in the form of code
     """Returns the sessiondb error for an error of the server, whose messages hold no values."""
     state = error.sqlstate or ""
     message = error.diag.message_primary or str(error).strip() or type(error).__name__
-    where = f"{name}: {message}" + (f" (SQLSTATE {state})" if state else "")
+    # libpq says something of each host it has tried, in lines.
+    where = f"{name}: {' '.join(message.split())}" + (f" (SQLSTATE {state})" if state else "")
     if is_connection_lost(error):
-        return ServerUnreachableError(f"the server cannot be reached: {where}")
+        hint = " (a pooler is there: give transaction_pooling=True)" if "startup parameter" in message else ""
+        return ServerUnreachableError(f"the server cannot be reached{hint}: {where}")
     if state in _BUSY:
         return DatabaseBusyError(
             "another session held a lock on the server for too long, or an administrator cancelled the statement;"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import GeneratorType
 from typing import Any, TypeVar, cast
 
@@ -55,6 +55,7 @@ class PostgresReader(Reader):
         self._timeout = timeout
         self._streams: weakref.WeakSet[Generator[Any, None, None]] = weakref.WeakSet()
         self._in_snapshot = False
+        self._outside = outside
         self._link: Link | None = None
         try:
             if outside:
@@ -76,8 +77,9 @@ class PostgresReader(Reader):
         while True:
             link = self._connected(deadline)
             try:
-                with link.deadline(deadline + _GRACE_SECONDS):
-                    answer = reads.answer(link.connection, self._schema, query)
+                # A command may count or list all there is, and takes as long as that takes.
+                with nullcontext() if self._outside else link.deadline(deadline + _GRACE_SECONDS):
+                    answer = reads.answer(self._asked, query)
             except psycopg.Error as error:
                 if not is_connection_lost(error):
                     raise translate(error, self._server.name, reading=True) from error
@@ -132,6 +134,7 @@ class PostgresReader(Reader):
         if not self._server.pooled:
             # A statement is prepared when it is first run; a pooler would run it elsewhere the next time.
             connection.prepare_threshold = 0
+        self._asked = reads.Asked(connection, self._schema, prepares=not self._server.pooled)
         link = self._link = Link(connection)
         return link
 

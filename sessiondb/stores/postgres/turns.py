@@ -39,6 +39,7 @@ class _Place:
         first: The number of the session's lock; those after it are the ladder to it.
         rung: Which of them is held: 0 is the lock itself; None: none yet.
         asked: Whether a question is on its way.
+        answered: Whether there is an answer of which nobody has been told.
         given_up: Whether nobody wants it any more.
         error: What the server refused with.
     """
@@ -46,6 +47,7 @@ class _Place:
     first: int
     rung: int | None = None
     asked: bool = False
+    answered: bool = False
     given_up: bool = False
     error: StorageError | None = None
 
@@ -76,7 +78,7 @@ class PostgresTurnLocks(TurnLocks):
         self._thread.start()
 
     @override
-    def try_take(self, key: SessionKey) -> bool:
+    def try_take(self, key: SessionKey) -> bool | None:
         with self._changed:
             place = self._places.get(key)
             if place is None:
@@ -85,9 +87,11 @@ class PostgresTurnLocks(TurnLocks):
                 raise place.error
             if place.rung == 0:
                 return True
-            if not place.asked:
-                self._do(place)
-            return False
+            if place.asked:
+                return None
+            answered, place.answered = place.answered, False
+            self._do(place)
+            return False if answered else None
 
     @override
     def give_up(self, key: SessionKey) -> None:
@@ -133,7 +137,8 @@ class PostgresTurnLocks(TurnLocks):
                 except StorageError as refusal:
                     rung, error = None, refusal
                 with self._changed:
-                    place.rung, place.error, place.asked = rung, error, False
+                    place.rung, place.error = rung, error
+                    place.asked, place.answered = False, True
                     if place.given_up and rung is not None:
                         self._do(place)
         finally:

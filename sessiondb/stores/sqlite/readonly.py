@@ -25,6 +25,7 @@ from sessiondb.stores.sqlite.connection import (
 )
 from sessiondb.stores.sqlite.errors import NO_ACCESS, is_not_utf8, primary_code, translate
 from sessiondb.stores.sqlite.file_identity import process_with
+from sessiondb.stores.sqlite.header import look
 from sessiondb.stores.sqlite.new_file import create_private, sidecars_of
 
 ResultT = TypeVar("ResultT")
@@ -212,6 +213,16 @@ class ReadOnlyFile(ClosedAtExit):
 
 def _state_of(status: os.stat_result) -> _State:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file is a database of sessiondb, of whatever version.
+
+    Raises:
+        StorageError: If it cannot be read, or is no file of SQLite.
+    """
+    with ReadOnlyFile(path, BUSY_TIMEOUT) as file, file.translated():
+        return look(file.connection).is_ours
 
 
 def read_whole(path: Path, read: Callable[[ReadOnlyFile], ResultT | None]) -> ResultT:

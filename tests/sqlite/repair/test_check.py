@@ -16,7 +16,8 @@ from sessiondb import DatabaseSessionService
 from sessiondb.adk.events import decode_event
 from sessiondb.errors import DatabaseBusyError, StorageError
 from sessiondb.model.records import EventRow
-from sessiondb.stores.sqlite.repair.check import CheckReport, check
+from sessiondb.model.soundness import CheckReport
+from sessiondb.stores.sqlite.repair.check import check
 from tests.command import run_sessiondb
 from tests.engine import processes
 from tests.sqlite.repair import programs

@@ -15,10 +15,10 @@ from sessiondb.errors import CorruptRowError
 from sessiondb.model import columns
 from sessiondb.model.event_identity import event_hash
 from sessiondb.model.records import EventRow, SessionKey
+from sessiondb.model.soundness import DecodeEvent
 from sessiondb.stores.sqlite import schema
 from sessiondb.stores.sqlite.connection import open_scratch
 from sessiondb.stores.sqlite.new_file import create_private
-from sessiondb.stores.sqlite.repair.check import DecodeEvent
 from sessiondb.stores.sqlite.repair.pages import Row, Value
 from sessiondb.stores.sqlite.sql import names
 

@@ -1,0 +1,11 @@
+"""What is promised of a store on a PostgreSQL server, while servers, hosts and the network between them fail.
+
+===========  ===========================================================================================================
+clients      what hosts do: they run in processes of their own, and say what was acknowledged
+load         starts hosts, listens to them, stops them
+judge        judges a server by what hosts were told
+pair         a primary and a synchronous standby
+cutter       stands between hosts and a server, and cuts or holds what they say to each other
+mutants      deliberately broken builds
+===========  ===========================================================================================================
+"""

@@ -1,0 +1,160 @@
+"""Between hosts and a server: cuts what they say to each other, or keeps it back."""
+
+from __future__ import annotations
+
+import random
+import select
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Literal, Self
+
+Way = Literal["request", "half request", "reply", "half reply", "answered"]
+"""Where a connection is cut: a request is not sent on, or half of it; it is sent on, and the reply is not, or half of it; or
+the reply is sent on, and then the connection is cut."""
+
+WAYS: tuple[Way, ...] = ("request", "half request", "reply", "half reply", "answered")
+
+_LARGE = 256
+"""Messages of more bytes are batches; what is smaller belongs to opening a connection, or is a question."""
+
+
+class Cutter:
+    """Listens on a port of the loopback address, and connects whoever comes to a server."""
+
+    def __init__(self, port: int) -> None:
+        """Starts to listen.
+
+        Args:
+            port: The server's.
+        """
+        self._server_port = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.cuts = 0
+        self._orders: list[Way] = []
+        self._held = False
+        self._ended = False
+        self._changed = threading.Condition()
+        self._open: set[socket.socket] = set()
+        self._threads: list[threading.Thread] = []
+        self._start(self._accept)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._changed:
+            self._ended = True
+            self._held = False
+            self._changed.notify_all()
+            for each in self._open:
+                _shut(each)
+        _shut(self._listener)
+        for thread in self._threads:
+            thread.join()
+        self._listener.close()
+
+    def cut(self, way: Way, timeout: float) -> None:
+        """Cuts the connection on which the next batch comes, and waits until that is done."""
+        with self._changed:
+            self._orders.append(way)
+            goal = self.cuts + 1
+            assert self._changed.wait_for(lambda: self.cuts >= goal, timeout), "nobody sends anything"
+
+    def hold(self) -> None:
+        """Keeps back all that comes from now on, in both directions, and new connections too."""
+        with self._changed:
+            self._held = True
+
+    def let_go(self) -> None:
+        """Sends on what was kept back."""
+        with self._changed:
+            self._held = False
+            self._changed.notify_all()
+
+    def _start(self, target: Callable[..., None], *arguments: object) -> None:
+        thread = threading.Thread(target=target, args=arguments, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            with self._changed:
+                if self._ended:
+                    client.close()
+                    return
+            try:
+                server = socket.create_connection(("127.0.0.1", self._server_port))
+            except OSError:
+                client.close()
+                continue
+            for each in (client, server):
+                each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with self._changed:
+                self._open |= {client, server}
+            self._start(self._pass_on, client, server)
+
+    def _pass_on(self, client: socket.socket, server: socket.socket) -> None:
+        """Serves one connection. What a client says in one piece is a request: it waits for the reply then."""
+        order: Way | None = None
+        try:
+            while True:
+                ready, _, _ = select.select([client, server], [], [])
+                for source in ready:
+                    data = source.recv(1 << 20)
+                    if not data:
+                        return
+                    self._wait_while_held()
+                    if source is client:
+                        if order is None and len(data) > _LARGE:
+                            order = self._next_order()
+                        if order in ("request", "half request"):
+                            if order == "half request":
+                                server.sendall(data[: len(data) // 2])
+                            return
+                        server.sendall(data)
+                    else:
+                        if order == "half reply":
+                            client.sendall(data[: len(data) // 2])
+                        elif order != "reply":
+                            client.sendall(data)
+                        if order is not None:
+                            return
+        except OSError:
+            return
+        finally:
+            for each in (client, server):
+                _shut(each)
+                each.close()
+            with self._changed:
+                self._open -= {client, server}
+                if order is not None:
+                    self.cuts += 1
+                    self._changed.notify_all()
+
+    def _next_order(self) -> Way | None:
+        with self._changed:
+            return self._orders.pop() if self._orders else None
+
+    def _wait_while_held(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._held)
+
+
+def any_way(rng: random.Random) -> Way:
+    """Returns a way to cut."""
+    return rng.choice(WAYS)
+
+
+def _shut(one: socket.socket) -> None:
+    with suppress(OSError):
+        one.shutdown(socket.SHUT_RDWR)
