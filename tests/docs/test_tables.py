@@ -89,6 +89,7 @@ def test_schema_page_lists_every_index_and_trigger(connection: sqlite3.Connectio
     assert sorted((name, table) for name, table, _ in rows) == sorted(found)
 
 
+@pytest.mark.anyio
 async def test_schema_page_says_what_columns_are_on_a_server(postgres_database: str) -> None:
     async with DatabaseSessionService(postgres_database):
         pass
