@@ -23,7 +23,12 @@ class Cluster:
                 not received yet.
         """
         self._synchronous = synchronous
-        settings = {"wal_log_hints": "on", "wal_keep_size": "1GB", "wal_receiver_status_interval": "1", "wal_retrieve_retry_interval": "10ms"}
+        settings = {
+            "wal_log_hints": "on",
+            "wal_keep_size": "1GB",
+            "wal_receiver_status_interval": "1",
+            "wal_retrieve_retry_interval": "10ms",
+        }
         self.primary = Server(fsync=True, settings=settings)
         """The server that takes writes."""
         self.standby = Server(fsync=True, settings=settings)
