@@ -49,8 +49,10 @@ class Pair:
         self.wait_until_streaming()
 
     def wait_until_streaming(self) -> None:
-        wait_until(self.primary, "SELECT count(*) = 1 FROM pg_stat_replication WHERE application_name = 'other'"
-                   " AND state = 'streaming'")
+        wait_until(
+            self.primary,
+            "SELECT count(*) = 1 FROM pg_stat_replication WHERE application_name = 'other' AND state = 'streaming'",
+        )
 
     def promote(self) -> None:
         """Has the standby take over, and waits until it can be written to. The old primary is what it was."""
@@ -67,11 +69,13 @@ def pair(*, synchronous: bool = True) -> Iterator[Pair]:
         one.initialize()
         one.start()
         both = Pair(one, other)
+        if synchronous:
+            # It counts once the standby is a primary.
+            other.settings["synchronous_standby_names"] = SYNCHRONOUS
         both.follow()
         if synchronous:
             one.configure(synchronous_standby_names=SYNCHRONOUS)
             wait_until(one, "SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'quorum'")
-            other.settings["synchronous_standby_names"] = SYNCHRONOUS
         yield both
     finally:
         for each in (one, other):
