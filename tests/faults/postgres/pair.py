@@ -49,8 +49,10 @@ class Pair:
         self.wait_until_streaming()
 
     def wait_until_streaming(self) -> None:
-        wait_until(self.primary, "SELECT count(*) = 1 FROM pg_stat_replication WHERE application_name = 'other'"
-                   " AND state = 'streaming'")
+        wait_until(
+            self.primary,
+            "SELECT count(*) = 1 FROM pg_stat_replication WHERE application_name = 'other' AND state = 'streaming'",
+        )
 
     def promote(self) -> None:
         """Has the standby take over, and waits until it can be written to. The old primary is what it was."""
