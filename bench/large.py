@@ -44,10 +44,10 @@ _SHOWN = {
     "append_1": "append, one client",
     "append_64": "append, 64 clients",
     "append_64_scattered": "the same, each append to another conversation",
-    "get_warm": "get of 100 events, read before",
-    "get_newest": "get of the newest 20, not read before",
-    "get_cold": "get of 100 events, not read before",
-    "get_from_disk": "the same, nothing in memory",
+    "get_warm": "get of 100 events, read before, each looked at",
+    "get_newest": "get of the newest 20, not read before, each looked at",
+    "get_cold": "get of 100 events, not read before, each looked at",
+    "get_from_disk": "the same from the disk",
     "list": "list of a user's 100 sessions",
     "get_stats": "get_stats",
     "open": "open, with a first read",
@@ -239,7 +239,7 @@ def table(figures: Mapping[str, Figures]) -> str:
 
 
 def _text(seconds: float) -> str:
-    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1000:.2g} ms"
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{float(f'{seconds * 1000:.2g}'):g} ms"
 
 
 def _path(folder: Path, size: int) -> Path:

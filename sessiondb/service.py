@@ -7,9 +7,9 @@ import functools
 import os
 import warnings
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, NoReturn, Self, cast
+from typing import Any, NoReturn, Self
 
 from google.adk.events import Event, EventActions
 from google.adk.platform import time as platform_time
@@ -24,6 +24,8 @@ from sessiondb.adk.limits import check_key, check_text
 from sessiondb.adk.listing import SessionList, list_of
 from sessiondb.adk.sessions import build_session, decode_scope, handle_of, model_access, revision_marker
 from sessiondb.adk.state import EncodedDelta, encode_delta
+from sessiondb.calls.base import stripped
+from sessiondb.calls.maintenance import Maintenance
 from sessiondb.engine import sharing
 from sessiondb.engine.cache import LogCache
 from sessiondb.engine.engine import Engine
@@ -32,18 +34,17 @@ from sessiondb.engine.reading import EVERY_EVENT, LogHasGrownError, LogReader, R
 from sessiondb.engine.turns import Turn
 from sessiondb.errors import (
     AlreadyExistsError,
-    ConfigurationError,
     InvalidInputError,
     NotPicklableError,
     ServiceClosedError,
     SessionNotFoundError,
     StaleSessionError,
 )
-from sessiondb.location import Password, ServerLocation, followed, resolve_location, resolve_path
+from sessiondb.location import Password, ServerLocation, followed, resolve_location
 from sessiondb.logger import logger
-from sessiondb.model.commands import AppendEvent, CreateSession, DeleteSession, Flush, UpdateKeys, Vacuum
-from sessiondb.model.queries import CountEvents, GetUserState, ListSessions, MeasureStore
-from sessiondb.model.records import BackupReport, Outcome, Selection, SessionKey, SessionSnapshot, Status
+from sessiondb.model.commands import AppendEvent, CreateSession, DeleteSession, UpdateKeys
+from sessiondb.model.queries import GetUserState, ListSessions
+from sessiondb.model.records import Outcome, Selection, SessionKey, SessionSnapshot, Status
 from sessiondb.options import (
     CacheMode,
     Durability,
@@ -54,10 +55,9 @@ from sessiondb.options import (
     check_wait,
     known_to_registry,
 )
-from sessiondb.stats import Health, ServiceStats
 
 
-class DatabaseSessionService(BaseSessionService):
+class DatabaseSessionService(Maintenance, BaseSessionService):
     """Keeps every session, event and state key of ADK agents in one SQLite file, or on a PostgreSQL server.
 
     A drop-in for ADK's ``InMemorySessionService``. A write is answered when it is on disk; writes of concurrent
@@ -218,7 +218,7 @@ class DatabaseSessionService(BaseSessionService):
             AlreadyExistsError: If the user has a session of this id.
             InvalidInputError: If an id, key or value cannot be stored.
         """
-        session_id = (_stripped(session_id) if session_id else "") or platform_uuid.new_uuid()
+        session_id = (stripped(session_id) if session_id else "") or platform_uuid.new_uuid()
         key = check_key(app_name, user_id, session_id)
         delta = encode_delta(_checked_state(state), keep_none=True)
         time = platform_time.get_time()
@@ -254,7 +254,7 @@ class DatabaseSessionService(BaseSessionService):
         Raises:
             CorruptRowError: If a row of this session cannot be read.
         """
-        key = check_key(app_name, user_id, _stripped(session_id))
+        key = check_key(app_name, user_id, stripped(session_id))
         plan = self._logs.plan(key, _wanted_by(config))
         if plan.tiny:
             try:
@@ -295,7 +295,7 @@ class DatabaseSessionService(BaseSessionService):
 
         The state of its app and user stays.
         """
-        key = check_key(app_name, user_id, _stripped(session_id))
+        key = check_key(app_name, user_id, stripped(session_id))
         await self._engine.write(DeleteSession(key))
         self._logs.note_deleted(key)
 
@@ -373,7 +373,7 @@ class DatabaseSessionService(BaseSessionService):
             SessionNotFoundError: If the session does not exist.
             InvalidInputError: If a key or value cannot be stored.
         """
-        key = check_key(app_name, user_id, _stripped(session_id))
+        key = check_key(app_name, user_id, stripped(session_id))
         encoded = encode_delta(_checked_state(delta), keep_none=self._keeps_none)
         event = Event(
             # ADK's own state updates from outside a run carry the user as author: any other name is taken for an
@@ -417,7 +417,7 @@ class DatabaseSessionService(BaseSessionService):
             InvalidInputError: If an id cannot be one.
         """
         check_wait(wait)
-        key = check_key(app_name, user_id, _stripped(session_id))
+        key = check_key(app_name, user_id, stripped(session_id))
         return Turn(self._engine.turns, key, wait, self, lambda: self._engine)
 
     @telemetry.operation
@@ -428,11 +428,6 @@ class DatabaseSessionService(BaseSessionService):
         found = self._engine.read_inline(query, decode)
         return found[0] if found is not None else await self._engine.read(query, decode)
 
-    @telemetry.operation
-    async def flush(self) -> None:
-        """Returns once every write that was queued before is on disk."""
-        await self._engine.write(Flush())
-
     async def close(self) -> None:
         """Commits what is queued, ends the threads and closes the file; further calls raise ServiceClosedError.
 
@@ -442,87 +437,6 @@ class DatabaseSessionService(BaseSessionService):
         self._closed = True
         self._shared.turns.refuse(self)
         await sharing.give_back(self._shared, first=self._finalizer.detach() is not None)
-
-    @telemetry.operation
-    def get_event_count(self, app_name: str, user_id: str, session_id: str) -> int:
-        """Counts the events of a session, 0 if there is none. Callable from any thread, which it blocks."""
-        return self._engine.read_from_thread(CountEvents(check_key(app_name, user_id, _stripped(session_id))))
-
-    @telemetry.operation
-    def get_stats(self) -> ServiceStats:
-        """Measures the database and the running service. Callable from any thread, which it blocks.
-
-        What is on disk is counted in one snapshot, beside the writer: exactly up to 20,000 of a kind. What is more is
-        estimated, so that the call does not take longer for it; ``estimated`` names those counts. The keys are documented
-        in :class:`~sessiondb.stats.ServiceStats`.
-        """
-        engine = self._engine
-        size = engine.read_from_thread(MeasureStore())
-        cache = self._logs.cache
-        stats: dict[str, Any] = {
-            "sessions": size.sessions,
-            "events": size.events,
-            "state_keys": size.state_keys,
-            "estimated": size.estimated,
-            "db_size_mb": size.file_bytes / 2**20,
-            **engine.threads.measure(),
-            "cache_hits": 0 if cache is None else cache.stats.hits,
-            "cache_misses": 0 if cache is None else cache.stats.misses,
-            "cache_bytes": 0 if cache is None else cache.bytes,
-        }
-        return cast("ServiceStats", stats)
-
-    def health(self, stalled_after: float = 30.0) -> Health:
-        """Says whether the writer makes progress, for a liveness probe. Answers at once, from any thread.
-
-        Args:
-            stalled_after: How old the batch under way may be, in seconds.
-        """
-        return self._engine.threads.health(stalled_after)
-
-    @telemetry.operation
-    def vacuum(self) -> None:
-        """Checks the file, gives free space back and refreshes statistics. Callable from any thread, which it blocks.
-
-        Writes wait meanwhile; reads go on.
-
-        Raises:
-            DatabaseCorruptError: If the file is damaged. It was not changed.
-        """
-        self._engine.write_from_thread(Vacuum())
-
-    @telemetry.operation
-    async def backup(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        overwrite: bool = False,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> BackupReport:
-        """Copies the database to another file, while reads and writes go on.
-
-        The copy is of one moment, holds every write that was answered before the call, has been checked, and stands
-        alone: no ``-wal`` file belongs to it. It appears at its path complete, or not at all, readable for its owner
-        only. While it is made the write-ahead log cannot be emptied. If the process forks meanwhile, the copy starts
-        over.
-
-        A cancelled call stops copying and leaves nothing behind, unless the copy was in place already.
-
-        Args:
-            path: Where to put the copy, as the constructor takes it. Its folder must exist.
-            overwrite: Whether a file that is there may be replaced. A database in use never is.
-            progress: Called after each step with the pages copied and the pages in all; on a thread of the backup's
-                own, so it must not touch an event loop directly. What it raises ends the backup and is raised here.
-
-        Raises:
-            ConfigurationError: If the path cannot be used, is that of a database in use, or exists.
-            DatabaseCorruptError: If the copy is damaged, as the file must be then; it was not kept.
-            StorageError: If the copy cannot be made.
-        """
-        target = resolve_path(path, None)
-        if target is None:
-            raise ConfigurationError("a backup in memory would end with the process; give the path of a file")
-        return await self._engine.backup(target, overwrite=overwrite, progress=progress)
 
 
 def _apply(session: Session, event: Event, encoded: EncodedEvent, delta: EncodedDelta) -> None:
@@ -545,10 +459,6 @@ def _wanted_by(config: GetSessionConfig | None) -> Wanted:
     if config is None:
         return EVERY_EVENT
     return Wanted(config.num_recent_events, config.after_timestamp)
-
-
-def _stripped(session_id: str) -> str:
-    return session_id.strip() if isinstance(session_id, str) else session_id
 
 
 def _checked_state(state: object) -> Mapping[str, Any]:

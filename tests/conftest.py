@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 
 from sessiondb import DatabaseSessionService
 from tests import command
+from tests.databases import STORES
 
 if TYPE_CHECKING:
     from tests.postgres.server import Server
@@ -27,8 +28,6 @@ settings.register_profile("few", settings.get_profile("ci"), max_examples=20)
 settings.register_profile("full", settings.get_profile("dev"), max_examples=2_000, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
 
-
-STORES = ("sqlite", "postgres")
 
 _ONCE = (
     # Pages, packages, measurements: they speak of the project.

@@ -89,7 +89,7 @@ def _drop_unwritten() -> None:
 @click.group(cls=_Group, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="sessiondb")
 def main() -> None:
-    """Durable sessions for Google ADK, in one SQLite file."""
+    """Durable sessions for Google ADK, in one SQLite file or on a PostgreSQL server."""
 
 
 for _name in (
@@ -100,6 +100,7 @@ for _name in (
     "history",
     "importing",
     "init",
+    "init_postgres",
     "listing",
     "migrate",
     "prune",

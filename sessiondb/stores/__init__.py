@@ -112,6 +112,44 @@ def open_import(location: str | os.PathLike[str] | Database, timeout: float = 30
     return SqliteImport(found, timeout)
 
 
+def server_script(location: ServerLocation, partitions: int, role: str | None) -> str:
+    """Returns the SQL that creates everything on a server, as one transaction. Nothing is asked.
+
+    Args:
+        location: The server and the schema.
+        partitions: Into how many parts the tables are divided; 0: they are not.
+        role: Who may use them, too.
+
+    Raises:
+        ConfigurationError: If the driver is not installed.
+    """
+    with _with_driver():
+        from sessiondb.stores.postgres import schema  # noqa: PLC0415  # as said above
+
+    return schema.whole_script(location.schema, partitions, role)
+
+
+def create_on_server(location: ServerLocation, partitions: int, role: str | None) -> bool:
+    """Creates everything on a server, where it is missing.
+
+    Args:
+        location: The server and the schema.
+        partitions: As for :func:`server_script`; what is there stays as it is.
+        role: Who may use the tables, too.
+
+    Returns:
+        Whether anything was created.
+
+    Raises:
+        UnsupportedDatabaseError: If the schema holds other tables, or those of another version.
+        StorageError: If the server refuses.
+    """
+    with _with_driver():
+        from sessiondb.stores.postgres import store  # noqa: PLC0415  # as said above
+
+    return store.create_tables(location, partitions, role)
+
+
 def check(location: Database, decode: DecodeEvent, *, limit: int = 20) -> CheckReport:
     """Checks a database that exists. Nothing is changed, and services that use it meanwhile are not disturbed.
 

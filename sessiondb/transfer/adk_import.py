@@ -27,13 +27,14 @@ from sessiondb.adk.events import encode_event, event_as_dict, timestamp_text
 from sessiondb.adk.limits import check_key, check_text
 from sessiondb.adk.state import encode_delta
 from sessiondb.engine.store import BulkImport, Reader
-from sessiondb.errors import ConfigurationError, CorruptRowError, InvalidInputError, MigrationError
+from sessiondb.errors import CorruptRowError, InvalidInputError, MigrationError
 from sessiondb.location import DEFAULT_SCHEMA, Database, ServerLocation
 from sessiondb.model.queries import ListEvents
 from sessiondb.model.records import STORED_NONE, NewEvent, NewSession, Selection, SessionKey, named
 from sessiondb.transfer.adk_files import AdkFile, AdkFileWriter
 from sessiondb.transfer.adk_tables import AdkEvent, AdkTables, Layout
 from sessiondb.transfer.compare import NO_STATE, MigrationReport, compare, owner_name, scope_of
+from sessiondb.transfer.copying import check_apart
 from sessiondb.transfer.jsonl import Advance, encode_state, now_text
 from sessiondb.transfer.sources import DatabaseSource, MemorySource, Source, SourceSession, UnreadableError
 
@@ -52,7 +53,7 @@ def migrate_adk_file(source: Path, target: Database, *, advance: Advance = lambd
         UnsupportedDatabaseError: If the source is not a file of ADK's services, or the target not one of sessiondb.
         StorageError: If a file cannot be read or written.
     """
-    _check_apart(source, target)
+    check_apart(source, target)
     with AdkFile(source) as file:
         return _migrate(
             file, repr(str(source)), f"sqlite:///file:{quote(str(source))}?mode=ro&uri=true", target, advance
@@ -131,7 +132,7 @@ def migrate_to_adk_sqlite(source: Database, target: Path, *, advance: Advance = 
         UnsupportedDatabaseError: If the source is not a database of sessiondb, or the target another kind of file.
         StorageError: If a file cannot be read or written.
     """
-    _check_apart(source, target)
+    check_apart(source, target)
     try:
         from google.adk.sessions.sqlite_session_service import CREATE_SCHEMA_SQL  # noqa: PLC0415  # needs aiosqlite
     except ImportError as error:
@@ -149,13 +150,6 @@ def migrate_to_adk_sqlite(source: Database, target: Path, *, advance: Advance = 
             with AdkFile(target) as file:
                 compare(place, file, report, advance)
     return report
-
-
-def _check_apart(source: Database, target: Database) -> None:
-    if not (isinstance(source, Path) and isinstance(target, Path)):
-        return
-    if source.exists() and target.exists() and source.samefile(target):
-        raise ConfigurationError(f"{str(source)!r} cannot be migrated into itself; name another file")
 
 
 @contextmanager

@@ -7,10 +7,11 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from itertools import groupby, zip_longest
 from operator import attrgetter
+from pathlib import Path
 
 from sessiondb import stores
 from sessiondb.engine.store import BulkImport, Reader
-from sessiondb.errors import CorruptRowError, InvalidInputError
+from sessiondb.errors import ConfigurationError, CorruptRowError, InvalidInputError
 from sessiondb.location import Database
 from sessiondb.model.queries import ListEvents, ListSessions, ListState
 from sessiondb.model.records import (
@@ -37,9 +38,11 @@ def migrate_sessiondb(source: Database, target: Database, *, advance: Advance = 
         advance: Told about sessions that were copied or compared.
 
     Raises:
+        ConfigurationError: If both are one.
         UnsupportedDatabaseError: If one of them is not a database of sessiondb.
         StorageError: If one cannot be read or written.
     """
+    check_apart(source, target)
     report = MigrationReport()
     with stores.open_reader(source) as reader, reader.snapshot():
         with stores.open_import(target) as into:
@@ -51,6 +54,20 @@ def migrate_sessiondb(source: Database, target: Database, *, advance: Advance = 
         with stores.open_reader(target) as written, written.snapshot():
             _compare(reader, written, report, advance)
     return report
+
+
+def check_apart(source: Database, target: Database) -> None:
+    """Refuses to migrate a database into itself.
+
+    Raises:
+        ConfigurationError: If both are one.
+    """
+    if isinstance(source, Path) and isinstance(target, Path):
+        is_one = source.exists() and target.exists() and source.samefile(target)
+    else:
+        is_one = source == target
+    if is_one:
+        raise ConfigurationError(f"{str(source)!r} cannot be migrated into itself; name another database")
 
 
 def _put(into: BulkImport, session: SessionSummary, reader: Reader, report: MigrationReport) -> None:

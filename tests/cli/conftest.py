@@ -6,13 +6,16 @@ import asyncio
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 from google.adk.events import Event, EventActions
 from google.genai import types
 
 from sessiondb import DatabaseSessionService
+
+if TYPE_CHECKING:
+    from tests.postgres.server import Server
 
 Look: TypeAlias = Callable[[Path], dict[str, str]]
 
@@ -22,7 +25,7 @@ HOSTILE = "red\x1b[31m bell\x07 c1\x9b2J\nsecond line\r\x1b]0;title\x07 \u202ede
 """Text that a terminal would obey."""
 
 
-async def fill(path: Path) -> None:
+async def fill(path: Path | str) -> None:
     """Two apps, three sessions, one conversation with calls, and state of every scope."""
     async with DatabaseSessionService(path) as service:
         session = await service.create_session(APP, USER, SESSION, {"app:version": 1, "user:theme": "dark"})
@@ -61,6 +64,29 @@ def database(made: Path, tmp_path: Path) -> Path:
     path = folder / "adk.sqlite3"
     path.write_bytes(made.read_bytes())
     return path
+
+
+@pytest.fixture(scope="session")
+def made_on_server(postgres_server: Server) -> str:
+    url = postgres_server.create_database("made")
+    asyncio.run(fill(url))
+    return url
+
+
+@pytest.fixture(params=["file", "server"])
+def filled(request: pytest.FixtureRequest) -> str:
+    """A path, or the URL of a server: a database to read, filled as :func:`fill` says."""
+    return str(request.getfixturevalue("database" if request.param == "file" else "made_on_server"))
+
+
+@pytest.fixture(params=["file", "server"])
+def own(request: pytest.FixtureRequest) -> str:
+    """As ``filled``, for a test that writes to it."""
+    if request.param == "file":
+        return str(request.getfixturevalue("database"))
+    url: str = request.getfixturevalue("postgres_database")
+    asyncio.run(fill(url))
+    return url
 
 
 @pytest.fixture

@@ -62,9 +62,10 @@ def adk_answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answers]:
     expected: list[Registration] = []
     ask = registration.check
 
-    def check(adk: Adk, agents_dir: Path, uri: str) -> Registration:
+    def check(adk: Adk, agents_dir: Path, uri: str, password: str | None) -> Registration:
         assert agents_dir.is_absolute()
         assert uri.startswith("sessiondb:////")
+        assert password is None
         return expected.pop(0) if expected else ask(adk, agents_dir, uri)
 
     def answer(*answers: Registration) -> None:

@@ -429,7 +429,8 @@ def test_migrate_refuses_wrong_files_in_one_line(
     ours, theirs = (adk, database) if options else (database, adk)
     before = fingerprint(folder), fingerprint(database.parent)
     for source, target in [
-        (ours, tmp_path / "new"),
+        *([(ours, tmp_path / "new")] if options else []),
+        (ours, ours),
         (notes, tmp_path / "new"),
         (folder / "empty", tmp_path / "new"),
         (theirs, notes),

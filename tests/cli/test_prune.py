@@ -31,22 +31,31 @@ async def use(service: DatabaseSessionService, user_id: str, session_id: str, da
     )
 
 
+async def fill(database: Path | str) -> None:
+    """Sessions used 100, 50 and 10 days ago, each by two users."""
+    async with DatabaseSessionService(database) as service:
+        for days in (100, 50, 10):
+            for user_id in ("ada", "bob"):
+                await use(service, user_id, f"{days}", days)
+
+
 @pytest.fixture
 def used(tmp_path: Path) -> Path:
-    """Sessions used 100, 50 and 10 days ago, each by two users."""
     path = tmp_path / "used.sqlite3"
-
-    async def fill() -> None:
-        async with DatabaseSessionService(path) as service:
-            for days in (100, 50, 10):
-                for user_id in ("ada", "bob"):
-                    await use(service, user_id, f"{days}", days)
-
-    asyncio.run(fill())
+    asyncio.run(fill(path))
     return path
 
 
-def left(path: Path) -> list[tuple[str, str]]:
+@pytest.fixture(params=["file", "server"])
+def used_anywhere(request: pytest.FixtureRequest) -> str:
+    if request.param == "file":
+        return str(request.getfixturevalue("used"))
+    url: str = request.getfixturevalue("postgres_database")
+    asyncio.run(fill(url))
+    return url
+
+
+def left(path: Path | str) -> list[tuple[str, str]]:
     done = run_sessiondb("list", path, "--json")
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     return sorted((row["user_id"], row["session_id"]) for row in rows)
@@ -62,23 +71,25 @@ def left(path: Path) -> list[tuple[str, str]]:
         (["--older-than", "525600m"], []),
     ],
 )
-def test_prune_deletes_sessions_older_than_given(options: list[str], gone: list[tuple[str, str]], used: Path) -> None:
-    all_of_them = left(used)
-    planned = run_sessiondb("prune", used, *options, "--dry-run", "--json")
-    assert left(used) == all_of_them
-    done = run_sessiondb("prune", used, *options, "--json")
+def test_prune_deletes_sessions_older_than_given(
+    options: list[str], gone: list[tuple[str, str]], used_anywhere: str
+) -> None:
+    all_of_them = left(used_anywhere)
+    planned = run_sessiondb("prune", used_anywhere, *options, "--dry-run", "--json")
+    assert left(used_anywhere) == all_of_them
+    done = run_sessiondb("prune", used_anywhere, *options, "--json")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == planned.stdout
     printed = [json.loads(line) for line in done.stdout.splitlines()]
     assert sorted((row["user_id"], row["session_id"]) for row in printed) == gone
-    assert left(used) == sorted(set(all_of_them) - set(gone))
+    assert left(used_anywhere) == sorted(set(all_of_them) - set(gone))
 
 
-def test_prune_deletes_events_and_keeps_user_state(used: Path) -> None:
-    assert run_sessiondb("prune", used, "--older-than", "1d").returncode == 0
+def test_prune_deletes_events_and_keeps_user_state(used_anywhere: str) -> None:
+    assert run_sessiondb("prune", used_anywhere, "--older-than", "1d").returncode == 0
 
     async def check() -> None:
-        async with DatabaseSessionService(used) as service:
+        async with DatabaseSessionService(used_anywhere) as service:
             stats = service.get_stats()
             assert (stats["sessions"], stats["events"]) == (0, 0)
             assert await service.get_user_state(APP, "ada") == {"seen": "10"}

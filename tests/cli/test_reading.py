@@ -37,7 +37,7 @@ READING = [
 ]
 
 
-def reading(arguments: list[str], file: Path, *more: str) -> list[str]:
+def reading(arguments: list[str], file: Path | str, *more: str) -> list[str]:
     """The command with its file, which comes first."""
     return [arguments[0], str(file), *arguments[1:], *more]
 
@@ -86,8 +86,8 @@ def test_read_only_commands_see_the_wal_of_running_service(arguments: list[str],
     asyncio.run(beside_a_service())
 
 
-def test_list_sorts_by_last_update(database: Path) -> None:
-    rows = lines_of("list", database)
+def test_list_sorts_by_last_update(filled: str) -> None:
+    rows = lines_of("list", filled)
     assert [(row["app_name"], row["user_id"], row["session_id"], row["events"]) for row in rows] == [
         ("zoo", USER, "lonely", 0),
         (APP, "other", SESSION, 0),
@@ -101,14 +101,14 @@ def test_list_sorts_by_last_update(database: Path) -> None:
     ("options", "found"),
     [(["--app", APP], 2), (["--user", USER], 2), (["--app", APP, "--user", USER], 1), (["--app", "x' OR 1=1--"], 0)],
 )
-def test_list_filters_by_app_user_and_limit(options: list[str], found: int, database: Path) -> None:
+def test_list_filters_by_app_user_and_limit(options: list[str], found: int, filled: str) -> None:
     nothing = "" if found else f"there is no session of app {options[1]!r}"
-    assert len(lines_of("list", database, *options, says=nothing)) == found
-    assert len(lines_of("list", database, *options, "--limit", "1", says=nothing)) == min(found, 1)
+    assert len(lines_of("list", filled, *options, says=nothing)) == found
+    assert len(lines_of("list", filled, *options, "--limit", "1", says=nothing)) == min(found, 1)
 
 
-def test_list_prints_aligned_columns_or_nothing(database: Path) -> None:
-    table = run_sessiondb("list", database).stdout.splitlines()
+def test_list_prints_aligned_columns_or_nothing(filled: str) -> None:
+    table = run_sessiondb("list", filled).stdout.splitlines()
     assert table[0].split() == ["UPDATED", "APP", "USER", "SESSION", "EVENTS"]
     assert [line.split()[1:] for line in table[1:]] == [
         ["zoo", USER, "lonely", "0"],
@@ -117,13 +117,13 @@ def test_list_prints_aligned_columns_or_nothing(database: Path) -> None:
     ]
     column = table[0].index("SESSION")
     assert [line[column : column + 6].strip() for line in table[1:]] == ["lonely", "sess_a", "sess_a"]
-    nothing = run_sessiondb("list", database, "--app", "nobody")
+    nothing = run_sessiondb("list", filled, "--app", "nobody")
     assert (nothing.returncode, nothing.stdout) == (0, "")
     assert nothing.stderr == "there is no session of app 'nobody'\n"
 
 
-def test_show_tells_the_conversation(database: Path) -> None:
-    done = run_sessiondb("show", database, SESSION, "--app", APP, "--user", USER)
+def test_show_tells_the_conversation(filled: str) -> None:
+    done = run_sessiondb("show", filled, SESSION, "--app", APP, "--user", USER)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert lines[0].startswith(f"session {SESSION}  user {USER}  app {APP}  created 20")
@@ -142,11 +142,11 @@ def test_show_tells_the_conversation(database: Path) -> None:
     assert all(line.startswith(("#", "    ")) for line in lines[1:])
 
 
-def test_show_json_is_read_by_adk(database: Path) -> None:
-    shown = lines_of("show", database, SESSION, "--app", APP, "--user", USER)
+def test_show_json_is_read_by_adk(filled: str) -> None:
+    shown = lines_of("show", filled, SESSION, "--app", APP, "--user", USER)
 
     async def stored() -> list[Event]:
-        async with DatabaseSessionService(database) as service:
+        async with DatabaseSessionService(filled) as service:
             session = await service.get_session(APP, USER, SESSION)
             assert session is not None
             return session.events
@@ -175,18 +175,18 @@ def test_terminal_escape_sequences_are_not_printed(arguments: list[str], more: l
     assert re.findall(r"[^\n\x20-\x7e]", done.stdout.replace("…", "")) == []
 
 
-def test_show_escapes_control_characters_of_unknown_id(database: Path) -> None:
-    done = run_sessiondb("show", database, "no\x1b[2Jone")
+def test_show_escapes_control_characters_of_unknown_id(filled: str) -> None:
+    done = run_sessiondb("show", filled, "no\x1b[2Jone")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"Error: there is no session 'no\\x1b[2Jone' in {database}\n"
+    assert done.stderr == f"Error: there is no session 'no\\x1b[2Jone' in {filled}\n"
 
 
-def test_show_ambiguous_session_id_is_usage_error(database: Path) -> None:
-    done = run_sessiondb("show", database, SESSION)
+def test_show_ambiguous_session_id_is_usage_error(filled: str) -> None:
+    done = run_sessiondb("show", filled, SESSION)
     assert (done.returncode, done.stdout) == (2, "")
     assert f"--app '{APP}' --user 'other'" in done.stderr
     assert f"--app '{APP}' --user '{USER}'" in done.stderr
-    assert run_sessiondb("show", database, SESSION, "--user", "other").returncode == 0
+    assert run_sessiondb("show", filled, SESSION, "--user", "other").returncode == 0
 
 
 @pytest.mark.parametrize("command", [["show", "lonely"], ["history", "app:version"]], ids=lambda command: command[0])
@@ -196,6 +196,16 @@ def test_file_may_stand_last_as_in_first_versions(command: list[str], database: 
     assert expected
     assert run_sessiondb(name, word, database).stdout == expected
     assert run_sessiondb(name, word, f"sqlite:///{database}").stdout == expected
+
+
+def test_default_database_may_be_a_url(made_on_server: str) -> None:
+    expected = run_sessiondb("list", made_on_server).stdout
+    assert expected
+    for url in (made_on_server, f"sessiondb+{made_on_server}"):
+        done = run_sessiondb("list", SESSIONDB_PATH=url)
+        assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")
+    shown = run_sessiondb("show", "lonely", made_on_server)
+    assert (shown.returncode, shown.stdout) == (0, run_sessiondb("show", made_on_server, "lonely").stdout)
 
 
 @pytest.mark.parametrize("word", ["https://host/id", ":memory:", "."])
@@ -281,35 +291,35 @@ def test_history_notes_go_to_a_terminal_only(database: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "values"), [("progress", [1, 2, None]), ("user:theme", ["light"]), ("app:version", [2]), ("theme", [])]
 )
-def test_history_has_every_change_of_a_key(key: str, values: list[object], database: Path) -> None:
-    changes = lines_of("history", database, key, says="" if values else f"there is no change of {key!r} in the log")
+def test_history_has_every_change_of_a_key(key: str, values: list[object], filled: str) -> None:
+    changes = lines_of("history", filled, key, says="" if values else f"there is no change of {key!r} in the log")
     assert [change["value"] for change in changes] == values
     assert [change["deleted"] for change in changes] == [value is None for value in values]
     assert all((change["session_id"], change["key"]) == (SESSION, key) for change in changes)
-    text = run_sessiondb("history", database, key).stdout.splitlines()
+    text = run_sessiondb("history", filled, key).stdout.splitlines()
     assert len(text) == len(values) + bool(values)
 
 
-def test_history_filters_by_user_app_and_session(database: Path) -> None:
+def test_history_filters_by_user_app_and_session(own: str) -> None:
     nothing = "there is no change of 'progress' of user 'other' in the log"
-    assert lines_of("history", database, "progress", "--user", "other", says=nothing) == []
-    assert len(lines_of("history", database, "progress", "--app", APP, "--user", USER, "--session", SESSION)) == 3
+    assert lines_of("history", own, "progress", "--user", "other", says=nothing) == []
+    assert len(lines_of("history", own, "progress", "--app", APP, "--user", USER, "--session", SESSION)) == 3
     keys = ['we"ird', "$.a[0]", "a.b", "ключ"]
 
     async def odd_keys() -> None:
-        async with DatabaseSessionService(database) as service:
+        async with DatabaseSessionService(own) as service:
             await service.update_keys("zoo", USER, "lonely", dict.fromkeys(keys, 2**70))
 
     asyncio.run(odd_keys())
     for key in keys:
-        assert [change["value"] for change in lines_of("history", database, key)] == [2**70]
+        assert [change["value"] for change in lines_of("history", own, key)] == [2**70]
 
 
-def test_stats_watch_repeats_up_to_limit(database: Path) -> None:
-    done = run_sessiondb("stats", database, "--watch", "--interval", "0.01", "--limit", "3", "--json")
+def test_stats_watch_repeats_up_to_limit(filled: str) -> None:
+    done = run_sessiondb("stats", filled, "--watch", "--interval", "0.01", "--limit", "3", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     assert [json.loads(line)["events"] for line in done.stdout.splitlines()] == [4, 4, 4]
-    text = run_sessiondb("stats", database, "--watch", "--interval", "0.01", "--limit", "2").stdout
+    text = run_sessiondb("stats", filled, "--watch", "--interval", "0.01", "--limit", "2").stdout
     assert text.count("state_keys") == 2
     assert text.count("events_per_second") == 1
 
@@ -338,18 +348,18 @@ def test_stats_watch_redraws_in_place_at_a_terminal(database: Path) -> None:
     assert (shown.count("state_keys"), shown.count(up_a_line)) == (4, 5 + 6 + 6)
 
 
-def test_tail_shows_the_newest(database: Path) -> None:
-    assert [line["seq"] for line in lines_of("tail", database)] == [1, 2, 3, 4]
-    assert [line["seq"] for line in lines_of("tail", "-n", "2", database)] == [3, 4]
-    assert lines_of("tail", "-n", "0", database) == []
+def test_tail_shows_the_newest(filled: str) -> None:
+    assert [line["seq"] for line in lines_of("tail", filled)] == [1, 2, 3, 4]
+    assert [line["seq"] for line in lines_of("tail", "-n", "2", filled)] == [3, 4]
+    assert lines_of("tail", "-n", "0", filled) == []
     nothing = "there is no event of user 'other' of session 'x'"
-    assert lines_of("tail", "--user", "other", "--session", "x", database, says=nothing) == []
-    heads = [line for line in run_sessiondb("tail", database).stdout.splitlines() if line.startswith("#")]
+    assert lines_of("tail", "--user", "other", "--session", "x", filled, says=nothing) == []
+    heads = [line for line in run_sessiondb("tail", filled).stdout.splitlines() if line.startswith("#")]
     assert len(heads) == 4
     assert heads[-1].endswith(f"agent  {APP}/{USER}/{SESSION}")
 
 
-def following(database: Path, *options: str) -> subprocess.Popen[str]:
+def following(database: Path | str, *options: str) -> subprocess.Popen[str]:
     """``tail --follow`` in a process of its own, looking often."""
     command = [sys.executable, "-m", "sessiondb", "tail", str(database), "--follow", "--interval", "0.01", "--json"]
     return subprocess.Popen(
@@ -357,8 +367,8 @@ def following(database: Path, *options: str) -> subprocess.Popen[str]:
     )
 
 
-def test_tail_follows_what_is_written_and_ends_at_ctrl_c_with_0(database: Path) -> None:
-    with following(database, "-n", "1") as process:
+def test_tail_follows_what_is_written_and_ends_at_ctrl_c_with_0(own: str) -> None:
+    with following(own, "-n", "1") as process:
         assert process.stdout is not None
         assert process.stderr is not None
         try:
@@ -367,7 +377,7 @@ def test_tail_follows_what_is_written_and_ends_at_ctrl_c_with_0(database: Path) 
             async def write() -> None:
                 for number in range(3):
                     # Each turn is another service: opened, and closed with its log removed or left as may be.
-                    async with DatabaseSessionService(database) as service:
+                    async with DatabaseSessionService(own) as service:
                         await service.update_keys("zoo", USER, "lonely", {"number": number})
 
             asyncio.run(write())

@@ -13,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from google.adk.events import Event, EventActions
 from google.genai import types
@@ -43,15 +44,29 @@ TABLES = {
 }
 
 
-def tables(path: Path) -> dict[str, list[tuple[Any, ...]]]:
+def tables(place: Path | str) -> dict[str, list[tuple[Any, ...]]]:
     """All that a database holds but for row ids, incarnations, and when a key of state was stored."""
-    with closing(sqlite3.connect(path)) as connection:
+    if str(place).startswith("postgresql:"):
+        return tables_on_server(str(place))
+    with closing(sqlite3.connect(place)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
         return {name: connection.execute(statement).fetchall() for name, statement in TABLES.items()}
 
 
-async def fill(path: Path) -> None:
+def tables_on_server(url: str) -> dict[str, list[tuple[Any, ...]]]:
+    checked = run_sessiondb("check", url)
+    assert (checked.returncode, checked.stderr) == (0, "")
+    with psycopg.connect(url) as connection:
+        found = {name: connection.execute(statement).fetchall() for name, statement in TABLES.items()}
+    # SQLite sorts NULL first.
+    return {
+        name: sorted(rows, key=lambda row: [(value is not None, value) for value in row])
+        for name, rows in found.items()
+    }
+
+
+async def fill(path: Path | str) -> None:
     async with DatabaseSessionService(path) as service:
         rich = {"none": {"a": None}, "float": 0.1 + 0.2, "large": 2**70, "text": ODD, ODD: [1, {"x": HOSTILE}]}
         session = await service.create_session(APP, USER, SESSION, {**rich, "user:u": rich, "app:a": rich})
@@ -84,6 +99,15 @@ def rich(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(params=["file", "server"])
+def empty(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a database is to be created: a path, or the URL of a server."""
+    if request.param == "file":
+        return str(tmp_path / "new" / "target.sqlite3")
+    url: str = request.getfixturevalue("postgres_database")
+    return url
+
+
 @pytest.fixture(scope="module")
 def exported(rich: Path) -> Path:
     """What ``export`` makes of it."""
@@ -93,29 +117,26 @@ def exported(rich: Path) -> Path:
     return output
 
 
-def import_(source: Path, target: Path, *options: str) -> dict[str, int]:
+def import_(source: Path, target: Path | str, *options: str) -> dict[str, int]:
     done = run_sessiondb("import", source, target, "--json", *options)
     assert (done.returncode, done.stderr) == (0, "")
     counts: dict[str, int] = json.loads(done.stdout)
     return counts
 
 
-def test_export_and_import_of_whole_file_is_equal(rich: Path, exported: Path, tmp_path: Path) -> None:
-    target = tmp_path / "new" / "target.sqlite3"
-    assert import_(exported, target) == {"sessions": 3, "events": 9, "skipped": 0, "state_kept": 0}
-    assert tables(target) == tables(rich)
-    again = run_sessiondb("export", target)
+def test_export_and_import_of_whole_file_is_equal(rich: Path, exported: Path, empty: str) -> None:
+    assert import_(exported, empty) == {"sessions": 3, "events": 9, "skipped": 0, "state_kept": 0}
+    assert tables(empty) == tables(rich)
+    again = run_sessiondb("export", empty)
     assert again.stdout.splitlines()[1:] == exported.read_text(encoding="utf-8").splitlines()[1:]
 
 
-def test_import_into_open_service_is_seen(rich: Path, exported: Path, tmp_path: Path) -> None:
-    target = tmp_path / "target.sqlite3"
-
+def test_import_into_open_service_is_seen(rich: Path, exported: Path, empty: str) -> None:
     async def go_on() -> None:
-        async with DatabaseSessionService(rich) as source, DatabaseSessionService(target) as service:
+        async with DatabaseSessionService(rich) as source, DatabaseSessionService(empty) as service:
             # It has looked before: nothing it keeps in memory may hide what comes.
             assert await service.get_session(APP, USER, SESSION) is None
-            await asyncio.to_thread(import_, exported, target)
+            await asyncio.to_thread(import_, exported, empty)
             old, new = [await one.get_session(APP, USER, SESSION) for one in (source, service)]
             assert old is not None
             assert new is not None

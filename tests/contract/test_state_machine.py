@@ -10,12 +10,9 @@ import asyncio
 import contextvars
 import itertools
 import json
-import sqlite3
-import tempfile
 from collections.abc import Coroutine, Iterator
-from contextlib import closing
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 from google.adk.events import Event
@@ -34,12 +31,17 @@ from hypothesis.stateful import (
     multiple,
     precondition,
     rule,
+    run_state_machine_as_test,
 )
 
 from sessiondb import DatabaseSessionService, errors
 from sessiondb.options import CacheMode
 from tests.contract.documented import DocumentedService, Handle, Key, MissingError, StaleError
+from tests.databases import STORES, query
 from tests.strategies import any_text, as_stored, exactly, names, small_deltas, timestamps
+
+if TYPE_CHECKING:
+    from tests.postgres.server import Server
 
 ResultT = TypeVar("ResultT")
 
@@ -80,10 +82,9 @@ class Life(RuleBasedStateMachine):
     handles: Bundle[Pair] = Bundle("handles")
     delivered: Bundle[Event] = Bundle("delivered")
 
-    def __init__(self) -> None:
+    def __init__(self, location: Path | str) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
-        self.path = Path(self.folder.name) / "adk.sqlite3"
+        self.location = location
         self.loop = asyncio.Runner()
         # Moments and ids are counted, so that an example that fails fails again.
         self.context = contextvars.copy_context()
@@ -109,7 +110,7 @@ class Life(RuleBasedStateMachine):
         # Syncing to disk is what takes the time, and no power is cut here.
         self.services = [
             DatabaseSessionService(
-                self.path,
+                self.location,
                 log_cache=cache,
                 durability="normal",
                 none_in_delta="store" if self.model.keeps_none else "delete",
@@ -124,9 +125,8 @@ class Life(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.close()
         if self.services:
-            self.check_file()
+            self.check_tables()
         self.loop.close()
-        self.folder.cleanup()
 
     @rule(target=handles, at=SERVICES, app=APPS, user=USERS, session_id=names | st.none(), state=small_deltas)
     def create(self, at: int, app: str, user: str, session_id: str | None, state: dict[str, Any]) -> Any:
@@ -363,7 +363,7 @@ class Life(RuleBasedStateMachine):
         if vacuum:
             self.services[0].vacuum()
         self.close()
-        self.check_file()
+        self.check_tables()
         self.open(*self.caches)
 
     @invariant()
@@ -373,18 +373,21 @@ class Life(RuleBasedStateMachine):
         assert stats["sessions"] == len(self.model.records)
         assert stats["events"] == sum(len(record.after) for record in self.model.records.values())
 
-    def check_file(self) -> None:
-        with closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)) as connection:
-            check_schema(connection)
-            self._check_replay(connection)
+    def check_tables(self) -> None:
+        if isinstance(self.location, Path):
+            assert query(self.location, "PRAGMA integrity_check") == [("ok",)]
+            assert query(self.location, "PRAGMA foreign_key_check") == []
+        check_rows(self.location)
+        self._check_replay()
 
-    def _check_replay(self, connection: sqlite3.Connection) -> None:
-        """The state in the file is what the creation and the log make of it."""
+    def _check_replay(self) -> None:
+        """The state in the tables is what the creation and the log make of it."""
         for key, record in self.model.records.items():
             state = dict(record.created_with)
-            for actions, extra in connection.execute(
-                "SELECT actions, extra FROM adk_events WHERE app_name = ? AND user_id = ? AND session_id = ? ORDER BY id",
-                key,
+            for actions, extra in query(
+                self.location,
+                "SELECT actions, extra FROM adk_events WHERE app_name = ? AND user_id = ? AND session_id = ? ORDER BY seq",
+                *key,
             ):
                 for name, value in json.loads(actions)["state_delta"].items():
                     assert not name.startswith("temp:")
@@ -393,40 +396,37 @@ class Life(RuleBasedStateMachine):
                     else:
                         state[name] = value
             own = {name: value for name, value in state.items() if not name.startswith(("app:", "user:"))}
-            assert exactly(_scope(connection, "SESSION", *key)) == exactly(own)
+            assert exactly(_scope(self.location, "SESSION", *key)) == exactly(own)
         for app, users in self.model.memory.user_state.items():
             for user, state in users.items():
-                assert exactly(_scope(connection, "USER", app, user, None)) == exactly(state)
+                assert exactly(_scope(self.location, "USER", app, user, None)) == exactly(state)
         for app, state in self.model.memory.app_state.items():
-            assert exactly(_scope(connection, "APP", app, None, None)) == exactly(state)
+            assert exactly(_scope(self.location, "APP", app, None, None)) == exactly(state)
 
 
 def _is_marked(session: Session) -> bool:
     return session._storage_update_marker is not None
 
 
-def _scope(connection: sqlite3.Connection, scope: str, *key: str | None) -> dict[str, Any]:
-    rows = connection.execute(
-        "SELECT state_key, state_value FROM adk_state"
-        " WHERE scope = ? AND app_name IS ? AND user_id IS ? AND session_id IS ?",
-        (scope, *key),
+def _scope(location: Path | str, scope: str, *key: str | None) -> dict[str, Any]:
+    rows = query(
+        location, "SELECT app_name, user_id, session_id, state_key, state_value FROM adk_state WHERE scope = ?", scope
     )
-    return {name: json.loads(value) for name, value in rows}
+    return {name: json.loads(value) for *owner, name, value in rows if tuple(owner) == key}
 
 
-def check_schema(connection: sqlite3.Connection) -> None:
-    """What holds in every file, whatever is in it."""
-    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
-    sessions = connection.execute(
-        "SELECT app_name, user_id, session_id, incarnation, revision, last_seq, log_epoch FROM adk_sessions"
-    ).fetchall()
+def check_rows(location: Path | str) -> None:
+    """What holds in every database, whatever is in it."""
+    sessions = query(
+        location, "SELECT app_name, user_id, session_id, incarnation, revision, last_seq, log_epoch FROM adk_sessions"
+    )
     for *key, incarnation, revision, last_seq, log_epoch in sessions:
-        rows = connection.execute(
+        rows = query(
+            location,
             "SELECT seq, revision, incarnation FROM adk_events"
             " WHERE app_name = ? AND user_id = ? AND session_id = ? ORDER BY id",
-            key,
-        ).fetchall()
+            *key,
+        )
         assert [row[0] for row in rows] == list(range(1, last_seq + 1))
         revisions = [row[1] for row in rows]
         assert revisions == sorted(revisions)
@@ -435,7 +435,7 @@ def check_schema(connection: sqlite3.Connection) -> None:
         assert log_epoch == 0
     assert len({row[3] for row in sessions}) == len(sessions)
     orphans = "SELECT count(*) FROM adk_state AS s WHERE scope = 'SESSION' AND NOT EXISTS (SELECT 1 FROM adk_sessions AS t WHERE t.app_name = s.app_name AND t.user_id = s.user_id AND t.session_id = s.session_id)"
-    assert connection.execute(orphans).fetchone() == (0,)
+    assert query(location, orphans) == [(0,)]
 
 
 def exactly_delta(event: Event) -> list[str]:
@@ -461,10 +461,27 @@ def _compare(live: Session, model: Session) -> None:
 
 
 # To shrink an example takes minutes.
-TestLife = pytest.mark.timeout(900)(Life.TestCase)
-TestLife.settings = settings(
-    max_examples=settings().max_examples // 4,
-    stateful_step_count=40,
-    # To explain an example, hypothesis traces every line: slower than all the rest.
-    phases=[phase for phase in Phase if phase is not Phase.explain],
-)
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("store", STORES)
+def test_life_of_a_database_follows_the_model(store: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    numbers = itertools.count()
+
+    class NextLife(Life):
+        """A life in the next empty database."""
+
+        def __init__(self) -> None:
+            if store == "sqlite":
+                super().__init__(tmp_path / f"{next(numbers)}.sqlite3")
+            else:
+                server: Server = request.getfixturevalue("postgres_server")
+                super().__init__(server.fresh_database())
+
+    run_state_machine_as_test(
+        NextLife,
+        settings=settings(
+            max_examples=settings().max_examples // (4 if store == "sqlite" else 8),
+            stateful_step_count=40,
+            # To explain an example, hypothesis traces every line: slower than all the rest.
+            phases=[phase for phase in Phase if phase is not Phase.explain],
+        ),
+    )

@@ -177,9 +177,16 @@ class Server:
         _wait_for_end(self._orphans)
         shutil.rmtree(self.folder)
 
+    def write(self, name: str, text: str) -> None:
+        """Writes a file among its data."""
+        path = self.data / name
+        path.write_text(text, encoding="utf-8")
+        if os.geteuid() == 0:
+            shutil.chown(path, _ACCOUNT)
+
     def _write_settings(self) -> None:
         lines = [f"{name} = '{value}'\n" for name, value in self.settings.items()]
-        (self.data / "tests.conf").write_text("".join(lines), encoding="utf-8")
+        self.write("tests.conf", "".join(lines))
 
     def _is_ready(self) -> bool:
         """Looks where ``pg_ctl start --wait`` looks."""

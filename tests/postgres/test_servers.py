@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,7 +16,9 @@ from typing import LiteralString
 import psycopg
 import pytest
 
-from tests.postgres.server import Mode, Server, server
+from tests.postgres.cluster import Cluster, cluster
+from tests.postgres.proxy import Cut, proxy
+from tests.postgres.server import TIMEOUT, Mode, Server, server
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +120,103 @@ def test_server_does_not_outlive_a_killed_program() -> None:
         program.send_signal(signal.SIGKILL)
         assert select.select([end], [], [], 20)[0]
         os.close(end)
+
+
+# --- The proxy --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("where", "stored"), [(Cut.BEFORE_REQUEST, 0), (Cut.IN_REQUEST, 0), (Cut.BEFORE_REPLY, 1), (Cut.IN_REPLY, 1)]
+)
+def test_proxy_cuts_a_request_or_its_answer(postgres_server: Server, where: Cut, stored: int) -> None:
+    url = postgres_server.fresh_database()
+    with (
+        proxy(url) as between,
+        closing(psycopg.connect(between.url, autocommit=True)) as through,
+        closing(psycopg.connect(url, autocommit=True)) as beside,
+    ):
+        through.execute("CREATE TABLE seen (a int)")
+        happened = between.cut(where, after=1)
+        assert scalar(through, "SELECT 1") == 1
+        assert not happened.is_set()
+        with pytest.raises(psycopg.OperationalError):
+            through.execute("INSERT INTO seen VALUES (%s)", [1])
+        assert happened.is_set()
+        assert scalar(beside, "SELECT count(*) FROM seen") == stored
+        with closing(psycopg.connect(between.url)) as again:
+            assert scalar(again, "SELECT count(*) FROM seen") == stored
+
+
+def test_proxy_holds_a_request_until_it_is_released(postgres_server: Server) -> None:
+    url = postgres_server.fresh_database()
+    with (
+        proxy(url, delay=0.001) as between,
+        closing(psycopg.connect(between.url, autocommit=True)) as through,
+        closing(psycopg.connect(url, autocommit=True)) as beside,
+    ):
+        before = between.requests
+        held = between.hold()
+        answers: list[object] = []
+        thread = threading.Thread(target=lambda: answers.append(through.execute("CREATE TABLE held ()").statusmessage))
+        thread.start()
+        assert held.wait(TIMEOUT)
+        assert between.requests == before + 1
+        assert scalar(beside, "SELECT to_regclass('held') IS NULL") is True
+        between.release()
+        thread.join(TIMEOUT)
+        assert answers == ["CREATE TABLE"]
+
+
+def test_proxy_cuts_all_and_refuses_until_told(postgres_server: Server) -> None:
+    with proxy(postgres_server.fresh_database()) as between, closing(psycopg.connect(between.url)) as through:
+        between.cut_all(refuse=True)
+        with pytest.raises(psycopg.OperationalError):
+            through.execute("SELECT 1")
+        with pytest.raises(psycopg.OperationalError):
+            psycopg.connect(between.url)
+        between.accept()
+        psycopg.connect(between.url).close()
+
+
+# --- Two servers ------------------------------------------------------------------------------------------------------
+
+
+def insert(cluster: Cluster, value: int) -> None:
+    """Commits a row on whichever server takes writes."""
+    with closing(psycopg.connect(cluster.url(), autocommit=True, connect_timeout=10)) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS kept (a int)")
+        connection.execute("INSERT INTO kept VALUES (%s)", [value])
+
+
+def test_promoted_standby_has_what_was_committed_and_old_primary_follows_it() -> None:
+    with cluster() as both:
+        old = both.primary
+        for number, rewind in enumerate([True, False]):
+            insert(both, number)
+            both.primary.kill(everything=True)
+            both.promote()
+            both.rejoin(rewind=rewind)
+        insert(both, 2)
+        assert both.primary is old
+        both.wait_until_equal()
+        for server in (both.primary, both.standby):
+            with server.connect() as connection:
+                assert connection.execute("SELECT a FROM kept ORDER BY a").fetchall() == [(0,), (1,), (2,)]
+                assert scalar(connection, "SELECT pg_is_in_recovery()") is (server is both.standby)
+
+
+def test_commit_waits_for_the_standby_only_where_that_is_synchronous() -> None:
+    for synchronous in (True, False):
+        with cluster(synchronous=synchronous) as both:
+            insert(both, 0)
+            both.standby.stop()
+            with closing(both.primary.connect()) as connection, closing(both.primary.connect()) as other:
+                done = threading.Thread(target=connection.execute, args=["INSERT INTO kept VALUES (1)"])
+                done.start()
+                if synchronous:
+                    waiting = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+                    while not scalar(other, waiting):
+                        assert done.is_alive()
+                    both.standby.start()
+                done.join(TIMEOUT)
+                assert not done.is_alive()

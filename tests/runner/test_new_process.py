@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
 from google.adk.sessions import BaseSessionService, InMemorySessionService
 
 from sessiondb import DatabaseSessionService
@@ -42,22 +43,21 @@ def go_on_here(path: str) -> None:
     asyncio.run(converse())
 
 
-def test_runner_resumes_conversation_in_new_process(tmp_path: Path) -> None:
-    path = tmp_path / "adk.sqlite3"
-
+@pytest.mark.each_store
+def test_runner_resumes_conversation_in_new_process(location: Path | str) -> None:
     async def before() -> None:
-        async with DatabaseSessionService(path) as service:
+        async with DatabaseSessionService(location) as service:
             await begin(service)
 
     async def after() -> None:
         in_memory = InMemorySessionService()
         await begin(in_memory)
         await go_on(in_memory)
-        async with DatabaseSessionService(path) as service:
+        async with DatabaseSessionService(location) as service:
             assert await traces(service, Trace()) == await traces(in_memory, Trace())
 
     asyncio.run(before())
-    assert processes.run(go_on_here, path).splitlines() == [
+    assert processes.run(go_on_here, location).splitlines() == [
         "an apple",
         "Things: ['an apple'], count: 1.",
         "an apple, now a pear",

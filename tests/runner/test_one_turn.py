@@ -38,7 +38,7 @@ from sessiondb import DatabaseSessionService, OneTurnAtATime, errors
 from tests.engine.tools import until
 from tests.scripted import APP, USER, ScriptedModel, Step, call, reply_text, say, scripted_agent, transfer
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.each_store]
 
 SESSION = "s"
 

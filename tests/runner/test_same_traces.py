@@ -25,19 +25,18 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
+@pytest.mark.each_store
 @pytest.mark.parametrize(
     ("log_cache", "none_in_delta"), [("copy", "delete"), ("share", "delete"), ("off", "delete"), ("copy", "store")]
 )
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_runner_log_and_state_equal_in_memory_service(
-    name: str, log_cache: CacheMode, none_in_delta: NoneInDelta, tmp_path: Path
+    name: str, log_cache: CacheMode, none_in_delta: NoneInDelta, location: Path | str
 ) -> None:
     async def compare() -> None:
         in_memory = InMemorySessionService()
         expected = await traces(in_memory, await SCRIPTS[name](in_memory))
-        async with DatabaseSessionService(
-            tmp_path / "adk.sqlite3", log_cache=log_cache, none_in_delta=none_in_delta
-        ) as service:
+        async with DatabaseSessionService(location, log_cache=log_cache, none_in_delta=none_in_delta) as service:
             stored = await traces(service, await SCRIPTS[name](service))
         assert expected["logs"][0]
         if none_in_delta == "delete":
@@ -45,7 +44,7 @@ def test_runner_log_and_state_equal_in_memory_service(
             expected["states"] = [_without_nones(state) for state in expected["states"]]
             expected["user state"] = _without_nones(expected["user state"])
         assert stored == expected
-        async with DatabaseSessionService(tmp_path / "adk.sqlite3") as reopened:
+        async with DatabaseSessionService(location) as reopened:
             again = await traces(reopened, Trace())
         assert again["logs"] == expected["logs"]
         assert again["states"] == expected["states"]

@@ -27,13 +27,13 @@ async def deep_dump(service: DatabaseSessionService) -> list[list[dict[str, Any]
     return [[dump(event) for event in session.events] for session in await read(service)]
 
 
+@pytest.mark.each_store
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_runner_does_not_mutate_shared_cached_events(name: str, tmp_path: Path) -> None:
+def test_runner_does_not_mutate_shared_cached_events(name: str, location: Path | str) -> None:
     async def compare() -> None:
-        path = tmp_path / "adk.sqlite3"
         async with (
-            DatabaseSessionService(path, log_cache="share") as sharing,
-            DatabaseSessionService(path, log_cache="off") as decoding,
+            DatabaseSessionService(location, log_cache="share") as sharing,
+            DatabaseSessionService(location, log_cache="off") as decoding,
         ):
             await SCRIPTS[name](sharing)
             assert await deep_dump(sharing) == await deep_dump(decoding)

@@ -61,7 +61,8 @@ def translate(  # noqa: PLR0911  # a table in the form of code
     # libpq says something of each host it has tried, in lines.
     where = f"{name}: {' '.join(message.split())}" + (f" (SQLSTATE {state})" if state else "")
     if is_connection_lost(error):
-        return ServerUnreachableError(f"the server cannot be reached: {where}")
+        hint = " (a pooler is there: give transaction_pooling=True)" if "startup parameter" in message else ""
+        return ServerUnreachableError(f"the server cannot be reached{hint}: {where}")
     if state in _BUSY:
         return DatabaseBusyError(
             "another session held a lock on the server for too long, or an administrator cancelled the statement;"

@@ -80,7 +80,7 @@ class PostgresReader(Reader):
             try:
                 # A command may count or list all there is, and takes as long as that takes.
                 with nullcontext() if self._outside else link.deadline(deadline + _GRACE_SECONDS):
-                    answer = reads.answer(link.connection, self._schema, query)
+                    answer = reads.answer(self._asked, query)
             except psycopg.Error as error:
                 if not is_connection_lost(error):
                     raise translate(error, self._server.name, reading=True) from error
@@ -135,6 +135,7 @@ class PostgresReader(Reader):
         if not self._server.pooled:
             # A statement is prepared when it is first run; a pooler would run it elsewhere the next time.
             connection.prepare_threshold = 0
+        self._asked = reads.Asked(connection, self._schema, prepares=not self._server.pooled)
         link = self._link = Link(connection)
         return link
 

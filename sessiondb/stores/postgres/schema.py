@@ -14,6 +14,7 @@ import psycopg
 from psycopg import sql
 
 from sessiondb.errors import ConfigurationError, UnsupportedDatabaseError
+from sessiondb.location import DEFAULT_SCHEMA
 from sessiondb.stores.postgres.write_functions import FUNCTIONS
 
 SCHEMA_VERSION = 1
@@ -153,6 +154,31 @@ def script(schema: str, partitions: int = 0) -> str:
     return tables + rendered(FUNCTIONS, schema) + rendered(_SET_VERSION, schema)
 
 
+def whole_script(schema: str, partitions: int, role: str | None) -> str:
+    """Returns :func:`script` as one transaction, with the schema itself, and with the rights of a role if one is given."""
+    # It is there in every database, and its owner alone could create it.
+    create = "" if schema == DEFAULT_SCHEMA else f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)};\n"
+    granted = "" if role is None else grants(schema, role)
+    return f"BEGIN;\n{create}{script(schema, partitions).strip()}\n{granted}COMMIT;\n"
+
+
+def grants(schema: str, role: str) -> str:
+    """Returns the SQL that gives a role all the rights that a service needs."""
+    names = {kind: [name for found, name in objects() if found == kind] for kind in ("table", "sequence")}
+    tables, sequences = (", ".join(f"@{name}" for name in names[kind]) for kind in ("table", "sequence"))
+    text = (
+        f"GRANT USAGE ON SCHEMA {quoted(schema)} TO {quoted(role)};\n"
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO {quoted(role)};\n"
+        f"GRANT SELECT, USAGE ON {sequences} TO {quoted(role)};\n"
+    )
+    return rendered(text, schema)
+
+
+def quoted(name: str) -> str:
+    """Returns a name as SQL has it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 def objects() -> Iterator[tuple[str, str]]:
     """Yields the kind and the name of each thing that :func:`script` creates, but for types and parts of tables."""
     for kind, name in re.findall(r"CREATE (TABLE|SEQUENCE|INDEX|TRIGGER|FUNCTION) @?(\w+)", TABLES + FUNCTIONS):
@@ -161,20 +187,23 @@ def objects() -> Iterator[tuple[str, str]]:
 
 def rendered(text: str, schema: str) -> str:
     """Puts a schema into SQL: ``@name`` is a name in it, ``@path`` the search path of a function."""
-    quoted = '"' + schema.replace('"', '""') + '"'
-    text = text.replace("@path", f"{quoted}, pg_temp")
+    text = text.replace("@path", f"{quoted(schema)}, pg_temp")
     for name in ("adk_", "sessiondb_"):
-        text = text.replace(f"@{name}", f"{quoted}.{name}")
+        text = text.replace(f"@{name}", f"{quoted(schema)}.{name}")
     return text
 
 
-def prepare(connection: psycopg.Connection, schema: str, name: str) -> None:
+def prepare(connection: psycopg.Connection, schema: str, name: str, partitions: int = 0) -> bool:
     """Creates what is missing on a server, or finds that it is not ours.
 
     Args:
         connection: Whose transactions commit by themselves.
         schema: The schema.
         name: What messages call the database.
+        partitions: Into how many parts new tables are divided; 0: they are not.
+
+    Returns:
+        Whether anything was missing.
 
     Raises:
         UnsupportedDatabaseError: If the server, or what the schema holds, cannot be used.
@@ -184,15 +213,18 @@ def prepare(connection: psycopg.Connection, schema: str, name: str) -> None:
         raise UnsupportedDatabaseError(
             f"{name} is PostgreSQL {connection.info.server_version // 10_000}; sessiondb needs 15 or newer"
         )
-    if not _has_tables(connection, schema, name):
-        with connection.transaction():
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", (_INIT_LOCK,))
-            # Another host may have been first.
-            if not _has_tables(connection, schema, name):
-                # IF NOT EXISTS would ask for the right to create one, whether it is there or not.
-                if not connection.execute("SELECT FROM pg_namespace WHERE nspname = %s", (schema,)).rowcount:
-                    connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
-                run(connection, script(schema))
+    if _has_tables(connection, schema, name):
+        return False
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_INIT_LOCK,))
+        # Another host may have been first.
+        if _has_tables(connection, schema, name):
+            return False
+        # IF NOT EXISTS would ask for the right to create one, whether it is there or not.
+        if not connection.execute("SELECT FROM pg_namespace WHERE nspname = %s", (schema,)).rowcount:
+            connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
+        run(connection, script(schema, partitions))
+    return True
 
 
 def check_version(connection: psycopg.Connection, schema: str, name: str) -> None:

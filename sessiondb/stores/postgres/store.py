@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import psycopg
 from typing_extensions import override
 
 from sessiondb.engine.store import Store
 from sessiondb.location import ServerLocation
 from sessiondb.options import StoreOptions
+from sessiondb.stores.postgres import schema
 from sessiondb.stores.postgres.connection import Server
+from sessiondb.stores.postgres.errors import translate
 from sessiondb.stores.postgres.reader import PostgresReader
 from sessiondb.stores.postgres.turns import PostgresTurnLocks
 from sessiondb.stores.postgres.writer import PostgresWriter
@@ -16,6 +19,28 @@ from sessiondb.stores.postgres.writer import PostgresWriter
 def open_outside_reader(location: ServerLocation, timeout: float) -> PostgresReader:
     """Opens a schema for reading that no service of this process need have open."""
     return PostgresReader(Server(location), location.schema, timeout, outside=True)
+
+
+def create_tables(location: ServerLocation, partitions: int, role: str | None) -> bool:
+    """Creates the tables and functions where they are missing, and says whether they were.
+
+    Args:
+        location: The schema.
+        partitions: Into how many parts new tables are divided; 0: they are not.
+        role: Who may use them, too.
+
+    Raises:
+        StorageError: If the server refuses.
+    """
+    server = Server(location)
+    try:
+        with server.connect() as connection:
+            created = schema.prepare(connection, location.schema, server.name, partitions)
+            if role is not None:
+                schema.run(connection, schema.grants(location.schema, role))
+    except psycopg.Error as error:
+        raise translate(error, server.name) from error
+    return created
 
 
 class PostgresStore(Store):

@@ -165,6 +165,14 @@ class PostgresWriter(Writer):
     def vacuum(self) -> None:
         deadline = time.monotonic() + self._options.busy_timeout
         link = self._connected(deadline)
+        # To an account that does not own a table the server only says that it has passed it over.
+        warnings: list[str] = []
+
+        def note(diagnostic: psycopg.errors.Diagnostic) -> None:
+            if diagnostic.severity_nonlocalized == "WARNING":
+                warnings.append(diagnostic.message_primary or "")
+
+        link.connection.add_notice_handler(note)
         try:
             for table in ("adk_sessions", "adk_events", "adk_state", "sessiondb_writers"):
                 # Reads all of a table, and takes as long as that takes.
@@ -174,6 +182,10 @@ class PostgresWriter(Writer):
             if is_connection_lost(error):
                 self._drop_link()
             raise self._failure(error, 1) from error
+        finally:
+            link.connection.remove_notice_handler(note)
+        if warnings:
+            raise StorageError(f"{self._server.name} was not vacuumed: {'; '.join(warnings)}")
 
     @override
     def idle_after(self) -> float | None:

@@ -68,7 +68,7 @@ def expected_rows(commands: Sequence[DataCommand]) -> tuple[str, list[Outcome]] 
         f'{head},"is_last":{"true" if n in last else "false"},{_event(command)}}}'  # type: ignore[arg-type]  # as looked at
         for n, (head, command) in enumerate(zip(heads, commands, strict=True))
     ]
-    return f"[{','.join(rows)}]", outcomes
+    return rows[0] if len(rows) == 1 else f"[{','.join(rows)}]", outcomes
 
 
 def all_rows(commands: Sequence[DataCommand], progress: Progress | None = None) -> str:

@@ -38,6 +38,9 @@ def count_rows(connection: sqlite3.Connection, table: str, exact_up_to: int) -> 
 
 
 def _estimate(connection: sqlite3.Connection, table: str) -> int:
+    low: int
+    high: int
+    found: int
     # Both in one SELECT, without these of their own, would read the whole table.
     ends = f"SELECT (SELECT min(rowid) FROM {table}), (SELECT max(rowid) FROM {table})"
     low, high = connection.execute(ends).fetchone()

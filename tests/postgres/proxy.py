@@ -1,0 +1,337 @@
+"""Between a client and its server: it hands on what they say, message by message, and fails where a test asks it to.
+
+A test says at which message something happens, counted from then on; nothing depends on time. What the client sends is
+counted by *requests*: a request ends with a message upon which the client waits (``Sync``, ``Query``, ``Flush``). The answer
+to one ends with ``ReadyForQuery``.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from urllib.parse import urlsplit
+
+TIMEOUT = 20.0
+"""How long a connection may be held, in seconds."""
+
+_LENGTH = struct.Struct("!I")
+_VERSION = 3
+_ENCRYPTION = {(1234 << 16) + 5679, (1234 << 16) + 5680}
+"""What a client may ask before it logs in; the answer is a letter."""
+
+
+class Cut(Enum):
+    """Where a connection is broken, between a request and its answer."""
+
+    BEFORE_REQUEST = auto()
+    """The server sees nothing of the request."""
+    IN_REQUEST = auto()
+    """The server sees all but the last byte."""
+    BEFORE_REPLY = auto()
+    """The server has answered; the client sees nothing of it."""
+    IN_REPLY = auto()
+    """The client sees all but the last message's last byte."""
+
+
+@dataclass
+class _Plan:
+    """What happens to one of the requests that are still to come."""
+
+    cut: Cut | None
+    after: int
+    happened: threading.Event = field(default_factory=threading.Event)
+
+
+class Proxy:
+    """Listens on a port of the loopback address, and connects each client to one server. See :func:`proxy`."""
+
+    def __init__(self, url: str, delay: float) -> None:
+        """Starts to listen.
+
+        Args:
+            url: Of the server, by a TCP port.
+            delay: Seconds that each message takes on its way, in both directions.
+        """
+        parts = urlsplit(url)
+        assert parts.hostname
+        assert parts.port
+        self._server = (parts.hostname, parts.port)
+        self._delay = delay
+        self._closed = threading.Event()
+        self._lock = threading.Lock()
+        self._plan: _Plan | None = None
+        self._refuses = False
+        self._flows = threading.Event()
+        self._flows.set()
+        self._connections: list[_Connection] = []
+        self.requests = 0
+        """How many requests have come from clients, those of logging in left out."""
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        credentials, at, _ = parts.netloc.rpartition("@")
+        self.url = parts._replace(netloc=f"{credentials}{at}127.0.0.1:{self.port}").geturl()
+        """The server's URL, through this proxy."""
+        self._thread = threading.Thread(target=self._serve, name="proxy", daemon=True)
+        self._thread.start()
+
+    # --- What tests ask for -------------------------------------------------------------------------------------------
+
+    def cut(self, where: Cut, *, after: int = 0) -> threading.Event:
+        """Has one connection broken, of whichever client comes first.
+
+        Args:
+            where: Where in the request or in its answer.
+            after: How many requests pass unharmed until then.
+
+        Returns:
+            Set when it has happened.
+        """
+        return self._next(_Plan(where, after))
+
+    def hold(self, *, after: int = 0) -> threading.Event:
+        """Has everything stand still before a request is handed on; :meth:`release` lets it go.
+
+        Args:
+            after: How many requests pass until then.
+
+        Returns:
+            Set when it stands still.
+        """
+        return self._next(_Plan(None, after))
+
+    def freeze(self) -> None:
+        """Hands nothing on any more, in neither direction, until :meth:`release`; connections stay open."""
+        self._flows.clear()
+
+    def release(self) -> None:
+        """Ends what :meth:`hold` and :meth:`freeze` began."""
+        self._flows.set()
+
+    def cut_all(self, *, refuse: bool = False) -> None:
+        """Breaks all connections that there are.
+
+        Args:
+            refuse: Break those to come as well, until :meth:`accept`.
+        """
+        with self._lock:
+            self._refuses = refuse
+            connections = list(self._connections)
+        for connection in connections:
+            connection.break_off()
+
+    def accept(self) -> None:
+        """Lets clients connect again."""
+        with self._lock:
+            self._refuses = False
+
+    def close(self) -> None:
+        """Breaks all connections, and listens no more."""
+        self._closed.set()
+        self.release()
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(TIMEOUT)
+        self.cut_all(refuse=True)
+        for connection in list(self._connections):
+            connection.join()
+
+    # --- What connections ask for -------------------------------------------------------------------------------------
+
+    def request(self) -> _Plan | None:
+        """Counts a request, and returns what is to happen to it."""
+        with self._lock:
+            self.requests += 1
+            plan = self._plan
+            if plan is None:
+                return None
+            if plan.after:
+                plan.after -= 1
+                return None
+            self._plan = None
+            return plan
+
+    def hold_now(self, plan: _Plan) -> None:
+        self._flows.clear()
+        plan.happened.set()
+        self.pass_on()
+
+    def pass_on(self) -> None:
+        """Waits as long as nothing flows."""
+        if self._delay:
+            self._closed.wait(self._delay)
+        assert self._flows.wait(TIMEOUT), "nobody lets the connection go on"
+
+    def _next(self, plan: _Plan) -> threading.Event:
+        with self._lock:
+            assert self._plan is None, "one thing at a time"
+            self._plan = plan
+        return plan.happened
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            with self._lock:
+                refuses = self._refuses
+            if refuses:
+                client.close()
+                continue
+            try:
+                server = socket.create_connection(self._server, TIMEOUT)
+            except OSError:
+                client.close()
+                continue
+            with self._lock:
+                self._connections.append(_Connection(self, client, server))
+
+
+class _Connection:
+    """One client's, and what was opened for it: a thread for each direction."""
+
+    def __init__(self, proxy: Proxy, client: socket.socket, server: socket.socket) -> None:
+        self._proxy = proxy
+        self._client = client
+        self._server = server
+        for end in (client, server):
+            end.settimeout(None)
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # Written by one thread before it hands on what the other one will see the answer to.
+        self._letters = 0
+        self._broken: _Plan | None = None
+        self._threads = [
+            threading.Thread(target=self._run, args=[way], name="proxy", daemon=True)
+            for way in (self._requests, self._answers)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def break_off(self) -> None:
+        for end in (self._client, self._server):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def join(self) -> None:
+        for thread in self._threads:
+            thread.join(TIMEOUT)
+        self._client.close()
+        self._server.close()
+
+    def _run(self, way: object) -> None:
+        assert callable(way)
+        try:
+            way()
+        except (OSError, EOFError):
+            pass
+        finally:
+            self.break_off()
+
+    def _requests(self) -> None:
+        # The first messages have no type.
+        code = 0
+        while code >> 16 != _VERSION:
+            first = _message(self._client, typed=False)
+            (code,) = _LENGTH.unpack_from(first, 4)
+            self._letters += code in _ENCRYPTION
+            self._server.sendall(first)
+        request = b""
+        while True:
+            message = _message(self._client)
+            request += message
+            # A password belongs to logging in.
+            if message[:1] == b"p":
+                self._server.sendall(request)
+                request = b""
+            elif message[:1] in b"SQHX":
+                self._hand_on(request)
+                request = b""
+
+    def _hand_on(self, request: bytes) -> None:
+        plan = None if request[:1] == b"X" else self._proxy.request()
+        self._proxy.pass_on()
+        match plan:
+            case None:
+                pass
+            case _Plan(cut=None):
+                self._proxy.hold_now(plan)
+            case _Plan(cut=Cut.BEFORE_REQUEST):
+                self._end(plan)
+            case _Plan(cut=Cut.IN_REQUEST):
+                self._server.sendall(request[:-1])
+                self._end(plan)
+            case _:
+                self._broken = plan
+        self._server.sendall(request)
+
+    def _answers(self) -> None:
+        received = b""
+        while True:
+            part = self._server.recv(1 << 20)
+            if not part:
+                raise EOFError
+            received += part
+            while self._letters and received:
+                self._letters -= 1
+                self._client.sendall(received[:1])
+                received = received[1:]
+            plan = self._broken
+            end, answered = _whole_messages(received)
+            if plan is None:
+                self._proxy.pass_on()
+                self._client.sendall(received[:end])
+                received = received[end:]
+            elif answered:
+                self._proxy.pass_on()
+                if plan.cut is Cut.IN_REPLY:
+                    self._client.sendall(received[: end - 1])
+                self._end(plan)
+
+    def _end(self, plan: _Plan) -> None:
+        # Before the client can notice.
+        plan.happened.set()
+        self.break_off()
+        raise EOFError
+
+
+def _message(end: socket.socket, *, typed: bool = True) -> bytes:
+    head = _exactly(end, 5 if typed else 4)
+    return head + _exactly(end, _LENGTH.unpack(head[-4:])[0] - 4)
+
+
+def _whole_messages(received: bytes) -> tuple[int, bool]:
+    """How many bytes are whole messages, and whether the last of them ends an answer."""
+    end, answered = 0, False
+    while len(received) - end >= 5:
+        (length,) = _LENGTH.unpack_from(received, end + 1)
+        if len(received) - end < 1 + length:
+            break
+        answered = received[end : end + 1] == b"Z"
+        end += 1 + length
+    return end, answered
+
+
+def _exactly(end: socket.socket, count: int) -> bytes:
+    parts = b""
+    while len(parts) < count:
+        part = end.recv(min(count - len(parts), 1 << 20))
+        if not part:
+            raise EOFError
+        parts += part
+    return parts
+
+
+@contextmanager
+def proxy(url: str, *, delay: float = 0.0) -> Iterator[Proxy]:
+    """A proxy in front of a server; :class:`Proxy` explains the arguments."""
+    one = Proxy(url, delay)
+    try:
+        yield one
+    finally:
+        one.close()
