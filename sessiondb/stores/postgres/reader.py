@@ -6,6 +6,7 @@ import time
 import weakref
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager, nullcontext
+from itertools import islice
 from types import GeneratorType
 from typing import Any, TypeVar, cast
 
