@@ -257,8 +257,9 @@ def reader(
     patch.setattr(LLMRegistry, "new_llm", lambda model: OfflineModel(model=model, respond=_respond))
     # A page may configure OpenTelemetry, which a process can do once.
     with no_providers(), asyncio.Runner() as loop:
-        for place in filter(None, (folder / DATABASE, database)):
-            loop.run(_make_database(place))
+        loop.run(_make_database(folder / DATABASE))
+        if database is not None:
+            loop.run(_make_database(database))
         agent = folder / "agents" / "assistant"
         agent.mkdir(parents=True)
         (agent / "agent.py").touch()

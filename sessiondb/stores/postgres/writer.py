@@ -31,7 +31,13 @@ from sessiondb.model.records import EventRecord, Outcome, Status
 from sessiondb.options import StoreOptions
 from sessiondb.stores.postgres import schema, writes
 from sessiondb.stores.postgres.connection import Link, Server, checked
-from sessiondb.stores.postgres.errors import is_connection_lost, is_of_one_command, is_worth_another_try, is_worth_waiting, translate
+from sessiondb.stores.postgres.errors import (
+    is_connection_lost,
+    is_of_one_command,
+    is_worth_another_try,
+    is_worth_waiting,
+    translate,
+)
 from sessiondb.stores.postgres.write_functions import LOST, SAME_ID, UNEXPECTED
 
 _GRACE_SECONDS = 1.0

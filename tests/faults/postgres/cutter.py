@@ -138,43 +138,37 @@ class Cutter:
     def _pass_on(self, client: socket.socket, server: socket.socket) -> None:
         """Serves one connection. What a client says in one piece is a request: it waits for the reply then."""
         order: Way | None = None
+        kept: list[socket.socket] = []
         try:
             while True:
                 ready, _, _ = select.select([client, server], [], [])
-                for source in ready:
-                    data = source.recv(1 << 20)
-                    if not data:
+                source = ready[0]
+                data = source.recv(1 << 20)
+                self._wait_while_held()
+                if source is client:
+                    if self._is_late(server, data):
+                        kept.append(server)
+                        # Whoever asked waits until it has had enough.
+                        client.recv(1)
                         return
-                    self._wait_while_held()
-                    if source is client:
-                        if self._is_late(server, data):
-                            # Whoever asked waits until it has had enough.
-                            client.recv(1)
-                            return
-                        if order is None and len(data) > _LARGE:
-                            order = self._next_order()
-                        if order in ("request", "half request"):
-                            if order == "half request":
-                                server.sendall(data[: len(data) // 2])
-                            return
-                        server.sendall(data)
-                    else:
-                        if order == "half reply":
-                            client.sendall(data[: len(data) // 2])
-                        elif order != "reply":
-                            client.sendall(data)
-                        if order is not None:
-                            return
+                    if order is None and len(data) > _LARGE:
+                        order = self._next_order()
+                    server.sendall(data[: _share(order, "request", len(data))])
+                    if order in ("request", "half request"):
+                        return
+                else:
+                    client.sendall(data[: _share(order, "reply", len(data))])
+                    if order is not None:
+                        return
+                if not data:
+                    return
         except OSError:
             return
         finally:
             with self._changed:
-                kept = [late for late, _ in self._late]
-            for each in (client, server):
-                if each not in kept:
+                for each in {client, server}.difference(kept):
                     _shut(each)
                     each.close()
-            with self._changed:
                 self._open -= {client, server}
                 if order is not None:
                     self.cuts += 1
@@ -201,6 +195,13 @@ class Cutter:
 def through(cutter: Cutter, database: str) -> str:
     """Returns the URL of a database behind a cutter."""
     return f"postgresql://postgres@127.0.0.1:{cutter.port}/{database}"
+
+
+def _share(order: Way | None, what: str, size: int) -> int:
+    """Returns how many bytes of a message go on."""
+    if order == what:
+        return 0
+    return size // 2 if order == f"half {what}" else size
 
 
 def _shut(one: socket.socket) -> None:

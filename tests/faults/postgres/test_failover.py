@@ -13,11 +13,11 @@ import pytest
 from google.adk.events import Event
 
 from sessiondb import DatabaseSessionService
-from sessiondb.errors import OutcomeUnknownError
+from sessiondb.errors import OutcomeUnknownError, StaleSessionError
 from tests.faults.figures import Figures
 from tests.faults.postgres.clients import APP, REFUSALS, make_event
 from tests.faults.postgres.cutter import Cutter, through
-from tests.faults.postgres.judge import assert_sound
+from tests.faults.postgres.judge import assert_sound, find_problems
 from tests.faults.postgres.load import Load
 from tests.faults.postgres.pair import Pair, pair, wait_until
 from tests.faults.sizes import sized
@@ -94,6 +94,21 @@ def test_commit_cancelled_while_it_waits_for_the_standby_is_no_commit(
     )
 
 
+def test_standby_that_does_not_follow_loses_writes_and_each_host_says_so(hosts: Zygote, tmp_path: Path) -> None:
+    """Without a synchronous standby a failover loses what was acknowledged last: nobody goes on as if nothing was."""
+    with pair(synchronous=False) as both:
+        both.primary.create_database("asynchronous")
+        with Load(hosts, tmp_path, both.url("asynchronous")) as load:
+            load.start(2)
+            load.wait_for(5)
+            both.standby.kill(everything=True)
+            load.wait_for(5)
+            take_over(both)
+            load.join()
+        assert len(load.lost) == 2
+        assert find_problems(both.primary.url("asynchronous"), load.acknowledged, load.refused)
+
+
 def cancel_waits(both: Pair, number: int, how: LiteralString = "pg_cancel_backend") -> None:
     """Cancels so many waits for the standby, one after the other."""
     with both.primary.connect() as connection:
@@ -167,9 +182,9 @@ def test_settling_that_the_standby_has_not_heard_of_is_settled_again(synchronous
 
 
 async def surely(service: DatabaseSessionService, event: Event) -> None:
-    """Appends an event, however often that has to be tried."""
+    """Appends an event, however often that has to be tried: what is read may be on a primary that is about to be lost."""
     while True:
-        with suppress(OutcomeUnknownError, *REFUSALS):
+        with suppress(OutcomeUnknownError, StaleSessionError, *REFUSALS):
             session = await service.get_session(app_name=APP, user_id="user", session_id="session")
             assert session is not None
             await service.append_event(session, event)
