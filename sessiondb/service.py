@@ -26,6 +26,7 @@ from sessiondb.adk.sessions import build_session, decode_scope, handle_of, model
 from sessiondb.adk.state import EncodedDelta, encode_delta
 from sessiondb.calls.base import stripped
 from sessiondb.calls.maintenance import Maintenance
+from sessiondb.calls.usage import Usage
 from sessiondb.engine import sharing
 from sessiondb.engine.cache import LogCache
 from sessiondb.engine.engine import Engine
@@ -57,7 +58,7 @@ from sessiondb.options import (
 )
 
 
-class DatabaseSessionService(Maintenance, BaseSessionService):
+class DatabaseSessionService(Maintenance, Usage, BaseSessionService):
     """Keeps every session, event and state key of ADK agents in one SQLite file, or on a PostgreSQL server.
 
     A drop-in for ADK's ``InMemorySessionService``. A write is answered when it is on disk; writes of concurrent
