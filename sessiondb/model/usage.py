@@ -102,8 +102,9 @@ def usage_rows(by: UsageBy, found: Iterable[tuple[Any, ...]]) -> list[UsageRow]:
         tool = group_and_counts[width]
         counts = group_and_counts[width + 1 :]
         if tool is None:
-            group = dict(zip(names, group_and_counts, strict=False))
-            rows.append(UsageRow(**group, **dict(zip(COUNTED, map(int, counts), strict=True))))
+            values: dict[str, Any] = dict(zip(names, group_and_counts, strict=False))
+            values |= zip(COUNTED, map(int, counts), strict=True)
+            rows.append(UsageRow(**values))
         else:
             rows[-1].tool_calls[tool] = int(counts[0])
     if by == "model":

@@ -100,7 +100,9 @@ async def walked(
     walk = Walk(by)
     for listed in await service.list_sessions():
         key = (listed["app_name"], listed["user_id"], listed["session_id"])
-        if all(only.get(name, part) == part for name, part in zip(("app_name", "user_id", "session_id"), key, strict=True)):
+        if all(
+            only.get(name, part) == part for name, part in zip(("app_name", "user_id", "session_id"), key, strict=True)
+        ):
             session = await service.get_session(*key)
             assert session is not None
             for event in session.events:
@@ -127,7 +129,7 @@ def conversation(number: int) -> list[Event]:
             timestamp=time + 1,
             model_version=model,
             usage_metadata=tokens(100 + number, 7, None, 3, 110 + number),
-            content=said("", call("search", q="a\0b"), call("search"), call("näme\n\"quoted\"", function_call=1)),
+            content=said("", call("search", q="a\0b"), call("search"), call('näme\n"quoted"', function_call=1)),
         ),
         Event(
             author="agent",
@@ -148,7 +150,9 @@ def conversation(number: int) -> list[Event]:
             content=said("the end", call(None)),
             custom_metadata={"prompt_token_count": 5, "nul": "\0"},
         ),
-        Event(author="user", invocation_id="from outside", actions=EventActions(state_delta={"k": number}), timestamp=time),
+        Event(
+            author="user", invocation_id="from outside", actions=EventActions(state_delta={"k": number}), timestamp=time
+        ),
         Event(author="agent", invocation_id="", timestamp=time + 4, interrupted=False),
     ]
 
