@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
+from itertools import islice
 from types import GeneratorType
 from typing import Any, TypeVar, cast
 
@@ -59,7 +60,7 @@ class PostgresReader(Reader):
         self._link: Link | None = None
         try:
             if outside:
-                link = self._attach(server.connect(_SETTINGS))
+                link = self._attach(server.connect(_SETTINGS, within=timeout))
                 schema.check_version(link.connection, schema_name, server.name)
             else:
                 # A server that is away for a moment keeps a service waiting, whether it has a connection already or not.
@@ -88,7 +89,7 @@ class PostgresReader(Reader):
                     raise translate(error, self._server.name, reading=True) from error
                 continue
             if isinstance(answer, GeneratorType):
-                stream = self._streamed(answer)
+                stream = self._streamed(link, answer)
                 self._streams.add(stream)
                 return cast("ResultT", stream)
             return answer
@@ -143,8 +144,14 @@ class PostgresReader(Reader):
         if link is not None:
             link.close()
 
-    def _streamed(self, answer: Iterator[Any]) -> Generator[Any, None, None]:
+    def _streamed(self, link: Link, answer: Generator[Any, None, None]) -> Generator[Any, None, None]:
         try:
-            yield from answer
+            with closing(answer):
+                while True:
+                    with link.deadline(time.monotonic() + self._timeout + _GRACE_SECONDS):
+                        some = list(islice(answer, reads.AT_ONCE))
+                    yield from some
+                    if len(some) < reads.AT_ONCE:
+                        return
         except psycopg.Error as error:
             raise translate(error, self._server.name, reading=True) from error

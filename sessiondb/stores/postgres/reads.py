@@ -53,7 +53,7 @@ ResultT = TypeVar("ResultT")
 
 _NO_LIMIT = 2**63 - 1
 
-_AT_ONCE = 1000
+AT_ONCE = 1000
 """Rows of a long answer that are fetched at a time."""
 
 _KEY = ", ".join(columns.SESSION_KEY)
@@ -190,7 +190,7 @@ class Asked:
 
     def stream(self, statement: str, parameters: dict[str, Any]) -> Generator[tuple[Any, ...], None, None]:
         """Yields rows as they come; the statement is ended when whoever asks goes away."""
-        size = _AT_ONCE if capabilities.has_stream_chunked() else 1
+        size = AT_ONCE if capabilities.has_stream_chunked() else 1
         with self.connection.cursor() as cursor:
             yield from cursor.stream(schema.rendered(statement, self.schema), parameters, size=size)
 
@@ -304,10 +304,10 @@ def _new_events(
     while True:
         (bound, position) = rest or (asked.one(_SNAPSHOT, {})[0], (0, 0))
         rows = asked.all(
-            f"SELECT {_KEY}, {_EVENT_ROW}, written::text FROM @adk_events {where} ORDER BY written, id LIMIT {_AT_ONCE}",
+            f"SELECT {_KEY}, {_EVENT_ROW}, written::text FROM @adk_events {where} ORDER BY written, id LIMIT {AT_ONCE}",
             {**parameters, "base": base, "bound": bound, "written": str(position[0]), "id": position[1]},
         )
-        complete = len(rows) < _AT_ONCE
+        complete = len(rows) < AT_ONCE
         for index, row in enumerate(rows):
             event = EventRow(*row[3:-1])
             position = (int(row[-1]), event.row_id)

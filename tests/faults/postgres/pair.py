@@ -69,11 +69,13 @@ def pair(*, synchronous: bool = True) -> Iterator[Pair]:
         one.initialize()
         one.start()
         both = Pair(one, other)
+        if synchronous:
+            # It counts once the standby is a primary.
+            other.settings["synchronous_standby_names"] = SYNCHRONOUS
         both.follow()
         if synchronous:
             one.configure(synchronous_standby_names=SYNCHRONOUS)
             wait_until(one, "SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'quorum'")
-            other.settings["synchronous_standby_names"] = SYNCHRONOUS
         yield both
     finally:
         for each in (one, other):
