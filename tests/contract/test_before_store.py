@@ -60,7 +60,9 @@ class Seen(list[Event]):
 
 
 def stored_in(location: Path | str) -> str:
-    return repr([query(location, f"SELECT * FROM {table}") for table in ("adk_sessions", "adk_events", "adk_state")])  # noqa: S608  # constants
+    return repr(
+        [query(location, f"SELECT * FROM {table}") for table in ("adk_sessions", "adk_events", "adk_state")]
+    )  # constants
 
 
 async def test_hook_redacts_what_is_stored_and_live_session_keeps_the_original(location: Path | str) -> None:
@@ -236,9 +238,7 @@ def _renamed(given: Event) -> Event:
         (lambda given: given.model_copy(update={"custom_metadata": {"k": object}}), "no JSON form"),
     ],
 )
-async def test_hook_that_returns_something_else_refuses_the_append(
-    location: Path | str, hook: Any, says: str
-) -> None:
+async def test_hook_that_returns_something_else_refuses_the_append(location: Path | str, hook: Any, says: str) -> None:
     async with DatabaseSessionService(location, before_store=hook) as service:
         session = await service.create_session(*KEY)
         with pytest.raises(InvalidInputError, match=says):
