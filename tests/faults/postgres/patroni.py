@@ -10,14 +10,12 @@ import subprocess
 import tempfile
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from tests.faults.postgres.cutter import Cutter
@@ -45,7 +43,11 @@ class Node:
         self._data.parent.mkdir()
         shutil.chown(self._data.parent, _ACCOUNT)
         address = f"127.0.0.1:{self.port}"
-        everybody = ["local all all trust", "host all all 127.0.0.1/32 trust", "host replication all 127.0.0.1/32 trust"]
+        everybody = [
+            "local all all trust",
+            "host all all 127.0.0.1/32 trust",
+            "host replication all 127.0.0.1/32 trust",
+        ]
         login = {"username": "postgres", "password": "unused"}
         config = {
             "scope": "faults",
@@ -150,9 +152,11 @@ class Cluster:
     def wait_until_whole(self) -> None:
         """Waits until one leads, both others follow, and one of them has all that is acknowledged."""
         _wait(
-            lambda: sum(node.is_as("leader") for node in self.nodes) == 1
-            and sum(node.is_as("replica") for node in self.nodes) == len(self.nodes) - 1
-            and any(node.is_as("sync") for node in self.nodes),
+            lambda: (
+                sum(node.is_as("leader") for node in self.nodes) == 1
+                and sum(node.is_as("replica") for node in self.nodes) == len(self.nodes) - 1
+                and any(node.is_as("sync") for node in self.nodes)
+            ),
             "the cluster is not whole",
         )
 
@@ -177,8 +181,8 @@ def cluster() -> Iterator[Cluster]:
         port, peer = free_port(), free_port()
         log = undo.enter_context((folder / "etcd.log").open("wb"))
         etcd = subprocess.Popen(
-            [
-                "etcd",  # noqa: S607  # wherever Debian has it
+            [  # noqa: S607  # wherever Debian has it
+                "etcd",
                 f"--data-dir={folder / 'etcd'}",
                 "--unsafe-no-fsync",
                 f"--listen-client-urls=http://127.0.0.1:{port}",
