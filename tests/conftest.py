@@ -44,6 +44,7 @@ _ONCE = (
     "cli/test_prune.py",
     "cli/test_reading.py",
     "cli/test_transfer.py",
+    "faults/postgres",
     "faults/test_crash.py",
     "faults/test_disk.py",
     "faults/test_history.py",

@@ -10,7 +10,6 @@ import subprocess
 import tempfile
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -182,8 +181,8 @@ def cluster() -> Iterator[Cluster]:
         port, peer = free_port(), free_port()
         log = undo.enter_context((folder / "etcd.log").open("wb"))
         etcd = subprocess.Popen(
-            [
-                "etcd",  # wherever Debian has it
+            [  # noqa: S607  # wherever Debian has it
+                "etcd",
                 f"--data-dir={folder / 'etcd'}",
                 "--unsafe-no-fsync",
                 f"--listen-client-urls=http://127.0.0.1:{port}",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -19,25 +21,26 @@ from tests.faults.postgres.clients import APP, REFUSALS, make_event
 from tests.faults.postgres.cutter import Cutter, through
 from tests.faults.postgres.judge import assert_sound, find_problems
 from tests.faults.postgres.load import Load
-from tests.faults.postgres.pair import Pair, pair, wait_until
 from tests.faults.sizes import sized
 from tests.faults.zygote import Zygote
+from tests.postgres.cluster import Cluster, cluster
+from tests.postgres.server import TIMEOUT, Server
 
 _WAITING = "FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
 
 
 @pytest.fixture(scope="module")
-def synchronous_pair() -> Iterator[Pair]:
-    with pair() as both:
+def synchronous_cluster() -> Iterator[Cluster]:
+    with cluster(fsync=False) as both:
         yield both
 
 
 def test_promoted_standby_has_all_that_was_acknowledged(
-    hosts: Zygote, synchronous_pair: Pair, tmp_path: Path, rng: random.Random, figures: Figures
+    hosts: Zygote, synchronous_cluster: Cluster, tmp_path: Path, rng: random.Random, figures: Figures
 ) -> None:
     """The old primary is killed before or after, or goes on beside the new one for a while."""
     promotions = sized(3, 24)
-    both = synchronous_pair
+    both = synchronous_cluster
     both.primary.create_database("promoted")
     done = dict.fromkeys(("fenced", "unfenced"), 0)
     with Load(hosts, tmp_path, both.url("promoted")) as load:
@@ -51,10 +54,10 @@ def test_promoted_standby_has_all_that_was_acknowledged(
             else:
                 both.promote()
                 # Whoever writes to it waits for a standby that does not follow it any more.
-                wait_until(both.standby, f"SELECT count(*) > 0 {_WAITING}")
+                wait_for_waits(both.standby)
                 both.standby.kill(everything=rng.random() < 0.5)
                 done["unfenced"] += 1
-            both.follow()
+            both.rejoin()
         load.wait_for(5)
         load.stop()
     assert not load.lost
@@ -63,14 +66,14 @@ def test_promoted_standby_has_all_that_was_acknowledged(
 
 
 def test_commit_cancelled_while_it_waits_for_the_standby_is_no_commit(
-    hosts: Zygote, synchronous_pair: Pair, tmp_path: Path, rng: random.Random, figures: Figures
+    hosts: Zygote, synchronous_cluster: Cluster, tmp_path: Path, rng: random.Random, figures: Figures
 ) -> None:
     """The server reports success then, with a warning: the standby that takes over has nothing of it.
 
     Seen failing with such warnings overlooked, see the mutants.
     """
     failovers, cancels = sized((1, 10), (20, 10))
-    both = synchronous_pair
+    both = synchronous_cluster
     both.primary.create_database("cancelled")
     with Load(hosts, tmp_path, both.url("cancelled")) as load:
         load.start(4)
@@ -96,7 +99,7 @@ def test_commit_cancelled_while_it_waits_for_the_standby_is_no_commit(
 
 def test_standby_that_does_not_follow_loses_writes_and_each_host_says_so(hosts: Zygote, tmp_path: Path) -> None:
     """Without a synchronous standby a failover loses what was acknowledged last: nobody goes on as if nothing was."""
-    with pair(synchronous=False) as both:
+    with cluster(synchronous=False, fsync=False) as both:
         both.primary.create_database("asynchronous")
         with Load(hosts, tmp_path, both.url("asynchronous")) as load:
             load.start(2)
@@ -109,7 +112,7 @@ def test_standby_that_does_not_follow_loses_writes_and_each_host_says_so(hosts: 
         assert find_problems(both.primary.url("asynchronous"), load.acknowledged, load.refused)
 
 
-def cancel_waits(both: Pair, number: int, how: LiteralString = "pg_cancel_backend") -> None:
+def cancel_waits(both: Cluster, number: int, how: LiteralString = "pg_cancel_backend") -> None:
     """Cancels so many waits for the standby, one after the other."""
     with both.primary.connect() as connection:
         done = 0
@@ -119,22 +122,22 @@ def cancel_waits(both: Pair, number: int, how: LiteralString = "pg_cancel_backen
             done += row[0]
 
 
-def take_over(both: Pair) -> None:
-    """Kills the primary, has the standby, which may be down, take over, and gives it a standby."""
+def take_over(both: Cluster) -> None:
+    """Kills the primary, has the standby, which may be down, take over, and the old primary follow it."""
     both.primary.kill(everything=True)
     if not both.standby.is_running:
         both.standby.start()
     both.promote()
-    both.follow()
+    both.rejoin()
 
 
-def test_connection_lost_in_the_wait_for_the_standby_leaves_the_outcome_unknown(synchronous_pair: Pair) -> None:
+def test_connection_lost_in_the_wait_for_the_standby_leaves_the_outcome_unknown(synchronous_cluster: Cluster) -> None:
     """The batch is sent again, and told that a lock is held: by itself, on the old connection.
 
     Seen failing while that was taken for the answer to the batch: its number was given to the next one, which was then
     answered in its place.
     """
-    both = synchronous_pair
+    both = synchronous_cluster
     both.primary.create_database("waiting")
 
     async def main(cutter: Cutter) -> None:
@@ -142,12 +145,12 @@ def test_connection_lost_in_the_wait_for_the_standby_leaves_the_outcome_unknown(
             session = await service.create_session(app_name=APP, user_id="user", session_id="session")
             both.standby.kill(everything=True)
             append = asyncio.create_task(service.append_event(session, make_event("session", 0)))
-            await asyncio.to_thread(wait_until, both.primary, f"SELECT count(*) > 0 {_WAITING}")
+            await asyncio.to_thread(wait_for_waits, both.primary)
             cutter.cut_all()
             with pytest.raises(OutcomeUnknownError):
                 await append
             both.standby.start()
-            await asyncio.to_thread(both.wait_until_streaming)
+            await asyncio.to_thread(both.wait_until_equal)
             read = await service.get_session(app_name=APP, user_id="user", session_id="session")
             assert read is not None
             await service.append_event(read, make_event("session", 1))
@@ -157,9 +160,9 @@ def test_connection_lost_in_the_wait_for_the_standby_leaves_the_outcome_unknown(
     assert_sound(both.primary.url("waiting"), {"session": ["session/0", "session/1"]})
 
 
-def test_settling_that_the_standby_has_not_heard_of_is_settled_again(synchronous_pair: Pair) -> None:
+def test_settling_that_the_standby_has_not_heard_of_is_settled_again(synchronous_cluster: Cluster) -> None:
     """Seen failing while the ledger of the standby was then taken for one that has lost acknowledged batches."""
-    both = synchronous_pair
+    both = synchronous_cluster
     both.primary.create_database("settling")
     events = [make_event("session", n) for n in range(2)]
 
@@ -179,6 +182,16 @@ def test_settling_that_the_standby_has_not_heard_of_is_settled_again(synchronous
 
     asyncio.run(main())
     assert_sound(both.primary.url("settling"), {"session": [event.id for event in events]})
+
+
+def wait_for_waits(server: Server) -> None:
+    """Waits until a commit waits for the standby."""
+    deadline = time.monotonic() + TIMEOUT
+    with server.connect() as connection:
+        while connection.execute(f"SELECT count(*) > 0 {_WAITING}").fetchone() != (True,):
+            assert time.monotonic() < deadline, "nobody waits"
+            # The server tells nobody when that changes.
+            threading.Event().wait(0.005)
 
 
 async def surely(service: DatabaseSessionService, event: Event) -> None:

@@ -11,9 +11,9 @@ from sessiondb import DatabaseSessionService
 from tests.faults.postgres.cutter import Cutter, through
 from tests.faults.postgres.judge import find_problems
 from tests.faults.postgres.load import Load
-from tests.faults.postgres.pair import pair
 from tests.faults.postgres.test_failover import cancel_waits, take_over
 from tests.faults.zygote import Zygote
+from tests.postgres.cluster import cluster
 from tests.postgres.server import TIMEOUT, Server
 
 ATTEMPTS = 20
@@ -73,7 +73,7 @@ def test_batch_that_is_sent_again_without_the_ledger_is_noticed(
 
 
 def test_overlooked_warnings_are_noticed_when_the_standby_takes_over(hosts: Zygote, tmp_path: Path) -> None:
-    with pair() as both:
+    with cluster(fsync=False) as both:
         both.primary.create_database("cancelled")
         with Load(hosts, tmp_path, both.url("cancelled"), mutant="warnings are overlooked") as load:
             load.start()
