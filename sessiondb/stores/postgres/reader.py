@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from itertools import islice
 from types import GeneratorType
 from typing import Any, TypeVar, cast
@@ -78,8 +78,7 @@ class PostgresReader(Reader):
         while True:
             link = self._connected(deadline)
             try:
-                # A command may count or list all there is, and takes as long as that takes.
-                with nullcontext() if self._outside else link.deadline(deadline + _GRACE_SECONDS):
+                with self._deadline(link, deadline):
                     answer = reads.answer(self._asked, query)
             except psycopg.Error as error:
                 if not is_connection_lost(error):
@@ -144,11 +143,15 @@ class PostgresReader(Reader):
         if link is not None:
             link.close()
 
+    def _deadline(self, link: Link, moment: float) -> AbstractContextManager[None]:
+        # A command may count, list or sort all there is, and takes as long as that takes.
+        return nullcontext() if self._outside else link.deadline(moment + _GRACE_SECONDS)
+
     def _streamed(self, link: Link, answer: Generator[Any, None, None]) -> Generator[Any, None, None]:
         try:
             with closing(answer):
                 while True:
-                    with link.deadline(time.monotonic() + self._timeout + _GRACE_SECONDS):
+                    with self._deadline(link, time.monotonic() + self._timeout):
                         some = list(islice(answer, reads.AT_ONCE))
                     yield from some
                     if len(some) < reads.AT_ONCE:

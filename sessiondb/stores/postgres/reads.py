@@ -22,6 +22,7 @@ from sessiondb.model.queries import (
     CountEvents,
     GetLogEnd,
     GetSession,
+    GetUsage,
     GetUserState,
     Last,
     ListEvents,
@@ -43,8 +44,10 @@ from sessiondb.model.records import (
     StateRow,
     StoreSize,
 )
+from sessiondb.model.usage import UsageRow, usage_rows
 from sessiondb.stores.postgres import schema
 from sessiondb.stores.postgres.connection import checked
+from sessiondb.stores.postgres.usage import usage_statement
 
 ResultT = TypeVar("ResultT")
 
@@ -342,6 +345,14 @@ def _get_user_state(asked: Asked, query: GetUserState) -> str:
     return str(asked.one(f"SELECT {_state_of('USER')}", owner)[0])
 
 
+def _get_usage(asked: Asked, query: GetUsage) -> list[UsageRow]:
+    since = "" if query.since is None else "event_time >= %(since)s"
+    until = "" if query.until is None else "event_time < %(until)s"
+    statement = usage_statement(query.by, _where(query.selection, since, until))
+    parameters = {**query.selection._asdict(), "since": query.since, "until": query.until}
+    return usage_rows(query.by, asked.all(statement, parameters))
+
+
 def _count_events(asked: Asked, query: CountEvents) -> int:
     return int(asked.one(f"SELECT count(*) FROM @adk_events WHERE {_THIS_SESSION}", query.key._asdict())[0])
 
@@ -386,6 +397,7 @@ _ANSWERS: dict[type[Any], Callable[[Asked, Any], Any]] = {
     ListState: _list_state,
     GetUserState: _get_user_state,
     CountEvents: _count_events,
+    GetUsage: _get_usage,
     MeasureStore: _measure,
 }
 

@@ -16,6 +16,7 @@ from sessiondb.model.queries import (
     CountEvents,
     GetLogEnd,
     GetSession,
+    GetUsage,
     GetUserState,
     Last,
     ListEvents,
@@ -38,9 +39,11 @@ from sessiondb.model.records import (
     StateRow,
     StoreSize,
 )
+from sessiondb.model.usage import UsageRow
 from sessiondb.stores.sqlite.connection import snapshot
 from sessiondb.stores.sqlite.counting import count_rows
 from sessiondb.stores.sqlite.sql import OBJECT, equal, names, state_of
+from sessiondb.stores.sqlite.usage import get_usage
 from sessiondb.stores.sqlite.wal import wal_bytes
 
 ResultT = TypeVar("ResultT")
@@ -312,6 +315,12 @@ def _get_user_state(connection: sqlite3.Connection, query: GetUserState) -> str:
     return str(connection.execute(f"SELECT {state_of('USER', '')}", owner).fetchone()[0])
 
 
+def _get_usage(connection: sqlite3.Connection, query: GetUsage) -> list[UsageRow]:
+    since = "" if query.since is None else "event_time >= :since"
+    until = "" if query.until is None else "event_time < :until"
+    return get_usage(connection, query, _where(query.selection, since, until))
+
+
 def _count_events(connection: sqlite3.Connection, query: CountEvents) -> int:
     count = f"SELECT count(*) FROM adk_events WHERE {_THIS_SESSION}"
     return int(connection.execute(count, query.key._asdict()).fetchone()[0])
@@ -343,6 +352,7 @@ _ANSWERS: dict[type[Any], Callable[[sqlite3.Connection, Any], Any]] = {
     ListState: _list_state,
     GetUserState: _get_user_state,
     CountEvents: _count_events,
+    GetUsage: _get_usage,
     MeasureStore: _measure,
 }
 
@@ -363,6 +373,7 @@ _TABLES_OF: dict[type[Any], tuple[str, ...]] = {
     GetSession: ("adk_events", "adk_sessions", "adk_state"),
     ListSessions: ("adk_sessions", "adk_state"),
     ListEvents: ("adk_events",),
+    GetUsage: ("adk_events",),
     ListState: ("adk_state",),
     GetUserState: ("adk_state",),
 }
