@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from google.adk.agents import LlmAgent
 from google.adk.events import Event, EventActions
 from google.adk.sessions import Session
 from google.genai import types
@@ -18,7 +17,8 @@ from google.genai import types
 from sessiondb import DatabaseSessionService
 from sessiondb.errors import InvalidInputError, StaleSessionError
 from tests.databases import query
-from tests.scripted import ScriptedModel, scripted_runner
+from tests.scripted import APP as SCRIPTED_APP
+from tests.scripted import USER, ScriptedModel, call, say, scripted_runner
 
 pytestmark = [pytest.mark.anyio, pytest.mark.each_store]
 
@@ -60,7 +60,7 @@ class Seen(list[Event]):
 
 
 def stored_in(location: Path | str) -> str:
-    return repr([query(location, f"SELECT * FROM {table}") for table in ("adk_sessions", "adk_events", "adk_state")])  # noqa: S608  # constants
+    return repr([query(location, f"SELECT * FROM {table}") for table in ("adk_sessions", "adk_events", "adk_state")])
 
 
 async def test_hook_redacts_what_is_stored_and_live_session_keeps_the_original(location: Path | str) -> None:
@@ -236,9 +236,7 @@ def _renamed(given: Event) -> Event:
         (lambda given: given.model_copy(update={"custom_metadata": {"k": object}}), "no JSON form"),
     ],
 )
-async def test_hook_that_returns_something_else_refuses_the_append(
-    location: Path | str, hook: Any, says: str
-) -> None:
+async def test_hook_that_returns_something_else_refuses_the_append(location: Path | str, hook: Any, says: str) -> None:
     async with DatabaseSessionService(location, before_store=hook) as service:
         session = await service.create_session(*KEY)
         with pytest.raises(InvalidInputError, match=says):
@@ -289,10 +287,25 @@ async def test_copy_of_a_service_has_the_same_hook(location: Path | str) -> None
         assert SECRET not in stored_in(location)
 
 
-async def test_runner_goes_on_with_the_original_and_reads_back_the_redacted(location: Path | str) -> None:
-    async with DatabaseSessionService(location, before_store=redact) as service:
-        await service.create_session(*KEY)
-        model = ScriptedModel.answering(["first", "second"])
-        agent = LlmAgent(name="agent", model=model)
-        runner = scripted_runner(agent, service)
-        assert runner is not None
+def _read_card() -> dict[str, str]:
+    """Returns the number of a card."""
+    return {"card": SECRET}
+
+
+async def test_runner_goes_on_with_the_original_until_the_session_is_read_again(location: Path | str) -> None:
+    def without_responses(given: Event) -> Event:
+        for part in (given.content and given.content.parts) or []:
+            if part.function_response is not None:
+                part.function_response.response = {"card": "[card]"}
+        return given
+
+    model = ScriptedModel([call("_read_card"), "done", "again"])
+    async with DatabaseSessionService(location, before_store=without_responses) as service:
+        session = await service.create_session(app_name=SCRIPTED_APP, user_id=USER, session_id="s")
+        async with scripted_runner(service, model, tools=[_read_card]) as runner:
+            await say(runner, "which card?", session_id=session.id)
+            assert SECRET in str(model.requests[1].contents)
+            await say(runner, "and now?", session_id=session.id)
+            assert SECRET not in str(model.requests[2].contents)
+            assert "[card]" in str(model.requests[2].contents)
+        assert SECRET not in stored_in(location)

@@ -247,7 +247,7 @@ async def test_usage_passes_over_json_edited_outside(service: DatabaseSessionSer
         ("extra", "[]"),
     ]
     for seq, (column, text) in enumerate(edits, start=1):
-        query(location, f"UPDATE adk_events SET {column} = ? WHERE seq = ?", text, seq)  # noqa: S608  # a constant
+        query(location, f"UPDATE adk_events SET {column} = ? WHERE seq = ?", text, seq)
     (row,) = await service.usage()
     assert (row.events, row.prompt_tokens, row.tool_calls) == (6, 100 + 2**31 - 1, {'{"deep":1}': 1, "": 1})
     assert {row.model: row.events for row in await service.usage(by="model")} == {None: 3, "gemini-0": 2, "[1]": 1}
