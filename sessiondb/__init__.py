@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sessiondb import errors
-    from sessiondb.adk.listing import SessionList
+    from sessiondb.adk.listing import EventPage, SessionList
     from sessiondb.engine.turns import Turn
     from sessiondb.model.records import BackupReport
     from sessiondb.one_turn import OneTurnAtATime
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BackupReport",
     "DatabaseSessionService",
+    "EventPage",
     "Health",
     "OneTurnAtATime",
     "ServiceStats",
@@ -33,6 +34,7 @@ __all__ = [
 _HOMES = {
     "BackupReport": "sessiondb.model.records",
     "DatabaseSessionService": "sessiondb.service",
+    "EventPage": "sessiondb.adk.listing",
     "Health": "sessiondb.stats",
     "OneTurnAtATime": "sessiondb.one_turn",
     "ServiceStats": "sessiondb.stats",
