@@ -93,9 +93,7 @@ def list_of(summaries: Iterable[SessionSummary], limit: int | None = None) -> Se
     for key, created_at, updated_at, head in summaries:
         if len(sessions) == limit:
             last = sessions[-1]
-            cursor = encode_place(
-                SessionPlace(last.last_update_time, SessionKey(last.app_name, last.user_id, last.id))
-            )
+            cursor = encode_place(SessionPlace(last.last_update_time, SessionKey(last.app_name, last.user_id, last.id)))
             break
         sessions.append(build_session(key, head, [], head.update_time))
         # Spelled out: key._asdict() would be a quarter of the time that a listing takes.

@@ -23,8 +23,16 @@ async def read(service: DatabaseSessionService, name: str = SESSION) -> Session:
     return session
 
 
-def some(count: int, **delta: object) -> list[Event]:
-    return [event(1_000.0 + n, event_id=f"e{n}", number=n, **delta) for n in range(count)]
+def some(count: int) -> list[Event]:
+    return [event(1_000.0 + n, event_id=f"e{n}", number=n) for n in range(count)]
+
+
+def rich(count: int) -> list[Event]:
+    """Events that change state of every scope."""
+    events = some(count)
+    for each in events:
+        each.actions.state_delta |= {"user:theme": "dark", "app:version": 2, "temp:trace": "xyz", "own": None}
+    return events
 
 
 def summary() -> Event:
@@ -36,10 +44,9 @@ def summary() -> Event:
 @pytest.mark.parametrize("count", [1, 2, 7, 1_500])
 async def test_appended_events_are_those_of_single_appends(service: DatabaseSessionService, count: int) -> None:
     one, all_at_once = [await service.create_session(APP, USER, name, {"own": 0}) for name in ("one", "all")]
-    deltas: dict[str, object] = {"user__theme": "dark", "app__version": 2, "temp__trace": "xyz", "own": None}
-    for each in some(count, **deltas):
+    for each in rich(count):
         await service.append_event(one, each)
-    given = some(count, **deltas)
+    given = rich(count)
     returned = await service.append_events(all_at_once, iter(given))
     assert all(mine is theirs for mine, theirs in zip(returned, given, strict=True))
     assert all_at_once.events == one.events
@@ -102,7 +109,9 @@ async def test_stale_or_missing_session_gets_none_of_the_events(service: Databas
     stale = await read(service)
     await service.append_event(session, event(1.0, event_id="first"))
     # One is no step of the conversation, and would be taken by itself; one is there already.
-    outside = Event(author="user", timestamp=5.0, actions=EventActions(state_delta={"outside": 1, "user:theme": "dark"}))
+    outside = Event(
+        author="user", timestamp=5.0, actions=EventActions(state_delta={"outside": 1, "user:theme": "dark"})
+    )
     for refused in ([outside, *some(3)], [*some(3), outside], [event(1.0, event_id="first"), *some(2), summary()]):
         before = stale.model_copy(deep=True)
         with pytest.raises(errors.StaleSessionError):

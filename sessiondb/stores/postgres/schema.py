@@ -40,6 +40,9 @@ CREATE TABLE @adk_sessions (
     PRIMARY KEY (app_name, user_id, session_id)
 )@sessions_divided;
 
+-- The order of listings, page by page.
+CREATE INDEX adk_sessions_updated ON @adk_sessions (update_time, user_id, session_id, app_name);
+
 CREATE SEQUENCE @sessiondb_incarnations;
 
 CREATE TABLE @adk_events (

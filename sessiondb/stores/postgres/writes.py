@@ -105,7 +105,9 @@ def all_rows(commands: Sequence[DataCommand], progress: Progress | None = None) 
             if progress is not None:
                 known += ',"is_new":true'
             if isinstance(command, AppendEvents):
-                rows.append(f'{{"n":{n},"kind":"append_all"{known},{_key(command.key)},"parts":{_rows_of(command.parts)}}}')
+                rows.append(
+                    f'{{"n":{n},"kind":"append_all"{known},{_key(command.key)},"parts":{_rows_of(command.parts)}}}'
+                )
             else:
                 rows.append(f'{{"n":{n},"kind":"append"{known},{_row(command)}}}')
         else:
@@ -162,7 +164,7 @@ def _event(command: AppendEvent | UpdateKeys) -> str:
     """Returns the members of a row that hold the event."""
     event: EventRecord = command.event
     members = (
-        f'{_key(command.key)},'
+        f"{_key(command.key)},"
         f'"event_hash":{event_hash(event.event_id)},"event_id":{quoted(event.event_id)},'
         f'"invocation_id":{quoted(event.invocation_id)},"author":{quoted(event.author)},"event_time":{event.time!r},'
         f'"timestamp":"{event.timestamp}","actions":{quoted(event.actions)}'

@@ -198,14 +198,13 @@ def _list_some_sessions(
     Many are read in the order of their update, by the index that has it, until there are enough. Of few, which may be anywhere
     in that order, all are looked up by their keys, and sorted.
     """
-    order = _ORDERS[query.order]
-    if query.order == "key":
-        where = _where(query.selection, *conditions)
-    elif query.selection.app_name is None or _are_many(connection, query.selection):
-        # A plus keeps SQLite from looking a column up in an index.
-        where = _where(query.selection, *conditions).replace("WHERE app_name", "WHERE +app_name")
-    else:
-        where, order = _where(query.selection, *conditions), f"+{order}"
+    where, order = _where(query.selection, *conditions), _ORDERS[query.order]
+    if query.order != "key" and query.selection.app_name is not None:
+        # A plus keeps SQLite from looking a column up in an index. The app stands first.
+        if _are_many(connection, query.selection):
+            where = f"WHERE +{where.removeprefix('WHERE ')}"
+        else:
+            order = f"+{order}"
     some = f"{_SESSIONS} FROM adk_sessions AS s {where} ORDER BY {order} LIMIT :limit"
     if not query.with_state:
         return _summaries(_rows(connection, f"SELECT *, '{{}}' FROM ({some})", parameters), {}, {})

@@ -16,7 +16,7 @@ from sessiondb.stores.sqlite.foreign import foreign_objects
 from sessiondb.stores.sqlite.header import APPLICATION_ID, look
 from sessiondb.stores.sqlite.upgrade import Step, upgrade
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _TABLES = """
 CREATE TABLE adk_sessions (
@@ -32,6 +32,10 @@ CREATE TABLE adk_sessions (
     log_epoch    INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (app_name, user_id, session_id)
 );
+
+-- The order of listings, page by page. Sessions in use were updated last, so their entries are together at its end: an append
+-- changes few pages of it. With the app in front they would be anywhere, which costs an append several times as much.
+CREATE INDEX adk_sessions_updated ON adk_sessions (update_time, user_id, session_id, app_name);
 
 CREATE TABLE adk_events (
     id             INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -110,7 +114,11 @@ class Schema(NamedTuple):
     """For each earlier version, what takes a file of it to the next one."""
 
 
-PRESENT = Schema(SCHEMA_VERSION, _TABLES, {})
+def _index_updates(connection: sqlite3.Connection) -> None:
+    connection.execute("CREATE INDEX adk_sessions_updated ON adk_sessions (update_time, user_id, session_id, app_name)")
+
+
+PRESENT = Schema(SCHEMA_VERSION, _TABLES, {1: _index_updates})
 
 
 def empty_database() -> sqlite3.Connection:

@@ -197,9 +197,7 @@ def _fast_rows(commands: Sequence[DataCommand]) -> tuple[list[Any], list[Outcome
     return parameters, outcomes
 
 
-def _add_fast_row(
-    parameters: list[Any], command: AppendEvent | UpdateKeys, seen: dict[Handle, int]
-) -> Outcome | None:
+def _add_fast_row(parameters: list[Any], command: AppendEvent | UpdateKeys, seen: dict[Handle, int]) -> Outcome | None:
     """Adds the row of one event, and returns its outcome; None if its handle knows no revision.
 
     ``seen`` is what handles know after the rows before it.
