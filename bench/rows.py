@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.services import TITLES
+from bench.services import HAS_UVLOOP, TITLES, UVLOOP
 from bench.timing import Sample
 from bench.workers import Task
 
@@ -57,7 +57,9 @@ class Row:
         return [
             entry.task(quick=quick)
             for entry in self.entries
-            if (not quick or entry.quick is not None) and (not services or entry.service in services)
+            if (not quick or entry.quick is not None)
+            and (not services or entry.service in services)
+            and (HAS_UVLOOP or entry.service != UVLOOP)
         ]
 
 

@@ -10,18 +10,22 @@ import asyncio
 import gc
 import logging
 import multiprocessing
+import sys
 import tempfile
 import traceback
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Self
 
+from bench import server
+from bench.services import PEERS, RAW_SERVER, Host
 from bench.timing import Sample
 from bench.workloads import WORKLOADS, Round
+from bench.workloads.seeding import SERVICES
 
 
 @dataclass(frozen=True)
@@ -53,15 +57,16 @@ class WorkerError(Exception):
 class Worker:
     """A process that runs workloads of one service."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, host: Host) -> None:
         """Starts the process.
 
         Args:
             folder: Where it puts its files.
+            host: How it is set up.
         """
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, folder), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, folder, host), daemon=True)
         self._process.start()
         theirs.close()
 
@@ -100,10 +105,12 @@ class Worker:
 
 
 class Workers:
-    """Workers by service, started when first needed, with a temporary folder for all their files."""
+    """Workers by service, started when first needed, as the server is; with a temporary folder for all their files."""
 
     def __init__(self) -> None:
         self._workers: dict[str, Worker] = {}
+        self._server = ExitStack()
+        self._is_server_started = False
         self._folder = tempfile.TemporaryDirectory(prefix="sessiondb-bench-")
 
     def __enter__(self) -> Self:
@@ -114,13 +121,18 @@ class Workers:
     ) -> None:
         for worker in self._workers.values():
             worker.close()
+        self._server.close()
         self._folder.cleanup()
 
     def of(self, task: Task) -> Worker:
         """The worker for a task."""
         worker = self._workers.get(task.service)
         if worker is None:
-            worker = self._workers[task.service] = Worker(self._folder.name)
+            if not self._is_server_started and _is_on_server(task.service):
+                self._server.enter_context(server.started())
+                self._is_server_started = True
+            peer = PEERS.get(task.service)
+            worker = self._workers[task.service] = Worker(self._folder.name, peer.host if peer else Host())
         return worker
 
     def measure(self, tasks: Sequence[Task], rounds: int) -> dict[str, list[Sample]]:
@@ -145,20 +157,25 @@ class Workers:
         return samples
 
 
-def _serve(connection: Connection, folder: str) -> None:
+def _is_on_server(service: str) -> bool:
+    return service == RAW_SERVER or (service in SERVICES and SERVICES[service].on_server)
+
+
+def _serve(connection: Connection, folder: str, host: Host) -> None:
     tempfile.tempdir = folder
+    sys.setswitchinterval(host.switch_interval)
     # Peers warn and log about themselves; what is measured is the workload.
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     prepared: dict[str, tuple[AsyncExitStack, Round]] = {}
-    with asyncio.Runner() as loop:
+    with asyncio.Runner(loop_factory=host.loop_factory()) as loop:
         while True:
             order, name, argument = connection.recv()
             answer: Any = None
             try:
                 if order == "prepare":
                     stack = AsyncExitStack()
-                    prepared[name] = stack, loop.run(_enter(stack, *argument))
+                    prepared[name] = stack, loop.run(_enter(stack, host, *argument))
                 elif order == "run":
                     answer = tuple(loop.run(_call(prepared[name][1])))
                 elif order == "finish":
@@ -172,11 +189,10 @@ def _serve(connection: Connection, folder: str) -> None:
                 connection.send(("done", answer))
 
 
-async def _enter(stack: AsyncExitStack, service: str, workload: str, sizes: dict[str, Any]) -> Round:
+async def _enter(stack: AsyncExitStack, host: Host, service: str, workload: str, sizes: dict[str, Any]) -> Round:
     run = await stack.enter_async_context(WORKLOADS[workload](service, **sizes))
-    # What was prepared stays out of the collector's way, for every service alike.
-    gc.collect()
-    gc.freeze()
+    # Mostly, what was prepared stays out of the collector's way, for every service alike.
+    host.set_collector()
     return run
 
 

@@ -70,6 +70,9 @@ nitpick_ignore = [
     ("py:class", "sessiondb.engine.store.ResultT"),
     # A service makes its turns: the reference tells nobody how to.
     ("py:class", "sessiondb.engine.turns.Turns"),
+    # What commands hand on in place of a path or URL.
+    ("py:class", "Database"),
+    ("py:class", "sessiondb.location.ServerLocation"),
 ]
 
 # What somebody who needs this documentation types into its search box, as the index has it: in small letters, without

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sessiondb.adk.listing import EventPage, SessionList
     from sessiondb.engine.turns import Turn
     from sessiondb.model.records import BackupReport
+    from sessiondb.model.usage import UsageRow
     from sessiondb.one_turn import OneTurnAtATime
     from sessiondb.service import DatabaseSessionService
     from sessiondb.stats import Health, ServiceStats
@@ -27,6 +28,7 @@ __all__ = [
     "ServiceStats",
     "SessionList",
     "Turn",
+    "UsageRow",
     "errors",
 ]
 
@@ -40,6 +42,7 @@ _HOMES = {
     "ServiceStats": "sessiondb.stats",
     "SessionList": "sessiondb.adk.listing",
     "Turn": "sessiondb.engine.turns",
+    "UsageRow": "sessiondb.model.usage",
 }
 
 

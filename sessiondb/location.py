@@ -21,6 +21,11 @@ _SCHEMES = ("sqlite", "sessiondb")
 _SERVER_SCHEMES = ("postgresql", "postgres", "sessiondb+postgresql", "sessiondb+postgres")
 _SCHEMA_NAME = re.compile("[A-Za-z_][A-Za-z0-9_]{0,62}")
 
+_TELLING = ("host", "port", "user", "dbname", "service")
+"""What of a URL is shown in messages."""
+
+_SECRET = ("password", "sslpassword")
+
 Password: TypeAlias = str | Callable[[], str] | None
 
 
@@ -41,18 +46,7 @@ class ServerLocation:
     pooled: bool = False
 
     def __str__(self) -> str:
-        parts = urlsplit(self.url)
-        account, at, hosts = parts.netloc.rpartition("@")
-        user = account.partition(":")[0]
-        shown = [
-            (name, value)
-            for name, value in parse_qsl(parts.query)
-            if name in ("host", "port", "user", "dbname", "service")
-        ]
-        if self.schema != DEFAULT_SCHEMA:
-            shown.append(("schema", self.schema))
-        query = f"?{urlencode(shown, safe='/,')}" if shown else ""
-        return f"postgresql://{user}{at}{hosts}{parts.path}{query}"
+        return self._written(lambda name: name in _TELLING)
 
     __repr__ = __str__
 
@@ -65,6 +59,29 @@ class ServerLocation:
     def identity(self) -> Hashable:
         """Equal for two that name one schema in the same words."""
         return ("postgresql", str(self), self.pooled)
+
+    @property
+    def public_url(self) -> str:
+        """The URL that a service takes, without a password."""
+        url = self._written(lambda name: name not in _SECRET)
+        return f"{url}{'&' if '?' in url else '?'}transaction_pooling=true" if self.pooled else url
+
+    @property
+    def password_in_url(self) -> str | None:
+        """The password, if the URL has one."""
+        parts = urlsplit(self.url)
+        account = parts.netloc.rpartition("@")[0]
+        return unquote(account.partition(":")[2]) or dict(parse_qsl(parts.query)).get("password")
+
+    def _written(self, is_kept: Callable[[str], bool]) -> str:
+        parts = urlsplit(self.url)
+        account, at, hosts = parts.netloc.rpartition("@")
+        user = account.partition(":")[0]
+        shown = [(name, value) for name, value in parse_qsl(parts.query) if is_kept(name)]
+        if self.schema != DEFAULT_SCHEMA:
+            shown.append(("schema", self.schema))
+        query = f"?{urlencode(shown, safe='/,', quote_via=quote)}" if shown else ""
+        return f"postgresql://{user}{at}{hosts}{parts.path}{query}"
 
 
 Database: TypeAlias = Path | ServerLocation

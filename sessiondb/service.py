@@ -18,16 +18,18 @@ from google.adk.sessions import BaseSessionService, Session
 from google.adk.sessions.base_session_service import GetSessionConfig
 
 from sessiondb import stores, telemetry
+from sessiondb.adk.before_store import stored_instead
 from sessiondb.adk.cached import form_of
-from sessiondb.adk.events import encode_event, is_aside, timestamp_text
+from sessiondb.adk.events import EncodedEvent, encode_event, is_aside, timestamp_text
 from sessiondb.adk.limits import check_key, check_text
 from sessiondb.adk.sessions import build_session, decode_scope, handle_of, model_access, revision_marker
-from sessiondb.adk.state import checked_state, encode_delta
+from sessiondb.adk.state import EncodedDelta, checked_state, encode_delta
 from sessiondb.calls.appends import Appends
 from sessiondb.calls.base import stripped
 from sessiondb.calls.live import apply_event, check_appended, check_event, check_session
 from sessiondb.calls.maintenance import Maintenance
 from sessiondb.calls.pages import Pages
+from sessiondb.calls.usage import Usage
 from sessiondb.engine import sharing
 from sessiondb.engine.cache import LogCache
 from sessiondb.engine.engine import Engine
@@ -43,8 +45,16 @@ from sessiondb.errors import (
 from sessiondb.location import Password, ServerLocation, followed, resolve_location
 from sessiondb.model.commands import AppendEvent, CreateSession, DeleteSession, UpdateKeys
 from sessiondb.model.queries import GetUserState
-from sessiondb.model.records import Outcome, SessionKey, SessionSnapshot, Status
+from sessiondb.model.records import (
+    EventRecord,
+    Outcome,
+    SessionKey,
+    SessionSnapshot,
+    StateDelta,
+    Status,
+)
 from sessiondb.options import (
+    BeforeStore,
     CacheMode,
     Durability,
     NoneInDelta,
@@ -56,7 +66,7 @@ from sessiondb.options import (
 )
 
 
-class DatabaseSessionService(Pages, Appends, Maintenance, BaseSessionService):
+class DatabaseSessionService(Pages, Appends, Maintenance, Usage, BaseSessionService):
     """Keeps every session, event and state key of ADK agents in one SQLite file, or on a PostgreSQL server.
 
     A drop-in for ADK's ``InMemorySessionService``. A write is answered when it is on disk; writes of concurrent
@@ -88,6 +98,7 @@ class DatabaseSessionService(Pages, Appends, Maintenance, BaseSessionService):
         log_cache_bytes: int = 256 * 1024 * 1024,
         follow_symlinks: bool = False,
         none_in_delta: NoneInDelta = "delete",
+        before_store: BeforeStore | None = None,
         schema: str | None = None,
         password: Password = None,
         transaction_pooling: bool = False,
@@ -120,6 +131,12 @@ class DatabaseSessionService(Pages, Appends, Maintenance, BaseSessionService):
                 later leads this service nowhere else.
             none_in_delta: What None does in a state delta and in ``update_keys``, and what becomes null in JSON, such as
                 NaN: ``"delete"`` deletes the key, ``"store"`` keeps None as its value, as ADK's own services do.
+            before_store: Called with a copy of each event before it is stored, by ``append_event`` and ``update_keys``,
+                once, on the caller's thread. It returns what is stored: that event with less in it, say, or None to store
+                only its id, invocation, author and time. State gets what the delta of the returned event says, none if
+                that is None. The live Session keeps the original until it is read again. What it raises refuses the
+                call, and nothing is written. Of the same event it must make the same each time, or one that is delivered
+                again is stored again. The state that a session is created with is no event.
             schema: For a server: the schema of the tables, created where it is missing; ``"public"`` if not given.
             password: For a server: the password, or what is called for one at each connect, on a thread of its own; it
                 appears in no message. None: what the URL says, or libpq finds.
@@ -132,7 +149,9 @@ class DatabaseSessionService(Pages, Appends, Maintenance, BaseSessionService):
         """
         del agents_dir
         store_options = StoreOptions(durability, readers, max_queue, max_batch, busy_timeout)
-        self._options = ServiceOptions(on_stale, log_cache, log_cache_bytes, follow_symlinks, none_in_delta)
+        self._options = ServiceOptions(
+            on_stale, log_cache, log_cache_bytes, follow_symlinks, none_in_delta, before_store
+        )
         location = resolve_location(
             path, uri, schema=schema, password=password, transaction_pooling=transaction_pooling
         )
@@ -161,7 +180,7 @@ class DatabaseSessionService(Pages, Appends, Maintenance, BaseSessionService):
         engine = self._engine
         twin = memo[id(self)] = type(self).__new__(type(self))
         # What a subclass has added is copied in depth; these are the twin's own in a moment.
-        memo |= {id(part): part for part in (self._shared, self._logs, self._finalizer)}
+        memo |= {id(part): part for part in (self._shared, self._logs, self._finalizer, self._options)}
         vars(twin).update(copy.deepcopy(vars(self), memo))
         twin._start(sharing.share_again(engine))  # noqa: SLF001  # of the same class
         return twin
@@ -281,6 +300,15 @@ class DatabaseSessionService(Pages, Appends, Maintenance, BaseSessionService):
         await self._engine.write(DeleteSession(key))
         self._logs.note_deleted(key)
 
+    def _encode(self, event: Event, delta: EncodedDelta) -> tuple[EncodedEvent, EventRecord, StateDelta]:
+        """Encodes an event as its Session has it; and what of it is stored, with the changes of state that this makes."""
+        hook = self._options.before_store
+        # What is too large to be stored may be what the hook takes out.
+        encoded = encode_event(event, delta, of_any_size=hook is not None)
+        if hook is None:
+            return encoded, encoded.record, delta.stored
+        return encoded, *stored_instead(hook, encoded.record, keep_none=self._keeps_none)
+
     @telemetry.operation
     async def append_event(self, session: Session, event: Event) -> Event:
         """Appends an event to a conversation, and applies its state delta.
@@ -308,15 +336,15 @@ class DatabaseSessionService(Pages, Appends, Maintenance, BaseSessionService):
             return event
         key = check_key(session.app_name, session.user_id, session.id)
         delta = encode_delta(checked_state(event.actions.state_delta), keep_none=self._keeps_none)
-        encoded = encode_event(event, delta)
+        encoded, record, changes = self._encode(event, delta)
 
         engine = self._engine
         in_flight = engine.handles.take(session, handle_of)
         handle = None if self._options.on_stale == "append" else in_flight.handle
-        command: AppendEvent | UpdateKeys = AppendEvent(key, encoded.record, delta.stored, handle)
+        command: AppendEvent | UpdateKeys = AppendEvent(key, record, changes, handle)
         # A Session without a marker is known by its last event, which this one is going to be.
         if is_aside(event, encoded.record, delta) and handle_of(session).incarnation is not None:
-            command = UpdateKeys(key, encoded.record, delta.stored)
+            command = UpdateKeys(key, record, changes)
 
         def update_session(ticket: WriteTicket) -> None:
             outcome: Outcome | None = ticket.outcome
@@ -347,16 +375,16 @@ class DatabaseSessionService(Pages, Appends, Maintenance, BaseSessionService):
             InvalidInputError: If a key or value cannot be stored.
         """
         key = check_key(app_name, user_id, stripped(session_id))
-        encoded = encode_delta(checked_state(delta), keep_none=self._keeps_none)
+        changed = encode_delta(checked_state(delta), keep_none=self._keeps_none)
         event = Event(
             # ADK's own state updates from outside a run carry the user as author: any other name is taken for an
             # agent that has left.
             invocation_id=f"update-{platform_uuid.new_uuid()}",
             author="user",
-            actions=EventActions(state_delta=encoded.event_delta),
+            actions=EventActions(state_delta=changed.event_delta),
         )
-        command = UpdateKeys(key, encode_event(event, encoded).record, encoded.stored)
-        outcome: Outcome = await self._engine.write(command)
+        _, record, changes = self._encode(event, changed)
+        outcome: Outcome = await self._engine.write(UpdateKeys(key, record, changes))
         if outcome.status is Status.MISSING:
             raise SessionNotFoundError(f"Session {key.session_id} not found.")
 

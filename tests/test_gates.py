@@ -10,16 +10,33 @@ import pytest
 
 from bench import gates
 from bench.gates import BOUNDS, GATES, Bound, Verdict, load_bounds, refresh
+from bench.mutants import MUTANTS
 from bench.report import Check, Target, figures_of, judge, load_targets, to_comparison, to_markdown
 from bench.rows import Row
-from bench.suites import test_conversations, test_footprint, test_growth, test_processes, test_reads, test_writes
+from bench.suites import (
+    test_conversations,
+    test_footprint,
+    test_growth,
+    test_processes,
+    test_reads,
+    test_server,
+    test_writes,
+)
 from bench.tape import Tape
 from bench.timing import append_sample, quantile
 from bench.workloads import WORKLOADS
 
 ROWS: list[Row] = [
     row
-    for module in (test_conversations, test_footprint, test_growth, test_processes, test_reads, test_writes)
+    for module in (
+        test_conversations,
+        test_footprint,
+        test_growth,
+        test_processes,
+        test_reads,
+        test_server,
+        test_writes,
+    )
     for row in module.ROWS
 ]
 
@@ -32,7 +49,7 @@ def test_gate_has_a_bound_and_known_mutants() -> None:
     bounds = load_bounds()
     assert bounds.keys() == GATES.keys()
     mutants = {mutant for each in bounds.values() for mutant in each.mutants}
-    assert mutants == {"commit_per_append", "cache_off", "statement_per_row", "no_line"}
+    assert mutants == MUTANTS.keys()
 
 
 def test_gate_bound_admits_product_and_no_mutant() -> None:

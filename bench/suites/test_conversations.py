@@ -21,7 +21,15 @@ ROWS = [
         [
             *lines(
                 "turn",
-                {"sessiondb": (9, 9), "shallow": (9, 9), "mem": (9, 4), "spec": (4, 1), "sql": (4, 1), "db": (2, None)},
+                {
+                    "sessiondb": (9, 9),
+                    "uvloop": (9, 9),
+                    "shallow": (9, 9),
+                    "mem": (9, 4),
+                    "spec": (4, 1),
+                    "sql": (4, 1),
+                    "db": (2, None),
+                },
                 _TURNS,
                 "each",
             )
@@ -49,6 +57,19 @@ ROWS = [
                 "turn",
                 {"sessiondb": (9, 9), "shallow": (9, 9), "mem": (9, 4)},
                 {**_TURNS, "pause": 0.02},
+                "each",
+            )
+        ],
+        _ROUNDS,
+    ),
+    Row(
+        "first_turn_32",
+        "the first turn on sessions of 100 events that the service has not read, 32 clients on one loop (per turn)",
+        [
+            *lines(
+                "first_turn",
+                {"sessiondb": (6, 3), "mem": (6, 3), "spec": (2, 1), "sql": (2, 1), "db": (1, None)},
+                _TURNS,
                 "each",
             )
         ],

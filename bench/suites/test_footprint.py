@@ -57,6 +57,19 @@ ROWS = [
         rounds=1,
     ),
     Row(
+        "ageing",
+        "append, 64 clients: the last 50,000 of 1,000,000 appends of a process, beside its first (per append)",
+        [
+            Entry(
+                "sessiondb",
+                "ageing",
+                {"clients": 64, "appends": 1_000_000, "window": 50_000},
+                {"appends": 40_000, "window": 12_800},
+            )
+        ],
+        rounds=1,
+    ),
+    Row(
         "cache",
         "memory of the cache: 2,000 logs of 100 events, limit 64 MiB (per get_session)",
         [

@@ -17,7 +17,14 @@ ROWS = [
         [
             *lines(
                 "append",
-                {"sessiondb": (80, 30), "mem": (80, 30), "spec": (20, 4), "sql": (8, 1), "db": (4, 1)},
+                {
+                    "sessiondb": (80, 30),
+                    "uvloop": (80, 30),
+                    "mem": (80, 30),
+                    "spec": (20, 4),
+                    "sql": (8, 1),
+                    "db": (4, 1),
+                },
                 {"clients": 64},
                 "each",
             ),
@@ -30,7 +37,14 @@ ROWS = [
         [
             *lines(
                 "append",
-                {"sessiondb": (1000, 300), "mem": (1000, 300), "spec": (500, 100), "sql": (250, 50), "db": (150, 30)},
+                {
+                    "sessiondb": (1000, 300),
+                    "uvloop": (1000, 300),
+                    "mem": (1000, 300),
+                    "spec": (500, 100),
+                    "sql": (250, 50),
+                    "db": (150, 30),
+                },
                 {"clients": 1},
                 "each",
             ),
@@ -71,7 +85,14 @@ ROWS = [
         [
             *lines(
                 "append",
-                {"sessiondb": (100, 30), "mem": (5000, 2000), "spec": (30, 5), "sql": (10, 3), "db": (6, 2)},
+                {
+                    "sessiondb": (100, 30),
+                    "uvloop": (100, 30),
+                    "mem": (5000, 2000),
+                    "spec": (30, 5),
+                    "sql": (10, 3),
+                    "db": (6, 2),
+                },
                 {"clients": 1, "busy": True},
                 "each",
             ),

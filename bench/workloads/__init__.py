@@ -8,6 +8,7 @@ from bench.workloads import (  # noqa: F401  # each registers its own
     growth,
     processes,
     reads,
+    server,
     writes,
 )
 from bench.workloads.registry import WORKLOADS, Round

@@ -15,7 +15,7 @@ from google.genai import types
 from bench import data
 from bench.timing import Sample, Tally, Timer
 from bench.workloads.registry import Round, workload
-from bench.workloads.seeding import open_empty, read
+from bench.workloads.seeding import SEEDED, SERVICES, open_empty, read
 from sessiondb import OneTurnAtATime
 from sessiondb.demo.model import OfflineModel
 
@@ -70,6 +70,39 @@ async def turn(
             return tally.sample(time.perf_counter() - started, alone=False)
 
         yield run
+
+
+@workload
+async def first_turn(name: str, *, clients: int, each: int, rounds: int) -> AsyncIterator[Round]:
+    """A turn on each of ``each`` sessions a client, none of which the service has read: it is opened anew each round.
+
+    The sessions hold 100 events in the middle of all rounds: they start with fewer, and end with as many more.
+    """
+    sessions, peer = clients * each, SERVICES[name]
+    seeded = (name, sessions, 100 - rounds)
+
+    async def run() -> Sample:
+        async with SEEDED.open(*seeded) as (service, _):
+
+            async def converse(first: int, tally: Tally) -> None:
+                for n in range(first, sessions, clients):
+                    try:
+                        with Timer(tally.latencies):
+                            session = await read(service, f"s{n}")
+                            await service.append_event(session, data.event("user"))
+                            await service.append_event(session, data.event())
+                    except peer.errors as error:
+                        tally.errors.append(type(error))
+
+            tally = Tally()
+            gc.collect()
+            started = time.perf_counter()
+            await asyncio.gather(*(converse(n, tally) for n in range(clients)))
+            return tally.sample(time.perf_counter() - started, alone=False)
+
+    async with SEEDED.open(*seeded):
+        pass
+    yield run
 
 
 @workload

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bench import data
 from bench.services import SESSIONDB
-from bench.timing import Sample, Timer, median_sample
+from bench.timing import Sample, Tally, Timer, median_sample
 from bench.workloads.clients import Client, append_round
 from bench.workloads.registry import Round, workload
 from bench.workloads.seeding import SEEDED, SERVICES, file_bytes, open_empty, read, temporary_folder
@@ -181,6 +181,41 @@ async def memory(name: str, *, appends: int, traced: int) -> AsyncIterator[Round
                 "traced_growth": traced_growth,
                 "traced_appends": traced,
             },
+        )
+
+    yield run
+
+
+@workload
+async def ageing(name: str, *, clients: int, appends: int, window: int) -> AsyncIterator[Round]:
+    """Whether appends of ``clients`` grow slower with age: the first ``window`` of a process, and the last of so many."""
+    each = window // clients // 10
+
+    async def run() -> Sample:
+        async with open_empty(name) as (peer, service):
+            sessions = [await peer.create(service, data.APP, f"user-{n}", f"s{n}") for n in range(clients)]
+            appending = [Client(peer, service, [session]) for session in sessions]
+
+            async def append(count: int) -> tuple[Tally, float]:
+                tally = Tally()
+                started = time.perf_counter()
+                for _ in range(max(1, count // (clients * each))):
+                    await asyncio.gather(*(client.append(each, tally) for client in appending))
+                    for session in sessions:
+                        session.events.clear()
+                return tally, time.perf_counter() - started
+
+            fresh, fresh_seconds = await append(window)
+            await append(appends - 2 * window)
+            aged, aged_seconds = await append(window)
+        first, last = fresh.sample(fresh_seconds, alone=False), aged.sample(aged_seconds, alone=False)
+        return last._replace(
+            figures={
+                **last.figures,
+                "fresh_p99": first.figures["p99"],
+                "fresh_per_second": first.figures["per_second"],
+                "errors": first.figures["errors"] + last.figures["errors"],
+            }
         )
 
     yield run

@@ -40,6 +40,11 @@ class SeededServices:
                 self._in_memory[key] = service
             yield self._in_memory[key], Path()
             return
+        if peer.on_server and key not in self._folders:
+            folder = _new_folder()
+            async with peer.open(folder) as service:
+                await seed(peer, service, sessions, events)
+            self._folders[key] = folder
         if key not in self._folders:
             # Filled in memory, for time's sake: the file is the same. What is measured happens on the disk.
             with temporary_folder(_RAM if os.access(_RAM, os.W_OK) else None) as scratch:

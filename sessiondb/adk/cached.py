@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from google.adk.events import Event
 from typing_extensions import override
 
-from sessiondb.adk.events import decode_event
+from sessiondb.adk.events import decode_event, decode_events
 from sessiondb.adk.packed import pack, unpack, value_of
 from sessiondb.adk.sessions import model_access
 from sessiondb.model.records import EventRow, SessionKey
@@ -26,9 +27,9 @@ class SharedEvents:
     bytes_per_event = 5_000
     is_deferred = False
 
-    def decode(self, row: EventRow, key: SessionKey) -> Event:
-        """Makes an event of a row, as :func:`decode_event`."""
-        return decode_event(row, key)
+    def decode(self, rows: Sequence[EventRow], key: SessionKey) -> Iterator[Event]:
+        """Makes events of rows, one after the other, as :func:`decode_events`."""
+        return decode_events(rows, key)
 
     def keep(self, events: list[Event], rows: list[EventRow], *, known: bool) -> list[Any]:
         """Returns what is kept of events, which readers got meanwhile. ``known``: of a log that was read before."""

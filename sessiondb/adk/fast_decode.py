@@ -15,32 +15,48 @@ from typing import Any
 
 from google.adk.events import Event, EventActions
 from google.genai import types
-from pydantic_core import SchemaValidator
+from pydantic import TypeAdapter
+from pydantic_core import SchemaValidator, core_schema
 
 from sessiondb.logger import logger
 
 _WITHOUT_EFFECT = {"_accept_convenience_kwargs", "_check_field_type_mismatches"}
 
 
-@functools.cache
 def event_validator() -> Callable[[str], Event]:
-    """Returns a function that decodes the JSON of an event, and raises ``pydantic.ValidationError`` if it cannot.
+    """Returns a function that decodes the JSON of an event, and raises ``pydantic.ValidationError`` if it cannot."""
+    return validators()[0]
 
-    Compiled at the first call, as not every process reads events.
-    """
+
+def events_validator() -> Callable[[str], list[Event]]:
+    """Returns the same for a JSON array of events: for each of many, that saves an eighth of the time."""
+    return validators()[1]
+
+
+@functools.cache
+def validators() -> tuple[Callable[[str], Event], Callable[[str], list[Event]]]:
+    """Returns both. They are compiled at the first call, as not every process reads events."""
     ordinary: Callable[[str], Event] = Event.model_validate_json
     try:
         schema = _reduced(Event.__pydantic_core_schema__)
         # Without this argument pydantic would reuse the validators of ADK's classes, with the three steps.
         reduced: Callable[[str], Event] = SchemaValidator(schema, _use_prebuilt=False).validate_json
+        many: Callable[[str], list[Event]] = SchemaValidator(_list_of(schema), _use_prebuilt=False).validate_json
         sample = _sample().model_dump_json(exclude_none=True)
-        if reduced(sample) == ordinary(sample):
-            return reduced
+        event = ordinary(sample)
+        if reduced(sample) == event and many(f"[{sample},{sample}]") == [event, event]:
+            return reduced, many
         reason = "it reads an event differently"
     except Exception as error:  # noqa: BLE001  # pydantic's internals: whatever fails, the ordinary way is used
         reason = type(error).__name__
     logger.warning("fast_event_validator_unavailable", reason=reason)
-    return ordinary
+    return ordinary, TypeAdapter(list[Event]).validate_json
+
+
+def _list_of(schema: Any) -> Any:
+    if schema["type"] == "definitions":
+        return {**schema, "schema": core_schema.list_schema(schema["schema"])}
+    return core_schema.list_schema(schema)
 
 
 def _reduced(node: Any) -> Any:

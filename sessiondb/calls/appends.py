@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ from google.adk.events import Event
 from google.adk.sessions import Session
 
 from sessiondb import telemetry
-from sessiondb.adk.events import EncodedEvent, encode_event, is_aside
+from sessiondb.adk.events import EncodedEvent, is_aside
 from sessiondb.adk.limits import check_key
 from sessiondb.adk.sessions import handle_of, model_access, revision_marker
 from sessiondb.adk.state import EncodedDelta, checked_state, encode_delta
@@ -19,7 +20,7 @@ from sessiondb.calls.live import apply_event, check_appended, check_event, check
 from sessiondb.engine.queue import WriteTicket
 from sessiondb.model.commands import AppendEvent, AppendEvents, UpdateKeys
 from sessiondb.model.event_identity import is_same_event
-from sessiondb.model.records import EventRecord, Outcome, Status
+from sessiondb.model.records import EventRecord, Outcome, StateDelta, Status
 
 _ENCODED_AT_ONCE = 100
 """Events that are encoded until others on the event loop have their turn: a millisecond or a few."""
@@ -29,6 +30,9 @@ class _Encoded(NamedTuple):
     event: Event
     delta: EncodedDelta
     encoded: EncodedEvent
+    record: EventRecord
+    """What is stored of it."""
+    changes: StateDelta
 
 
 class Appends(Calls):
@@ -72,11 +76,11 @@ class Appends(Calls):
         # A Session without a marker is known by its last event, which one of these is going to be.
         has_marker = handle_of(session).incarnation is not None
         parts: list[AppendEvent | UpdateKeys] = []
-        for event, delta, encoded in new:
+        for event, delta, encoded, record, changes in new:
             if has_marker and is_aside(event, encoded.record, delta):
-                parts.append(UpdateKeys(key, encoded.record, delta.stored))
+                parts.append(UpdateKeys(key, record, changes))
             else:
-                parts.append(AppendEvent(key, encoded.record, delta.stored, handle))
+                parts.append(AppendEvent(key, record, changes, handle))
         advances = any(type(part) is AppendEvent for part in parts)
         command = AppendEvents(key, tuple(parts), handle if advances else None)
 
@@ -84,7 +88,7 @@ class Appends(Calls):
             outcome: Outcome | None = ticket.outcome
             if outcome is None or outcome.status is not Status.DONE:
                 return
-            for n, (event, delta, encoded) in enumerate(new):
+            for n, (event, delta, encoded, *_) in enumerate(new):
                 if n not in outcome.duplicates:
                     apply_event(session, event, encoded, delta)
             if any(type(part) is AppendEvent for part in command.without(outcome.duplicates).parts):
@@ -101,8 +105,8 @@ class Appends(Calls):
 
     async def _encode_all(self, events: list[Event]) -> list[_Encoded]:
         """Encodes the events that are to be stored: partial ones are not, nor one that equals one before it."""
-        new = []
-        records: dict[str, list[EventRecord]] = {}
+        new: list[_Encoded] = []
+        by_id: defaultdict[str, list[EventRecord]] = defaultdict(list)
         for n, event in enumerate(events, 1):
             if n % _ENCODED_AT_ONCE == 0:
                 await anyio.lowlevel.checkpoint()
@@ -111,9 +115,9 @@ class Appends(Calls):
             delta = encode_delta(
                 checked_state(event.actions.state_delta), keep_none=self._options.none_in_delta == "store"
             )
-            encoded = encode_event(event, delta)
-            before = records.setdefault(encoded.record.event_id, [])
-            if not any(is_same_event(record, encoded.record) for record in before):
-                before.append(encoded.record)
-                new.append(_Encoded(event, delta, encoded))
+            encoded, record, changes = self._encode(event, delta)
+            same_id = by_id[record.event_id]
+            if not any(is_same_event(one, record) for one in same_id):
+                same_id.append(record)
+                new.append(_Encoded(event, delta, encoded, record, changes))
         return new

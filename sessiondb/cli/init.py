@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import click
@@ -14,18 +14,23 @@ import click
 from .database import to_database
 from .output import json_option, print_json, safe_line
 
+if TYPE_CHECKING:
+    from sessiondb.location import Database
+
 _EPILOG = """\b
 Examples:
   sessiondb init agents
   sessiondb init agents sessions.sqlite3
   sessiondb init agents sessions.sqlite3 --example     to begin with, an agent too
   sessiondb init agents/assistant sessions.sqlite3     for `adk run agents/assistant`
+  sessiondb init agents postgresql://user@host/db
   sessiondb init agents --json | jq -r .uri
 
 \b
 The URI for ADK:
   sessiondb:///sessions.sqlite3           below the folder in which adk is started
   sessiondb:////srv/data/sessions.sqlite3 an absolute path, which begins with the fourth slash
+  sessiondb+postgresql://user@host/db     a PostgreSQL server
 """
 
 _MAX_DEPTH = 5
@@ -38,8 +43,8 @@ _MAX_DEPTH = 5
 @click.option("--example", is_flag=True, help="Write a small agent into AGENTS_DIR first; nothing is overwritten.")
 @json_option
 @click.pass_context
-def command(context: click.Context, *, agents_dir: Path, file: Path, example: bool, as_json: bool) -> None:
-    """Make ADK's servers know the scheme sessiondb:, and check that they do.
+def command(context: click.Context, *, agents_dir: Path, file: Database, example: bool, as_json: bool) -> None:
+    """Make ADK's servers know the scheme sessiondb: (for a server sessiondb+postgresql:), and check that they do.
 
     AGENTS_DIR is what adk is given: the folder with your agents, or the folder of one. (`adk run` reads the latter
     only.) Its services.yaml is created if there is none. Then the service is opened as adk would open it, which creates
@@ -58,16 +63,17 @@ def command(context: click.Context, *, agents_dir: Path, file: Path, example: bo
             " root_agent.yaml; --example writes one",
             param_hint="AGENTS_DIR",
         )
+    scheme = services_file.SCHEME if isinstance(file, Path) else services_file.SERVER_SCHEME
     try:
-        services = services_file.plan(agents_dir)
+        services = services_file.plan(agents_dir, scheme)
         services.write()
     except (services_file.ServicesFileError, OSError) as error:
         raise click.ClickException(safe_line(str(error))) from error
 
-    # Four slashes: the command that is printed means the same file wherever it is started.
-    uri = f"{services_file.SCHEME}:///{quote(os.fsencode(file))}"
+    uri = _uri(file)
     adk = registration.find_adk()
-    found = registration.check(adk, agents_dir.resolve(), uri)
+    password = None if isinstance(file, Path) else file.password_in_url
+    found = registration.check(adk, agents_dir.resolve(), uri, password)
     notes = [
         f"the scheme {scheme!r} in {services.path} cannot be reached: a URI's has lower-case letters, digits, + - ."
         for scheme in services.unreachable
@@ -77,16 +83,18 @@ def command(context: click.Context, *, agents_dir: Path, file: Path, example: bo
         for agent in agents
         if not re.fullmatch(r"[\w.]+", agent, re.ASCII)
     ]
+    if password is not None:
+        notes.append("the password is not in the command: put it into ~/.pgpass, or into the variable PGPASSWORD")
     notes += found.notes
     verbs = ("web", "run") if _is_agent(agents_dir) else ("web",)
     commands = [[*adk.command, verb, f"--session_service_uri={uri}", str(agents_dir)] for verb in verbs]
     # Where services.py registers the scheme, or ADK cannot be asked, the lines are not what is missing.
-    is_needed = bool(found.problem and services.lines and (found.is_unknown or services.other))
+    is_needed = bool(found.problem and services.exists and services.lines and (found.is_unknown or services.other))
     change = "needed" if is_needed else "unchanged" if services.exists else "created"
     problem = found.problem
     if is_needed:
         other = services.other
-        lack = f"registers the scheme sessiondb for {other}" if other else "does not register the scheme sessiondb"
+        lack = f"registers the scheme {scheme} for {other}" if other else f"does not register the scheme {scheme}"
         problem = f"{services.path} {lack}; {found.problem}"
     if as_json:
         report: dict[str, Any] = {
@@ -119,6 +127,16 @@ def command(context: click.Context, *, agents_dir: Path, file: Path, example: bo
         click.echo(f"ADK opens {safe_line(str(file))} with this package. Start it:\n")
         for words in commands:
             click.echo(f"  {safe_line(shlex.join(words))}")
+
+
+def _uri(database: Database) -> str:
+    from . import services_file
+
+    if isinstance(database, Path):
+        # Four slashes: the command that is printed means the same file wherever it is started.
+        return f"{services_file.SCHEME}:///{quote(os.fsencode(database))}"
+    # `adk` shows its arguments to all users of the machine.
+    return services_file.SERVER_SCHEME + database.public_url.removeprefix("postgresql")
 
 
 def _write_example(agents_dir: Path) -> Path:

@@ -56,8 +56,11 @@ def find_adk() -> Adk:
     return Adk((sys.executable, "-m", "google.adk.cli"), sys.executable)
 
 
-def check(adk: Adk, agents_dir: Path, uri: str) -> Registration:
-    """Opens the service as ``adk`` would with ``--session_service_uri=uri``, which creates a missing database."""
+def check(adk: Adk, agents_dir: Path, uri: str, password: str | None = None) -> Registration:
+    """Opens the service as ``adk`` would with ``--session_service_uri=uri``, which creates a missing database.
+
+    ``password`` is what libpq is to log in with, if it is not to find one by itself.
+    """
     python = adk.python or sys.executable
     notes = []
     if adk.python is None:
@@ -71,7 +74,7 @@ def check(adk: Adk, agents_dir: Path, uri: str) -> Registration:
             check=False,
             timeout=_TIMEOUT_SECONDS,
             # Otherwise the modules beside the program would stand before those of services.py.
-            env={**os.environ, "PYTHONSAFEPATH": "1"},
+            env={**os.environ, "PYTHONSAFEPATH": "1", **({} if password is None else {"PGPASSWORD": password})},
         )
     except OSError as error:
         return Registration(f"{shlex.join(adk.command)} cannot run: {error}", notes)

@@ -12,8 +12,7 @@ import logging
 import sys
 from logging.handlers import BufferingHandler
 from typing import Any
-
-SCHEME = "sessiondb"
+from urllib.parse import urlsplit
 
 
 def probe(agents_dir: str, uri: str) -> dict[str, Any]:
@@ -39,7 +38,7 @@ def probe(agents_dir: str, uri: str) -> dict[str, Any]:
     origins: list[bool] = []
 
     def note(scheme: str, factory: Any) -> None:
-        if scheme == SCHEME:
+        if scheme == urlsplit(uri).scheme:
             origins.append(getattr(factory, "__module__", None) == load_services_module.__module__)
         register(scheme, factory)
 

@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 import yaml
 
 SCHEME = "sessiondb"
+SERVER_SCHEME = "sessiondb+postgresql"
+"""That of a database on a server."""
+
 CLASS = "sessiondb.DatabaseSessionService"
 
-_ENTRY = f"- scheme: {SCHEME}\n  type: session\n  class: {CLASS}\n"
-_IN_BRACKETS = f"{{scheme: {SCHEME}, type: session, class: {CLASS}}}\n"
-_FILE = "services:\n" + indent(_ENTRY, "  ")
 _NAMES = ("services.yaml", "services.yml")
 """In the order in which ADK reads them: of two registrations of a scheme the last one counts."""
 
@@ -32,7 +32,7 @@ class ServicesFile:
         path: The file.
         exists: Whether there is one.
         unreachable: Schemes registered in the folder that no URI leads to.
-        lines: What an existing file lacks; empty if it registers this package.
+        lines: What the file lacks; empty if it registers this package.
         place: Where in the file they go.
         other: The class that the file registers the scheme for, if that is not this package's.
     """
@@ -48,26 +48,31 @@ class ServicesFile:
         """Creates the file if there is none; raises OSError if that fails, or if there is one by now."""
         if not self.exists:
             with self.path.open("x", encoding="utf-8") as file:
-                file.write(_FILE)
+                file.write(self.lines)
 
 
-def plan(folder: Path) -> ServicesFile:
-    """Finds what ADK lacks in ``folder`` to use this package; raises ServicesFileError if a file there is unusable."""
+def plan(folder: Path, scheme: str = SCHEME) -> ServicesFile:
+    """Finds what ADK lacks in ``folder`` to use this package; raises ServicesFileError if a file there is unusable.
+
+    Args:
+        folder: The folder.
+        scheme: That of the database. A file that is created registers :data:`SCHEME` too.
+    """
     paths = [folder / name for name in _NAMES]
     for path in paths:
         if path.is_symlink() and not path.exists():
             raise ServicesFileError(
                 f"{path} is a symbolic link that leads nowhere; remove it, or create what it points to"
             )
-    files = {path: _read(path) for path in paths if path.exists()}
+    files = {path: _read(path, scheme) for path in paths if path.exists()}
     if not files:
-        return ServicesFile(folder / _NAMES[0], exists=False)
+        return ServicesFile(folder / _NAMES[0], exists=False, lines=_file(*dict.fromkeys((SCHEME, scheme))))
     entries = [(path, entry) for path, (found, *_) in files.items() for entry in found]
     schemes = [str(entry.get("scheme")) for _, entry in entries]
     # ADK takes the scheme from the URI as the standard library reads it: lower case, and no underscore.
     unreachable = tuple(scheme for scheme in schemes if urlsplit(f"{scheme}://").scheme != scheme)
     for path, entry in reversed(entries):
-        if entry.get("scheme") == SCHEME and entry.get("type") == "session" and (registered := entry.get("class")):
+        if entry.get("scheme") == scheme and entry.get("type") == "session" and (registered := entry.get("class")):
             if registered == CLASS:
                 return ServicesFile(path, True, unreachable)
             shown = " ".join(yaml.safe_dump(entry, default_flow_style=True, sort_keys=False).split())
@@ -77,7 +82,7 @@ def plan(folder: Path) -> ServicesFile:
     return ServicesFile(path, True, unreachable, lines, place)
 
 
-def _read(path: Path) -> tuple[list[dict[str, Any]], str, str]:
+def _read(path: Path, scheme: str) -> tuple[list[dict[str, Any]], str, str]:
     """Returns the entries of a file, the lines that would add one for this package, and where they go."""
     if not path.is_file():
         # Opening a pipe would wait for somebody who writes to it.
@@ -97,11 +102,19 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], str, str]:
     if services is not None and not (isinstance(services, list) and all(isinstance(one, dict) for one in services)):
         raise ServicesFileError(f"services in {path} must be a list of mappings")
     if root is None or not services:
-        return [], _FILE, "in place of the key services" if data and "services" in data else "at the end"
+        return [], _file(scheme), "in place of the key services" if data and "services" in data else "at the end"
     written = next((value for key, value in root.value if key.value == "services"), None)
     if isinstance(written, yaml.SequenceNode) and not written.flow_style:
-        return services, indent(_ENTRY, " " * written.start_mark.column), "at the end of the list services"
-    return services, _IN_BRACKETS, "at the end of the list services"
+        return services, indent(_entry(scheme), " " * written.start_mark.column), "at the end of the list services"
+    return services, f"{{scheme: {scheme}, type: session, class: {CLASS}}}\n", "at the end of the list services"
+
+
+def _entry(scheme: str) -> str:
+    return f"- scheme: {scheme}\n  type: session\n  class: {CLASS}\n"
+
+
+def _file(*schemes: str) -> str:
+    return "services:\n" + indent("".join(map(_entry, schemes)), "  ")
 
 
 def _one_line(error: yaml.YAMLError) -> str:

@@ -1,19 +1,19 @@
-"""What the file holds after the conversation, read back through the service's public calls."""
+"""What the database holds after the conversation, read back through the service's public calls."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from google.adk.events import Event
 
-from sessiondb import DatabaseSessionService
 from sessiondb.adk.scopes import Scope, parse
+from sessiondb.location import Database
 
 from .agent import APP_NAME, AUDITED_KEY, USER_ID
 from .conversation import PID_KEY
+from .place import open_service
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,9 @@ class Contents:
     """Counts over the whole file; the size is in units of 2^20 bytes."""
 
 
-async def read_contents(path: Path, session_id: str) -> Contents:
-    """Open ``path`` anew and read all sessions of the user, and one of them in full."""
-    async with DatabaseSessionService(path) as service:
+async def read_contents(database: Database, session_id: str) -> Contents:
+    """Open ``database`` anew and read all sessions of the user, and one of them in full."""
+    async with open_service(database) as service:
         listed = await service.list_sessions(app_name=APP_NAME, user_id=USER_ID)
         sessions = tuple(
             SessionRow(
@@ -88,7 +88,7 @@ async def read_contents(path: Path, session_id: str) -> Contents:
         )
         session = await service.get_session(app_name=APP_NAME, user_id=USER_ID, session_id=session_id)
         if session is None:
-            raise LookupError(f"session {session_id!r} is not in {path}")
+            raise LookupError(f"session {session_id!r} is not in {database}")
         stats = service.get_stats()
     events = tuple(_event_row(seq, event) for seq, event in enumerate(session.events, start=1))
     state = (StateRow(*parse(key), value) for key, value in session.state.items())

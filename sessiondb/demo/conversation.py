@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 from google.adk.agents import RunConfig
@@ -16,9 +15,10 @@ from google.adk.agents.run_config import StreamingMode  # type: ignore[attr-defi
 from google.adk.runners import Runner
 from google.genai import types
 
-from sessiondb import DatabaseSessionService
+from sessiondb.location import Database
 
 from .agent import APP_NAME, AUDITED_KEY, USER_ID, build_runner
+from .place import open_service
 
 PID_KEY = "pid"
 """Where each event's custom metadata says which process appended it."""
@@ -51,18 +51,18 @@ class Part:
     """State keys that it then set from outside any conversation."""
 
 
-async def begin(path: Path, session_id: str) -> Part:
+async def begin(database: Database, session_id: str) -> Part:
     """Create the session, hold the first turns, and change one key from outside the run."""
-    async with DatabaseSessionService(path) as service, build_runner(service) as runner:
+    async with open_service(database) as service, build_runner(service) as runner:
         await service.create_session(app_name=APP_NAME, user_id=USER_ID, session_id=session_id)
         turns = await _hold(runner, session_id, _OPENING)
         await service.update_keys(APP_NAME, USER_ID, session_id, _OUTSIDE_CHANGES)
     return Part(os.getpid(), tuple(turns), _OUTSIDE_CHANGES)
 
 
-async def go_on(path: Path, session_id: str) -> Part:
+async def go_on(database: Database, session_id: str) -> Part:
     """Go on with a stored session, then begin another one of the same user."""
-    async with DatabaseSessionService(path) as service, build_runner(service) as runner:
+    async with open_service(database) as service, build_runner(service) as runner:
         turns = await _hold(runner, session_id, _SEQUEL)
         next_id = f"{session_id}-next"
         await service.create_session(app_name=APP_NAME, user_id=USER_ID, session_id=next_id)
@@ -70,18 +70,18 @@ async def go_on(path: Path, session_id: str) -> Part:
     return Part(os.getpid(), tuple(turns), {})
 
 
-def go_on_in_new_process(path: Path, session_id: str) -> Part:
+def go_on_in_new_process(database: Database, session_id: str) -> Part:
     """Run :func:`go_on` in a new Python process and return what it reports.
 
     Raises:
         SessionDBError: The process could not open or write the database.
     """
     with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as process:
-        return process.submit(_go_on, path, session_id).result()
+        return process.submit(_go_on, database, session_id).result()
 
 
-def _go_on(path: Path, session_id: str) -> Part:
-    return asyncio.run(go_on(path, session_id))
+def _go_on(database: Database, session_id: str) -> Part:
+    return asyncio.run(go_on(database, session_id))
 
 
 async def ask(runner: Runner, session_id: str, message: str, *, stream: bool) -> Turn:

@@ -50,7 +50,7 @@ def show_contents(console: Console, contents: Contents) -> None:
     _print_table(console, _table("Sessions", ("session", "created (UTC)", "updated (UTC)", "events"), sessions))
     totals = contents.totals
     console.print(
-        f"The whole file: {totals['sessions']} sessions, {totals['events']} events, {totals['state_keys']} state keys, "
+        f"The whole database: {totals['sessions']} sessions, {totals['events']} events, {totals['state_keys']} state keys, "
         f"{totals['db_size_mb']:.2f} MB\n",
         style="dim",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from sessiondb.engine.cache import CachedLog, LogCache, estimate_bytes
@@ -23,8 +23,8 @@ class EventForm(Protocol):
     bytes_per_event: int
     is_deferred: bool
 
-    def decode(self, row: EventRow, key: SessionKey) -> Any:
-        """Makes what readers want of a row, or raises CorruptRowError."""
+    def decode(self, rows: Sequence[EventRow], key: SessionKey) -> Iterator[Any]:
+        """Makes what readers want of rows, one after the other, or raises CorruptRowError."""
 
     def keep(self, events: list[Any], rows: list[EventRow], *, known: bool) -> list[Any]:
         """Returns what is kept of events, which a reader has got. ``known``: of a log that was read before."""
@@ -38,6 +38,10 @@ class EventForm(Protocol):
 
 _TINY_ROWS = 32
 """A read that was thought to be tiny and finds this many new events goes to a reader's thread instead."""
+
+_FEW_ROWS = 256
+"""So many rows, read for the first time, are decoded once more when somebody looks at them, in his thread. Decoding them is
+short beside what the garbage collector takes, when many a reader has a log in memory and waits for something else."""
 
 _MAX_COUNT = 2**63 - 1
 """The largest LIMIT that SQL can state."""
@@ -161,11 +165,31 @@ class LogReader:
             known, complete = None, True
         else:
             complete = plan.wanted.has_first(rows)
-        new = [self._form.decode(row, key) for row in rows]
-        events = self._given(plan, known, new)
+        new: list[Any] = []
+        events: list[Any] | DeferredEvents
+        if (
+            self._form.is_deferred
+            and not (known and known.events)
+            and self._are_few(rows)
+            and plan.wanted == EVERY_EVENT
+        ):
+            events = self._checked(rows, key)
+        else:
+            new = list(self._form.decode(rows, key))
+            events = self._given(plan, known, new)
         if self.cache is not None and (rows or known is None) and part is not NO_EVENTS and type(part) is not Since:
             self.cache.put(key, self._extended(known, new, rows, head, complete=complete))
         return events
+
+    @staticmethod
+    def _are_few(rows: Sequence[EventRow]) -> bool:
+        return 0 < len(rows) <= _FEW_ROWS
+
+    def _checked(self, rows: Sequence[EventRow], key: SessionKey) -> DeferredEvents:
+        """Returns the events of rows that can be read; none of them is in memory before somebody looks at them."""
+        for _ in self._form.decode(rows, key):
+            pass
+        return DeferredEvents(lambda: list(self._form.decode(rows, key)), [])
 
     def _given(self, plan: ReadPlan, known: CachedLog | None, new: list[Any]) -> list[Any] | DeferredEvents:
         """Returns the wanted ones of the events that are known and of the new ones."""

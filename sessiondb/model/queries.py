@@ -22,6 +22,7 @@ from sessiondb.model.records import (
     StateRow,
     StoreSize,
 )
+from sessiondb.model.usage import UsageBy, UsageRow
 
 ResultT_co = TypeVar("ResultT_co", covariant=True)
 
@@ -225,3 +226,20 @@ class MeasureStore(Query[StoreSize]):
     """
 
     exact_up_to: int = EXACT_UP_TO
+
+
+@dataclass(slots=True, eq=False)
+class GetUsage(Query[list[UsageRow]]):
+    """Sum up what conversations have used, in the order of what they are counted by.
+
+    Attributes:
+        selection: Which ones.
+        since: Only events at or after this moment, in seconds since the epoch.
+        until: Only events before this moment, in seconds since the epoch.
+        by: What a row is of.
+    """
+
+    selection: Selection = EVERYTHING
+    since: float | None = None
+    until: float | None = None
+    by: UsageBy = "session"

@@ -15,9 +15,9 @@ from tests.full_models import full_event
 
 @pytest.fixture(autouse=True)
 def _compiled_anew() -> Iterator[None]:
-    fast_decode.event_validator.cache_clear()
+    fast_decode.validators.cache_clear()
     yield
-    fast_decode.event_validator.cache_clear()
+    fast_decode.validators.cache_clear()
 
 
 def test_fast_decode_gives_the_same_event() -> None:
@@ -26,6 +26,7 @@ def test_fast_decode_gives_the_same_event() -> None:
     for event in (full_event(), Event(author="agent")):
         for text in (event.model_dump_json(), event.model_dump_json(by_alias=True, exclude_none=True)):
             assert read(text) == Event.model_validate_json(text)
+            assert fast_decode.events_validator()(f"[{text}, {text}]") == [read(text), read(text)]
 
 
 @pytest.mark.parametrize(
@@ -64,6 +65,7 @@ def test_fast_decode_falls_back_when_pydantic_changes(
     event = Event(author="agent", branch="b")
     assert read(event.model_dump_json()) == event
     assert read == Event.model_validate_json
+    assert fast_decode.events_validator()(f"[{event.model_dump_json()}]") == [event]
     (record,) = caplog.records
     assert record.message == "fast_event_validator_unavailable"
     assert record.__dict__["reason"] == reason

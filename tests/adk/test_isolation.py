@@ -6,7 +6,7 @@ Seen failing with shallow copies, and with each kind of value (dict, list, set, 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 from sessiondb import DatabaseSessionService
 from sessiondb.adk import cached, packed
-from sessiondb.adk.events import decode_event
+from sessiondb.adk.events import decode_event, decode_events
 from sessiondb.adk.fast_decode import event_validator
 from sessiondb.adk.packed import pack, unpack
 from sessiondb.model.records import EventRow, SessionKey
@@ -150,7 +150,12 @@ async def test_events_looked_at_after_the_log_has_grown_are_decoded_once(
         decoded_rows.append(row.seq)
         return decode_event(row, key)
 
+    def decode_all(rows: Sequence[EventRow], key: SessionKey) -> Iterator[Event]:
+        decoded_rows.extend(row.seq for row in rows)
+        return decode_events(rows, key)
+
     monkeypatch.setattr(cached, "decode_event", decode)
+    monkeypatch.setattr(cached, "decode_events", decode_all)
     async with DatabaseSessionService(location) as service:
         await read(service)
         for _ in range(3):

@@ -295,6 +295,7 @@ async def test_close_waits_for_lock_of_other_program_and_commits(database_path: 
         assert await texts(reopened, "s") == ["hello"]
 
 
+@pytest.mark.sqlite_only
 async def test_close_with_connection_that_does_not_close(location: Path | str) -> None:
     service = DatabaseSessionService(location)
     await create(service)

@@ -211,6 +211,7 @@ async def test_failing_read_does_not_end_its_reader_thread(database_path: Path) 
         assert len(threads_of(service)) == 2
 
 
+@pytest.mark.sqlite_only
 async def test_cached_read_needs_no_reader_thread(location: Path | str) -> None:
     async with DatabaseSessionService(location, readers=1) as service:
         session = await create(service)
@@ -229,6 +230,7 @@ async def test_cached_read_needs_no_reader_thread(location: Path | str) -> None:
             held.release()
 
 
+@pytest.mark.sqlite_only
 async def test_inline_read_falls_back_to_reader_thread(location: Path | str) -> None:
     async with DatabaseSessionService(location, readers=1) as service:
         session = await create(service)
@@ -248,6 +250,7 @@ async def test_inline_read_falls_back_to_reader_thread(location: Path | str) -> 
         assert await texts(service, "s") == [f"{number}" for number in range(40)]
 
 
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize(("readers", "beside"), [(1, None), (2, (0,))])
 async def test_inline_reads_run_side_by_side_up_to_limit(
     location: Path | str, readers: int, beside: tuple[int] | None
@@ -258,6 +261,7 @@ async def test_inline_reads_run_side_by_side_up_to_limit(
         assert store.read_inline(COUNT, lambda _: store.read_inline(COUNT, int)) == (beside,)
 
 
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize("code", [sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR])
 async def test_inline_read_when_sqlite_is_busy_locked_or_fails(
     service: DatabaseSessionService, code: int, monkeypatch: pytest.MonkeyPatch

@@ -7,7 +7,7 @@ store, new_file                 ``test_opening``, ``test_file_kinds`` (links, pe
 connection                      ``test_opening`` (set-up), ``test_wal`` (file systems without it)
 errors                          ``test_errors``
 counting                        ``test_counting``
-reads                           ``test_corrupt_rows``; snapshots: ``tests/engine/test_reading``
+reads                           ``test_reads_at_once``, ``test_corrupt_rows``; snapshots: ``tests/engine/test_reading``
 writes                          ``schema/test_tables``, ``schema/test_direct_sql``; ``tests/engine/test_batching``
 wal                             ``test_wal`` (checkpoints), ``test_vacuum``
 writer, line                    ``test_line``; ``tests/engine/test_busy``, ``tests/engine/test_writer_failures``

@@ -42,6 +42,11 @@ def is_worth_another_try(error: psycopg.Error) -> bool:
     return error.sqlstate in _TRY_AGAIN
 
 
+def is_worth_waiting(error: psycopg.Error) -> bool:
+    """Whether the server gave up, by itself or since somebody said so, while it may have waited for another transaction."""
+    return error.sqlstate in (*_TRY_AGAIN, *_BUSY)
+
+
 def is_of_one_command(error: psycopg.Error) -> bool:
     """Whether the server refuses something that one command of a batch has brought."""
     return (error.sqlstate or "")[:2] in _DATA

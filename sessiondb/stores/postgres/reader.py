@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from itertools import islice
 from types import GeneratorType
 from typing import Any, TypeVar, cast
 
@@ -61,7 +62,7 @@ class PostgresReader(Reader):
         self._link: Link | None = None
         try:
             if outside:
-                link = self._attach(server.connect(_SETTINGS))
+                link = self._attach(server.connect(_SETTINGS, within=timeout))
                 schema.check_version(link.connection, schema_name, server.name)
             else:
                 # A server that is away for a moment keeps a service waiting, whether it has a connection already or not.
@@ -79,9 +80,8 @@ class PostgresReader(Reader):
         while True:
             link = self._connected(deadline)
             try:
-                # A command may count or list all there is, and takes as long as that takes.
-                with nullcontext() if self._outside else link.deadline(deadline + _GRACE_SECONDS):
-                    answer = reads.answer(link.connection, self._schema, query)
+                with self._deadline(link, deadline):
+                    answer = reads.answer(self._asked, query)
             except psycopg.Error as error:
                 if not is_connection_lost(error):
                     raise translate(error, self._server.name, reading=True) from error
@@ -90,7 +90,7 @@ class PostgresReader(Reader):
                     raise translate(error, self._server.name, reading=True) from error
                 continue
             if isinstance(answer, GeneratorType):
-                stream = self._streamed(answer)
+                stream = self._streamed(link, answer)
                 self._streams.add(stream)
                 return cast("ResultT", stream)
             return answer
@@ -136,6 +136,7 @@ class PostgresReader(Reader):
         if not self._server.pooled:
             # A statement is prepared when it is first run; a pooler would run it elsewhere the next time.
             connection.prepare_threshold = 0
+        self._asked = reads.Asked(connection, self._schema, prepares=not self._server.pooled)
         link = self._link = Link(connection)
         return link
 
@@ -144,8 +145,18 @@ class PostgresReader(Reader):
         if link is not None:
             link.close()
 
-    def _streamed(self, answer: Iterator[Any]) -> Generator[Any, None, None]:
+    def _deadline(self, link: Link, moment: float) -> AbstractContextManager[None]:
+        # A command may count, list or sort all there is, and takes as long as that takes.
+        return nullcontext() if self._outside else link.deadline(moment + _GRACE_SECONDS)
+
+    def _streamed(self, link: Link, answer: Generator[Any, None, None]) -> Generator[Any, None, None]:
         try:
-            yield from answer
+            with closing(answer):
+                while True:
+                    with self._deadline(link, time.monotonic() + self._timeout):
+                        some = list(islice(answer, reads.AT_ONCE))
+                    yield from some
+                    if len(some) < reads.AT_ONCE:
+                        return
         except psycopg.Error as error:
             raise translate(error, self._server.name, reading=True) from error

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import operator
+import re
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from itertools import islice
+from itertools import count, islice
 from json.encoder import encode_basestring
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg import capabilities
+from psycopg.adapt import Transformer
 
 from sessiondb.model import columns
 from sessiondb.model.queries import (
@@ -21,6 +23,7 @@ from sessiondb.model.queries import (
     GetLogEnd,
     GetLogPage,
     GetSession,
+    GetUsage,
     GetUserState,
     Last,
     ListEvents,
@@ -43,13 +46,16 @@ from sessiondb.model.records import (
     StateRow,
     StoreSize,
 )
+from sessiondb.model.usage import UsageRow, usage_rows
 from sessiondb.stores.postgres import schema
+from sessiondb.stores.postgres.connection import checked
+from sessiondb.stores.postgres.usage import usage_statement
 
 ResultT = TypeVar("ResultT")
 
 _NO_LIMIT = 2**63 - 1
 
-_AT_ONCE = 1000
+AT_ONCE = 1000
 """Rows of a long answer that are fetched at a time."""
 
 _KEY = ", ".join(columns.SESSION_KEY)
@@ -92,53 +98,106 @@ _ROWS = f"""
     SELECT seq, id, revision, event_id, invocation_id, author, event_time, timestamp, content, actions, extra, NULL::text
       FROM @adk_events WHERE {_THIS_SESSION}
 """
-_GET_HEAD = _head()
-_GET_ALL = f"{_head()} UNION ALL {_ROWS}"
-_GET_AFTER = f"""
+
+
+class _Prepared:
+    """A statement in libpq's own words, which is prepared on each connection that runs it."""
+
+    _numbers = count()
+
+    def __init__(self, text: str) -> None:
+        self.name = b"sessiondb_read_%d" % next(self._numbers)
+        self.parameters = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", text)))
+        for number, name in enumerate(self.parameters, 1):
+            text = text.replace(f"%({name})s", f"${number}::{_TYPES[name]}")
+        self.text = text
+
+
+_TYPES = {
+    **dict.fromkeys(columns.SESSION_KEY, "text"),
+    **dict.fromkeys(("incarnation", "log_epoch", "seq", "limit", "last"), "bigint"),
+    "since": "double precision",
+}
+_GET_HEAD = _Prepared(_head())
+_GET_ALL = _Prepared(f"{_head()} UNION ALL {_ROWS}")
+_GET_AFTER = _Prepared(f"""
     {_head("CASE WHEN incarnation = %(incarnation)s AND log_epoch = %(log_epoch)s THEN %(seq)s ELSE 0 END")}
     UNION ALL (
         {_ROWS} AND seq > (SELECT known FROM head) ORDER BY seq DESC LIMIT %(limit)s
     )
-"""
-_GET_LAST = f"{_head()} UNION ALL ({_ROWS} ORDER BY seq DESC LIMIT %(last)s)"
-_GET_SINCE = f"{_head()} UNION ALL {_ROWS} AND event_time >= %(since)s"
+""")
+_GET_LAST = _Prepared(f"{_head()} UNION ALL ({_ROWS} ORDER BY seq DESC LIMIT %(last)s)")
+_GET_SINCE = _Prepared(f"{_head()} UNION ALL {_ROWS} AND event_time >= %(since)s")
 
 _place_of = operator.itemgetter(0)
 
 
-def answer(connection: psycopg.Connection, schema_name: str, query: Query[ResultT]) -> ResultT:
+def answer(asked: Asked, query: Query[ResultT]) -> ResultT:
     """Answers a query from one snapshot. What an iterator in the answer is made of is read as it goes.
 
     Raises:
         psycopg.Error: If the server refuses.
     """
-    asked = _Asked(connection, schema_name)
     found: ResultT = _ANSWERS[type(query)](asked, query)
     return found
 
 
-class _Asked:
-    """Runs statements with a schema put into them."""
+class Asked:
+    """A connection that is asked, and a schema that is put into what it is asked."""
 
-    def __init__(self, connection: psycopg.Connection, schema_name: str) -> None:
+    def __init__(self, connection: psycopg.Connection, schema_name: str, *, prepares: bool) -> None:
+        """Runs nothing.
+
+        Args:
+            connection: Whose transactions commit by themselves.
+            schema_name: The schema.
+            prepares: Whether what is prepared on it stays there.
+        """
         self.connection = connection
         self.schema = schema_name
+        self._prepares = prepares
+        self._prepared: set[bytes] = set()
+        self._loading = Transformer(connection)
+
+    def often(self, statement: _Prepared, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+        """Runs a statement that is run all the time, and returns its rows.
+
+        By libpq's own calls: psycopg's take twice as long for a short answer, and give up the GIL several times, each of
+        which takes milliseconds beside a busy Python thread. A signal is not noticed before the answer.
+        """
+        pgconn = self.connection.pgconn
+        values = [str(parameters[name]).encode() for name in statement.parameters]
+        if any(b"\0" in value for value in values):
+            # libpq would take what stands before it for all.
+            raise psycopg.DataError("PostgreSQL has no texts with a NUL character")
+        if not self._prepares:
+            result = pgconn.exec_params(schema.rendered(statement.text, self.schema).encode(), values)
+        else:
+            if statement.name not in self._prepared:
+                text = schema.rendered(statement.text, self.schema).encode()
+                checked(pgconn.prepare(statement.name, text), pgconn)
+                self._prepared.add(statement.name)
+            result = pgconn.exec_prepared(statement.name, values)
+        self._loading.set_pgresult(checked(result, pgconn))
+        return self._loading.load_rows(0, result.ntuples, tuple)
 
     def all(self, statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+        """Runs a statement, and returns its rows."""
         return schema.run(self.connection, schema.rendered(statement, self.schema), parameters).fetchall()
 
     def one(self, statement: str, parameters: dict[str, Any]) -> tuple[Any, ...]:
+        """Runs a statement, and returns its only row."""
         (row,) = self.all(statement, parameters)
         return row
 
     def stream(self, statement: str, parameters: dict[str, Any]) -> Generator[tuple[Any, ...], None, None]:
         """Yields rows as they come; the statement is ended when whoever asks goes away."""
-        size = _AT_ONCE if capabilities.has_stream_chunked() else 1
+        size = AT_ONCE if capabilities.has_stream_chunked() else 1
         with self.connection.cursor() as cursor:
             yield from cursor.stream(schema.rendered(statement, self.schema), parameters, size=size)
 
 
-def _get_session(asked: _Asked, query: GetSession) -> SessionSnapshot | None:
+def _get_session(asked: Asked, query: GetSession) -> SessionSnapshot | None:
     parameters: dict[str, Any] = query.key._asdict()
     part = query.part
     if type(part) is After:
@@ -155,7 +214,7 @@ def _get_session(asked: _Asked, query: GetSession) -> SessionSnapshot | None:
         assert type(part) is Since  # noqa: S101  # the third of three
         statement = _GET_SINCE
         parameters["since"] = part.time
-    found = asked.all(statement, parameters)
+    found = asked.often(statement, parameters)
     if not found:
         return None
     found.sort(key=_place_of)
@@ -177,7 +236,7 @@ _FEW_SESSIONS = 500
 """As many are looked up, or counted, and sorted for a page within a millisecond or two."""
 
 
-def _list_sessions(asked: _Asked, query: ListSessions) -> Iterator[SessionSummary]:
+def _list_sessions(asked: Asked, query: ListSessions) -> Iterator[SessionSummary]:
     parameters: dict[str, Any] = {
         **query.selection._asdict(),
         "updated_since": query.updated_since,
@@ -219,13 +278,13 @@ def _list_sessions(asked: _Asked, query: ListSessions) -> Iterator[SessionSummar
     return (SessionSummary(SessionKey(*row[:3]), row[3], row[4], SessionHead(*row[5:])) for row in rows)
 
 
-def _are_many(asked: _Asked, selection: Selection) -> bool:
+def _are_many(asked: Asked, selection: Selection) -> bool:
     """Whether more sessions are selected than can be sorted for a page."""
     some = f"SELECT 1 FROM @adk_sessions {_where(selection)} LIMIT {_FEW_SESSIONS + 1}"
     return int(asked.one(f"SELECT count(*) FROM ({some}) AS bounded", selection._asdict())[0]) > _FEW_SESSIONS
 
 
-def _get_log_page(asked: _Asked, query: GetLogPage) -> LogPage | None:
+def _get_log_page(asked: Asked, query: GetLogPage) -> LogPage | None:
     parameters = {
         **query.key._asdict(),
         "after": None if query.after is None else query.after.seq,
@@ -259,7 +318,7 @@ _NEW = (
 )
 
 
-def _list_events(asked: _Asked, query: ListEvents) -> Generator[LoggedEvent, None, None]:
+def _list_events(asked: Asked, query: ListEvents) -> Generator[LoggedEvent, None, None]:
     limit = min((count for count in (query.last, query.limit) if count is not None), default=None)
     key = query.state_key
     # JSON in which there is a NUL can be searched as a text only, so whoever asks does the rest.
@@ -283,7 +342,7 @@ def _holds(row: EventRow, key: str) -> bool:
 
 
 def _logged_events(
-    asked: _Asked, query: ListEvents, may_hold: str, parameters: dict[str, Any]
+    asked: Asked, query: ListEvents, may_hold: str, parameters: dict[str, Any]
 ) -> Generator[LoggedEvent, None, None]:
     """Reads the log from its start, or from its end if the last events are wanted."""
     where = _where(query.selection, may_hold)
@@ -299,7 +358,7 @@ def _logged_events(
 
 
 def _new_events(
-    asked: _Asked, selection: Selection, after: Cursor, may_hold: str, parameters: dict[str, Any]
+    asked: Asked, selection: Selection, after: Cursor, may_hold: str, parameters: dict[str, Any]
 ) -> Generator[LoggedEvent, None, None]:
     """Reads what is there now, and was not when a cursor was made.
 
@@ -311,10 +370,10 @@ def _new_events(
     while True:
         (bound, position) = rest or (asked.one(_SNAPSHOT, {})[0], (0, 0))
         rows = asked.all(
-            f"SELECT {_KEY}, {_EVENT_ROW}, written::text FROM @adk_events {where} ORDER BY written, id LIMIT {_AT_ONCE}",
+            f"SELECT {_KEY}, {_EVENT_ROW}, written::text FROM @adk_events {where} ORDER BY written, id LIMIT {AT_ONCE}",
             {**parameters, "base": base, "bound": bound, "written": str(position[0]), "id": position[1]},
         )
-        complete = len(rows) < _AT_ONCE
+        complete = len(rows) < AT_ONCE
         for index, row in enumerate(rows):
             event = EventRow(*row[3:-1])
             position = (int(row[-1]), event.row_id)
@@ -328,11 +387,11 @@ def _new_events(
 _SNAPSHOT = "SELECT pg_current_snapshot()::text"
 
 
-def _get_log_end(asked: _Asked, _query: GetLogEnd) -> Cursor:
+def _get_log_end(asked: Asked, _query: GetLogEnd) -> Cursor:
     return Cursor(json.dumps(list(asked.one(_SNAPSHOT, {}))))
 
 
-def _list_state(asked: _Asked, query: ListState) -> Generator[StateRow, None, None]:
+def _list_state(asked: Asked, query: ListState) -> Generator[StateRow, None, None]:
     selection = query.selection
     if query.scope != "SESSION":
         selection = selection._replace(session_id=None)
@@ -347,12 +406,20 @@ def _list_state(asked: _Asked, query: ListState) -> Generator[StateRow, None, No
         yield StateRow(*row)
 
 
-def _get_user_state(asked: _Asked, query: GetUserState) -> str:
+def _get_user_state(asked: Asked, query: GetUserState) -> str:
     owner = {"app_name": query.app_name, "user_id": query.user_id}
     return str(asked.one(f"SELECT {_state_of('USER')}", owner)[0])
 
 
-def _count_events(asked: _Asked, query: CountEvents) -> int:
+def _get_usage(asked: Asked, query: GetUsage) -> list[UsageRow]:
+    since = "" if query.since is None else "event_time >= %(since)s"
+    until = "" if query.until is None else "event_time < %(until)s"
+    statement = usage_statement(query.by, _where(query.selection, since, until))
+    parameters = {**query.selection._asdict(), "since": query.since, "until": query.until}
+    return usage_rows(query.by, asked.all(statement, parameters))
+
+
+def _count_events(asked: Asked, query: CountEvents) -> int:
     return int(asked.one(f"SELECT count(*) FROM @adk_events WHERE {_THIS_SESSION}", query.key._asdict())[0])
 
 
@@ -371,7 +438,7 @@ _ESTIMATE = f"""
 _SIZE = f"SELECT sum(pg_total_relation_size(relid)) FROM ({_PARTS}) AS t"
 
 
-def _measure(asked: _Asked, query: MeasureStore) -> StoreSize:
+def _measure(asked: Asked, query: MeasureStore) -> StoreSize:
     counts: dict[str, int] = {}
     estimated = []
     size = 0
@@ -388,7 +455,7 @@ def _measure(asked: _Asked, query: MeasureStore) -> StoreSize:
 
 _COUNTED = {"sessions": "adk_sessions", "events": "adk_events", "state_keys": "adk_state"}
 
-_ANSWERS: dict[type[Any], Callable[[_Asked, Any], Any]] = {
+_ANSWERS: dict[type[Any], Callable[[Asked, Any], Any]] = {
     GetSession: _get_session,
     GetLogPage: _get_log_page,
     ListSessions: _list_sessions,
@@ -397,6 +464,7 @@ _ANSWERS: dict[type[Any], Callable[[_Asked, Any], Any]] = {
     ListState: _list_state,
     GetUserState: _get_user_state,
     CountEvents: _count_events,
+    GetUsage: _get_usage,
     MeasureStore: _measure,
 }
 

@@ -1,7 +1,9 @@
 r"""SQL of the write path: the functions that a batch is given to, each one transaction and one round trip.
 
 A batch is one parameter, a JSON array of its rows, since each parameter costs client and server more than its text. Texts
-that are JSON themselves travel as JSON strings: so a ``\u0000`` in them stays the six characters that it is.
+that are JSON themselves travel as JSON strings: so a ``\u0000`` in them stays the six characters that it is. A row without an
+array around it is a batch of its own, for which ``append`` has a shorter way: most of what a few rows take is the number
+and the size of the plans that are run for them.
 
 There are two functions. ``append`` expects that each row finds its session as its handle knows it, and that no event of its
 id is there; a row that is not as expected takes all of it back. ``execute`` decides command by command, and notes a result
@@ -56,7 +58,7 @@ _LEDGER = f"""
 """
 
 _CHANGES = """
-    SELECT r.n, r.app_name, r.user_id, r.session_id, 'SESSION' AS scope, d.key, d.value, r."timestamp"
+    SELECT r.n, r.app_name, r.user_id, r.session_id, 'SESSION' AS scope, d.key COLLATE "C", d.value, r."timestamp"
       FROM unnest(v_rows) AS r, json_each_text(r.session_set) AS d
     UNION ALL
     SELECT r.n, r.app_name, r.user_id, NULL, 'USER', d.key, d.value, r."timestamp"
@@ -98,12 +100,34 @@ _APPLY_DELTAS = f"""
     END IF;
 """
 
+# The same for one row, of which no key is named twice.
+_APPLY_DELTAS_OF_ONE = f"""
+    IF r.session_removed IS NOT NULL OR r.user_removed IS NOT NULL OR r.app_removed IS NOT NULL THEN
+        v_rows := ARRAY[r];
+        {_APPLY_DELTAS}
+    ELSIF r.session_set IS NOT NULL OR r.user_set IS NOT NULL OR r.app_set IS NOT NULL THEN
+        INSERT INTO adk_state
+            SELECT r.app_name, user_id, session_id, scope, key, value, r."timestamp" FROM (
+                SELECT 0 AS place, r.user_id, r.session_id, 'SESSION' AS scope, d.key COLLATE "C", d.value
+                  FROM json_each_text(r.session_set) AS d
+                UNION ALL
+                SELECT 1, r.user_id, NULL, 'USER', d.key, d.value FROM json_each_text(r.user_set) AS d
+                UNION ALL
+                SELECT 2, NULL, NULL, 'APP', d.key, d.value FROM json_each_text(r.app_set) AS d
+            ) AS c
+            ORDER BY place, key
+            ON CONFLICT (app_name, user_id, session_id, scope, state_key)
+            DO UPDATE SET state_value = excluded.state_value, updated_at = excluded.updated_at;
+    END IF;
+"""
+
 _LOCK_SESSIONS = """
     PERFORM 1 FROM adk_sessions AS s
      WHERE (s.app_name, s.user_id, s.session_id) IN (SELECT r.app_name, r.user_id, r.session_id FROM unnest(v_rows) AS r)
      ORDER BY s.app_name, s.user_id, s.session_id FOR UPDATE;
 """
 
+_RAISE_UNEXPECTED = f"RAISE EXCEPTION 'a row is not as expected' USING ERRCODE = '{UNEXPECTED}';"
 _THIS_SESSION = "s.app_name = r.app_name AND s.user_id = r.user_id AND s.session_id = r.session_id"
 # The event of the row's id in the log of the session ``s``.
 _EVENT_OF_ID = """
@@ -127,7 +151,7 @@ def _state(scope: str, condition: str) -> str:
 FUNCTIONS = f"""
 CREATE TYPE @sessiondb_append_1 AS (
     n int,
-    app_name text, user_id text, session_id text,
+    app_name text COLLATE "C", user_id text COLLATE "C", session_id text COLLATE "C",
     -- How many rows of this session stand before it, how many of these advance its revision, and whether it is the last one.
     nth int, advanced int, is_last boolean,
     -- Whether it advances the revision, and is expected to find it and the incarnation as they are told.
@@ -144,8 +168,36 @@ DECLARE
     v_batch bigint;
     v_results text;
     v_rows sessiondb_append_1[];
+    r sessiondb_append_1;
+    v_incarnation bigint;
+    v_revision bigint;
+    v_seq bigint;
 BEGIN
     {_LEDGER}
+    IF starts_with(p_rows, '{{') THEN
+        r := json_populate_record(NULL::sessiondb_append_1, p_rows::json);
+        -- What is judged is the row itself, which an UPDATE judges anew when it has waited for it.
+        UPDATE adk_sessions AS s
+           SET revision = s.revision + r.advance, last_seq = s.last_seq + 1, updated_at = r."timestamp",
+               update_time = r.event_time
+         WHERE {_THIS_SESSION} AND (r.revision IS NULL OR (s.incarnation = r.incarnation AND s.revision = r.revision))
+         RETURNING s.incarnation, s.revision, s.last_seq INTO v_incarnation, v_revision, v_seq;
+        IF FOUND THEN
+            INSERT INTO adk_events ({_EVENT_COLUMNS})
+                SELECT r.app_name, r.user_id, r.session_id, r.invocation_id, r.author, r."timestamp", r.content, r.actions,
+                       r.extra, v_seq, v_revision, r.event_id, r.event_time, v_incarnation, r.event_hash
+                 WHERE (
+                    SELECT 1 FROM adk_events AS e
+                     WHERE e.app_name = r.app_name AND e.user_id = r.user_id AND e.incarnation = v_incarnation
+                       AND e.event_hash = r.event_hash AND e.event_id = r.event_id LIMIT 1
+                 ) IS NULL;
+        END IF;
+        IF NOT FOUND THEN
+            {_RAISE_UNEXPECTED}
+        END IF;
+        {_APPLY_DELTAS_OF_ONE}
+        RETURN '';
+    END IF;
     v_rows := ARRAY(SELECT r FROM json_populate_recordset(NULL::sessiondb_append_1, p_rows::json) AS r);
     {_LOCK_SESSIONS}
     IF cardinality(v_rows) <> (
@@ -154,7 +206,7 @@ BEGIN
            -- Not by NOT EXISTS: of that a planner makes a join, which may go through the whole log of a session.
            AND ({_EVENT_OF_ID} LIMIT 1) IS NULL
     ) THEN
-        RAISE EXCEPTION 'a row is not as expected' USING ERRCODE = '{UNEXPECTED}';
+        {_RAISE_UNEXPECTED}
     END IF;
     INSERT INTO adk_events ({_EVENT_COLUMNS})
         SELECT r.app_name, r.user_id, r.session_id, r.invocation_id, r.author, r."timestamp", r.content, r.actions, r.extra,
@@ -174,7 +226,7 @@ END $$;
 CREATE TYPE @sessiondb_command_1 AS (
     n int,
     kind text,
-    app_name text, user_id text, session_id text,
+    app_name text COLLATE "C", user_id text COLLATE "C", session_id text COLLATE "C",
     -- An append through a handle: which of the batch's it is, and what it knows. A handle without a revision names the last
     -- event that it knows, '' if there is none.
     handle int, incarnation bigint, revision bigint, last_event_id text, last_event_hash bigint,

@@ -32,7 +32,13 @@ from sessiondb.model.records import EventRecord, Outcome, SessionKey, Status
 from sessiondb.options import StoreOptions
 from sessiondb.stores.postgres import schema, writes
 from sessiondb.stores.postgres.connection import Link, Server, checked
-from sessiondb.stores.postgres.errors import is_connection_lost, is_of_one_command, is_worth_another_try, translate
+from sessiondb.stores.postgres.errors import (
+    is_connection_lost,
+    is_of_one_command,
+    is_worth_another_try,
+    is_worth_waiting,
+    translate,
+)
 from sessiondb.stores.postgres.write_functions import LOST, SAME_ID, UNEXPECTED
 
 _GRACE_SECONDS = 1.0
@@ -62,7 +68,8 @@ _EVENTS_OF_IDS = (
 _SETTLE = (
     "WITH old AS (SELECT batch FROM @sessiondb_writers WHERE writer = %(writer)s FOR UPDATE)"
     " UPDATE @sessiondb_writers AS w SET batch = %(batch)s + 1, results = NULL, seen = now() FROM old"
-    " WHERE w.writer = %(writer)s AND old.batch >= %(batch)s - 1 RETURNING old.batch"
+    # One that is still under way itself, from an earlier attempt, must not take back what came after it.
+    " WHERE w.writer = %(writer)s AND old.batch BETWEEN %(batch)s - 1 AND %(batch)s + 1 RETURNING old.batch"
 )
 
 
@@ -85,7 +92,7 @@ class PostgresWriter(Writer):
         """Connects, makes sure that the tables are there, and takes a row of the ledger."""
         with ExitStack() as undo:
             try:
-                connection = self._server.connect(self._settings())
+                connection = self._server.connect(self._settings(), within=self._options.busy_timeout)
                 link = Link(connection)
                 undo.callback(link.close)
                 with link.deadline(time.monotonic() + self._options.busy_timeout + _GRACE_SECONDS):
@@ -197,8 +204,10 @@ class PostgresWriter(Writer):
         if not idle:
             return
         try:
-            link = self._connected(time.monotonic() + self._options.busy_timeout)
-            self._run(link.connection, _SHOW_UP, (self._writer,))
+            deadline = time.monotonic() + self._options.busy_timeout
+            link = self._connected(deadline)
+            with link.deadline(deadline + _GRACE_SECONDS):
+                self._run(link.connection, _SHOW_UP, (self._writer,))
         except (StorageError, psycopg.Error):
             # The next batch finds out what is the matter, and tells whoever waits for it.
             self._drop_link()
@@ -240,12 +249,16 @@ class PostgresWriter(Writer):
             raise WriterStoppedError(*self._stopped.args)
         expected = None if progress is not None else writes.expected_rows(commands)
         sent = False
+        # Whether one of the sendings may still be committed: what is said to the next one is not said of all of them.
+        open_end = False
         while True:
-            link = self._connected(deadline, sent=sent)
+            link = self._connected(deadline, sent=open_end)
             link.warned = False
             try:
-                if self._in_doubt and not sent:
-                    self._settle(link, deadline)
+                if self._in_doubt and not sent and not self._settle(link, deadline):
+                    if time.monotonic() >= deadline:
+                        raise self._unknown(None)
+                    continue
                 sent = True
                 outcomes = self._send(link, commands, expected, progress, deadline)
             except psycopg.Error as error:
@@ -253,14 +266,18 @@ class PostgresWriter(Writer):
                     raise self._stop(error) from error
                 if is_connection_lost(error):
                     self._drop_link()
-                elif not is_worth_another_try(error):
+                    open_end = sent
+                elif open_end and not is_worth_waiting(error):
+                    raise self._unknown(error) from error
+                elif not open_end and not is_worth_another_try(error):
                     raise
                 if time.monotonic() >= deadline:
-                    raise self._unknown(error) if sent else self._failure(error, len(commands)) from error
+                    raise self._unknown(error) if open_end else self._failure(error, len(commands)) from error
                 continue
             if link.warned:
                 # The commit is on this server, but may not be on its standby. To be answered again takes a commit that
                 # waits for that.
+                open_end = True
                 if time.monotonic() >= deadline:
                     raise self._unknown(None)
                 continue
@@ -300,17 +317,24 @@ class PostgresWriter(Writer):
                 result = pgconn.exec_prepared(_NAMES[statement is self._append], parameters)
         return (checked(result, pgconn).get_value(0, 0) or b"").decode()
 
-    def _settle(self, link: Link, deadline: float) -> None:
-        """Finds out what became of a batch whose callers have been told that it is unknown, and ends it."""
+    def _settle(self, link: Link, deadline: float) -> bool:
+        """Finds out what became of a batch whose callers have been told that it is unknown, and ends it.
+
+        Returns:
+            False if that is not on the standby yet: after a failover the ledger would be where it was before.
+        """
         batch = self._batch + 1
         with link.deadline(deadline + _GRACE_SECONDS):
             row = self._run(link.connection, _SETTLE, {"writer": self._writer, "batch": batch}).fetchone()
         if row is None:
             raise self._stop(None)
+        if link.warned:
+            return False
         self._batch = batch + 1
         self._in_doubt = False
         self._figures["settled_batches"] += 1
         logger.warning("batch_settled", path=self._server.name, stored=row[0] == batch)
+        return True
 
     def _execute_alone(self, command: DataCommand, deadline: float) -> Outcome | StorageError:
         if self._stopped is not None:
@@ -400,7 +424,6 @@ class PostgresWriter(Writer):
     def _unknown(self, error: BaseException | None) -> OutcomeUnknownError:
         """Returns the error for a batch that was sent, and of which nothing was heard."""
         self._in_doubt = True
-        self._drop_link()
         failure = OutcomeUnknownError(
             f"{self._server.name} has not said within busy_timeout whether the write is stored: read the session again, or"
             " append the same event again, which stores it once"

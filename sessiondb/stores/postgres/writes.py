@@ -73,7 +73,8 @@ def expected_rows(commands: Sequence[DataCommand]) -> tuple[str, list[Outcome]] 
     ]
     remaining = iter(outcomes)
     # Of the parts of a command the last one that belongs to the conversation has the highest revision.
-    return f"[{','.join(rows)}]", [max(islice(remaining, len(_parts_of(command)))) for command in commands]
+    done = [max(islice(remaining, len(_parts_of(command)))) for command in commands]
+    return rows[0] if len(rows) == 1 else f"[{','.join(rows)}]", done
 
 
 def _parts_of(command: DataCommand) -> tuple[DataCommand, ...]:

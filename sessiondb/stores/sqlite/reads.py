@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import operator
 import sqlite3
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from sessiondb.model.queries import (
     GetLogEnd,
     GetLogPage,
     GetSession,
+    GetUsage,
     GetUserState,
     Last,
     ListEvents,
@@ -41,9 +42,11 @@ from sessiondb.model.records import (
     StateRow,
     StoreSize,
 )
+from sessiondb.model.usage import UsageRow
 from sessiondb.stores.sqlite.connection import snapshot
 from sessiondb.stores.sqlite.counting import count_rows
 from sessiondb.stores.sqlite.sql import OBJECT, equal, names, state_of
+from sessiondb.stores.sqlite.usage import get_usage
 from sessiondb.stores.sqlite.wal import wal_bytes
 
 ResultT = TypeVar("ResultT")
@@ -57,33 +60,33 @@ _THIS_SESSION = equal(columns.SESSION_KEY, "")
 _HEAD_COLUMNS = "incarnation, revision, last_seq, log_epoch, update_time"
 
 
-def _head(known: str = "0") -> str:
-    """Returns SQL for the head of a session; ``known`` is the number of the last event that a reader knows."""
+def _head(known: str = "0", width: int = len(columns.EVENT_ROW)) -> str:
+    """Returns SQL for the head of a session, in rows of a width; ``known`` is the last event that a reader knows."""
     return f"""
     WITH head AS MATERIALIZED (
         SELECT {_HEAD_COLUMNS}, {known} AS known FROM adk_sessions WHERE {_THIS_SESSION}
     )
     SELECT {_HEAD_COLUMNS},
            {state_of("SESSION", "")}, {state_of("USER", "")}, {state_of("APP", "")},
-           {", ".join(["NULL"] * (len(columns.EVENT_ROW) - 8))}
+           {", ".join(["NULL"] * (width - 8))}
       FROM head
     """
 
 
 # All parts of such a statement see one snapshot. The rows of the log are as wide as the head.
 _ROWS = f"SELECT {_EVENT_ROW} FROM adk_events WHERE {_THIS_SESSION}"
-_GET_HEAD = _head()
-_GET_ALL = f"{_head()} UNION ALL SELECT * FROM ({_ROWS} ORDER BY id)"
 # The index knows the order of the log, not its numbers: what is new are the last rows, as many as the numbers are apart.
 # A row deleted outside sessiondb leaves fewer, so the numbers are compared as well.
-_GET_AFTER = f"""
-    {_head("iif(incarnation = :incarnation AND log_epoch = :log_epoch, :seq, 0)")} UNION ALL SELECT * FROM (
+_AFTER = f"""
+    SELECT * FROM (
         {_ROWS} ORDER BY id DESC
          LIMIT coalesce((SELECT min(:limit, iif(known, max(last_seq - known, 0), {_NO_LIMIT})) FROM head), 0)
     ) WHERE seq > (SELECT known FROM head)
 """
-_GET_LAST = f"{_head()} UNION ALL SELECT * FROM ({_ROWS} ORDER BY id DESC LIMIT :last)"
-_GET_SINCE = f"{_head()} UNION ALL SELECT * FROM ({_ROWS} AND event_time >= :since ORDER BY id)"
+_KNOWN = "iif(incarnation = :incarnation AND log_epoch = :log_epoch, :seq, 0)"
+_LAST = f"SELECT * FROM ({_ROWS} ORDER BY id DESC LIMIT :last)"
+_SINCE = f"{_ROWS} AND event_time >= :since"
+_GET_HEAD = _head()
 
 _seq_of = operator.attrgetter("seq")
 
@@ -98,31 +101,123 @@ def answer(connection: sqlite3.Connection, query: Query[ResultT]) -> ResultT:
     return found
 
 
+# Each row that sqlite3 returns is a step that gives up the GIL, and a thread that computes keeps it for 5 ms then. So SQLite
+# makes one text of each column, with a character between the values that hardly occurs in them. Where that does not tell
+# all, the rows are read one by one: values that are no text where text belongs (`>= x''` is a blob, `>= ''` a text or a
+# blob), empty ones where the text stands for NULL, times that are no whole number of 2**-22 s (all are from 2004 on, since a
+# float of that size has no more places; and a whole number is written exactly), numbers that are none, and values that hold
+# the character.
+_BETWEEN = "\x1f"
+_TIME_UNITS = 4194304.0
+_TEXTS = ("event_id", "invocation_id", "author", "timestamp", "content", "actions", "extra")
+_TIME = f"CAST(event_time * {_TIME_UNITS} AS INTEGER)"
+_IS_ODD = " OR ".join(
+    [
+        *(f"{column} >= x''" for column in _TEXTS),
+        *("content = ''", "extra = ''", "seq >= ''", "revision >= ''", "event_time >= ''"),
+        f"event_time * {_TIME_UNITS} <> {_TIME}",
+    ]
+)
+_AS_TEXT = {"event_time": _TIME, "content": "coalesce(content, '')", "extra": "coalesce(extra, '')"}
+_COLUMN_TEXTS = ", ".join(f"group_concat({_AS_TEXT.get(column, column)}, char(31))" for column in columns.EVENT_ROW)
+_MAX_COLUMN_BYTES = 16 * 2**20
+"""Larger columns are read row by row, so that memory holds a large log once."""
+
+
+def _in_one_step(rows: str, known: str = "0") -> str:
+    """Returns SQL for the head of a session, and for some rows of the log as one text for each column."""
+    head = _head(known, width=len(columns.EVENT_ROW) + 2)
+    return f"{head} UNION ALL SELECT count(*), max({_IS_ODD}), {_COLUMN_TEXTS} FROM ({rows})"
+
+
 def _get_session(connection: sqlite3.Connection, query: GetSession) -> SessionSnapshot | None:
     app_name, user_id, session_id = query.key
     parameters: dict[str, Any] = {"app_name": app_name, "user_id": user_id, "session_id": session_id}
     part = query.part
     if type(part) is After:
         if part.position is LOG_START and part.limit is None:
-            statement = _GET_ALL
+            by_row, in_one_step = _GET_ALL
         else:
-            statement = _GET_AFTER
+            by_row, in_one_step = _GET_AFTER
             parameters["incarnation"], parameters["log_epoch"], parameters["seq"] = part.position
             parameters["limit"] = _NO_LIMIT if part.limit is None else part.limit
+            if part.limit is not None:
+                # Mostly there are none.
+                return _row_by_row(connection, by_row, parameters)
     elif type(part) is Last:
-        statement = _GET_LAST if part.limit else _GET_HEAD
+        if not part.limit:
+            return _row_by_row(connection, _GET_HEAD, parameters)
+        by_row, in_one_step = _GET_LAST
         parameters["last"] = part.limit
     else:
         assert type(part) is Since  # noqa: S101  # the third of three
-        statement = _GET_SINCE
+        by_row, in_one_step = _GET_SINCE
         parameters["since"] = part.time
-    found = connection.execute(statement, parameters).fetchall()
-    if not found:
+    try:
+        return _at_once(connection, in_one_step, parameters)
+    except _OddRowsError:
+        return _row_by_row(connection, by_row, parameters)
+
+
+class _OddRowsError(Exception):
+    """Rows have to be read one by one; never leaves this module."""
+
+
+def _at_once(connection: sqlite3.Connection, statement: str, parameters: dict[str, Any]) -> SessionSnapshot | None:
+    limit = connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_COLUMN_BYTES)
+    try:
+        found = connection.execute(statement, parameters).fetchall()
+    except sqlite3.DataError:
+        raise _OddRowsError from None
+    finally:
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, limit)
+    if len(found) == 1:
         return None
     # SQLite runs the parts of a UNION ALL in the order they are written in: the head comes first.
-    rows = [EventRow._make(row) for row in found[1:]]
+    head, (count, odd, *texts) = found
+    if odd:
+        raise _OddRowsError
+    rows: list[EventRow] = []
+    if count:
+        values: list[Any] = [text.split(_BETWEEN) for text in texts]
+        try:
+            for index in _NUMBERS:
+                values[index] = map(int, values[index])
+            values[_TIME_INDEX] = [int(units) / _TIME_UNITS for units in values[_TIME_INDEX]]
+            for index in _MAY_BE_NULL:
+                values[index] = [text or None for text in values[index]]
+            # There are as many ids as rows: a value that holds the character makes its column longer.
+            rows = list(map(EventRow._make, zip(*values, strict=True)))
+        except ValueError:
+            raise _OddRowsError from None
+    return _snapshot_of(head, rows)
+
+
+_NUMBERS, _MAY_BE_NULL = (
+    [columns.EVENT_ROW.index(column) for column in of_kind]
+    for of_kind in (("id", "seq", "revision"), ("content", "extra"))
+)
+_TIME_INDEX = columns.EVENT_ROW.index("event_time")
+
+
+def _row_by_row(connection: sqlite3.Connection, statement: str, parameters: dict[str, Any]) -> SessionSnapshot | None:
+    found = connection.execute(statement, parameters).fetchall()
+    return _snapshot_of(found[0], [EventRow._make(row) for row in found[1:]]) if found else None
+
+
+def _snapshot_of(head: Sequence[Any], rows: list[EventRow]) -> SessionSnapshot:
     rows.sort(key=_seq_of)
-    return SessionSnapshot(SessionHead._make(found[0][:8]), rows)
+    return SessionSnapshot(SessionHead._make(head[:8]), rows)
+
+
+def _both_ways(rows: str, known: str = "0") -> tuple[str, str]:
+    return f"{_head(known)} UNION ALL SELECT * FROM ({rows})", _in_one_step(rows, known)
+
+
+_GET_ALL = _both_ways(_ROWS)
+_GET_AFTER = _both_ways(_AFTER, _KNOWN)
+_GET_LAST = _both_ways(_LAST)
+_GET_SINCE = _both_ways(_SINCE)
 
 
 _SUMMARY = ("created_at", "updated_at", "incarnation", "revision", "last_seq", "log_epoch", "update_time")
@@ -317,6 +412,12 @@ def _get_user_state(connection: sqlite3.Connection, query: GetUserState) -> str:
     return str(connection.execute(f"SELECT {state_of('USER', '')}", owner).fetchone()[0])
 
 
+def _get_usage(connection: sqlite3.Connection, query: GetUsage) -> list[UsageRow]:
+    since = "" if query.since is None else "event_time >= :since"
+    until = "" if query.until is None else "event_time < :until"
+    return get_usage(connection, query, _where(query.selection, since, until))
+
+
 def _count_events(connection: sqlite3.Connection, query: CountEvents) -> int:
     count = f"SELECT count(*) FROM adk_events WHERE {_THIS_SESSION}"
     return int(connection.execute(count, query.key._asdict()).fetchone()[0])
@@ -349,6 +450,7 @@ _ANSWERS: dict[type[Any], Callable[[sqlite3.Connection, Any], Any]] = {
     ListState: _list_state,
     GetUserState: _get_user_state,
     CountEvents: _count_events,
+    GetUsage: _get_usage,
     MeasureStore: _measure,
 }
 
@@ -370,6 +472,7 @@ _TABLES_OF: dict[type[Any], tuple[str, ...]] = {
     GetLogPage: ("adk_events",),
     ListSessions: ("adk_sessions", "adk_state"),
     ListEvents: ("adk_events",),
+    GetUsage: ("adk_events",),
     ListState: ("adk_state",),
     GetUserState: ("adk_state",),
 }
