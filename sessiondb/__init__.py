@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sessiondb import errors
     from sessiondb.adk.listing import SessionList
+    from sessiondb.adk.past import StateChange
     from sessiondb.engine.turns import Turn
-    from sessiondb.model.records import BackupReport
+    from sessiondb.model.records import BackupReport, ForkedSession
     from sessiondb.one_turn import OneTurnAtATime
     from sessiondb.service import DatabaseSessionService
     from sessiondb.stats import Health, ServiceStats
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
 __all__ = [
     "BackupReport",
     "DatabaseSessionService",
+    "ForkedSession",
     "Health",
     "OneTurnAtATime",
     "ServiceStats",
     "SessionList",
+    "StateChange",
     "Turn",
     "errors",
 ]
@@ -33,10 +36,12 @@ __all__ = [
 _HOMES = {
     "BackupReport": "sessiondb.model.records",
     "DatabaseSessionService": "sessiondb.service",
+    "ForkedSession": "sessiondb.model.records",
     "Health": "sessiondb.stats",
     "OneTurnAtATime": "sessiondb.one_turn",
     "ServiceStats": "sessiondb.stats",
     "SessionList": "sessiondb.adk.listing",
+    "StateChange": "sessiondb.adk.past",
     "Turn": "sessiondb.engine.turns",
 }
 

@@ -22,10 +22,12 @@ from sessiondb.adk.cached import form_of
 from sessiondb.adk.events import EncodedEvent, encode_event, is_aside, show_as_read, timestamp_text
 from sessiondb.adk.limits import check_key, check_text
 from sessiondb.adk.listing import SessionList, list_of
+from sessiondb.adk.past import PAST_MARKER, creation_time
 from sessiondb.adk.sessions import build_session, decode_scope, handle_of, model_access, revision_marker
 from sessiondb.adk.state import EncodedDelta, encode_delta
 from sessiondb.calls.base import stripped
 from sessiondb.calls.maintenance import Maintenance
+from sessiondb.calls.past import Past
 from sessiondb.engine import sharing
 from sessiondb.engine.cache import LogCache
 from sessiondb.engine.engine import Engine
@@ -57,7 +59,7 @@ from sessiondb.options import (
 )
 
 
-class DatabaseSessionService(Maintenance, BaseSessionService):
+class DatabaseSessionService(Past, Maintenance, BaseSessionService):
     """Keeps every session, event and state key of ADK agents in one SQLite file, or on a PostgreSQL server.
 
     A drop-in for ADK's ``InMemorySessionService``. A write is answered when it is on disk; writes of concurrent
@@ -221,8 +223,8 @@ class DatabaseSessionService(Maintenance, BaseSessionService):
         session_id = (stripped(session_id) if session_id else "") or platform_uuid.new_uuid()
         key = check_key(app_name, user_id, session_id)
         delta = encode_delta(_checked_state(state), keep_none=True)
-        time = platform_time.get_time()
-        command = CreateSession(key, time, timestamp_text(time), delta.stored)
+        time = creation_time(platform_time.get_time())
+        command = CreateSession(key, time, timestamp_text(time), delta.stored, delta.json)
         outcome: Outcome = await self._engine.write(command)
         if outcome.status is Status.EXISTS:
             raise AlreadyExistsError(f"Session with id {session_id} already exists.")
@@ -317,7 +319,8 @@ class DatabaseSessionService(Maintenance, BaseSessionService):
 
         Raises:
             SessionNotFoundError: If the session does not exist.
-            StaleSessionError: If another handle has appended since ``session`` was read: read it again.
+            StaleSessionError: If another handle has appended since ``session`` was read: read it again. Or if it is from
+                :meth:`get_session_at`.
             InvalidInputError: If the event cannot be stored.
         """
         if not isinstance(session, Session):
@@ -327,6 +330,11 @@ class DatabaseSessionService(Maintenance, BaseSessionService):
         if event.partial:
             return event
         key = check_key(session.app_name, session.user_id, session.id)
+        if model_access.get_marker(session) == PAST_MARKER:
+            raise StaleSessionError(
+                f"Session {session.id} shows a moment of the past: nothing can be appended through it. Read it with"
+                " get_session, or fork it from there"
+            )
         delta = encode_delta(_checked_state(event.actions.state_delta), keep_none=self._keeps_none)
         encoded = encode_event(event, delta)
 

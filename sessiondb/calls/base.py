@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from google.adk.sessions import Session
+
 from sessiondb.engine.engine import Engine
 from sessiondb.engine.reading import LogReader
 from sessiondb.options import ServiceOptions
@@ -14,6 +16,9 @@ class Calls(Protocol):
 
     _options: ServiceOptions
     _logs: LogReader
+
+    async def get_session(self, app_name: str, user_id: str, session_id: str) -> Session | None:
+        """See the service."""
 
     @property
     def _engine(self) -> Engine:
