@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sessiondb import errors
     from sessiondb.adk.listing import EventPage, SessionList
+    from sessiondb.adk.past import StateChange
     from sessiondb.engine.turns import Turn
-    from sessiondb.model.records import BackupReport
+    from sessiondb.model.records import BackupReport, ForkedSession
     from sessiondb.model.usage import UsageRow
     from sessiondb.one_turn import OneTurnAtATime
     from sessiondb.service import DatabaseSessionService
@@ -23,10 +24,12 @@ __all__ = [
     "BackupReport",
     "DatabaseSessionService",
     "EventPage",
+    "ForkedSession",
     "Health",
     "OneTurnAtATime",
     "ServiceStats",
     "SessionList",
+    "StateChange",
     "Turn",
     "UsageRow",
     "errors",
@@ -37,10 +40,12 @@ _HOMES = {
     "BackupReport": "sessiondb.model.records",
     "DatabaseSessionService": "sessiondb.service",
     "EventPage": "sessiondb.adk.listing",
+    "ForkedSession": "sessiondb.model.records",
     "Health": "sessiondb.stats",
     "OneTurnAtATime": "sessiondb.one_turn",
     "ServiceStats": "sessiondb.stats",
     "SessionList": "sessiondb.adk.listing",
+    "StateChange": "sessiondb.adk.past",
     "Turn": "sessiondb.engine.turns",
     "UsageRow": "sessiondb.model.usage",
 }

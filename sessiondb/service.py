@@ -22,13 +22,15 @@ from sessiondb.adk.before_store import stored_instead
 from sessiondb.adk.cached import form_of
 from sessiondb.adk.events import EncodedEvent, encode_event, is_aside, timestamp_text
 from sessiondb.adk.limits import check_key, check_text
+from sessiondb.adk.past import creation_time
 from sessiondb.adk.sessions import build_session, decode_scope, handle_of, model_access, revision_marker
 from sessiondb.adk.state import EncodedDelta, checked_state, encode_delta
 from sessiondb.calls.appends import Appends
 from sessiondb.calls.base import stripped
-from sessiondb.calls.live import apply_event, check_appended, check_event, check_session
+from sessiondb.calls.live import apply_event, check_appended, check_event, check_present, check_session
 from sessiondb.calls.maintenance import Maintenance
 from sessiondb.calls.pages import Pages
+from sessiondb.calls.past import Past
 from sessiondb.calls.usage import Usage
 from sessiondb.engine import sharing
 from sessiondb.engine.cache import LogCache
@@ -66,7 +68,7 @@ from sessiondb.options import (
 )
 
 
-class DatabaseSessionService(Pages, Appends, Maintenance, Usage, BaseSessionService):
+class DatabaseSessionService(Pages, Appends, Past, Maintenance, Usage, BaseSessionService):
     """Keeps every session, event and state key of ADK agents in one SQLite file, or on a PostgreSQL server.
 
     A drop-in for ADK's ``InMemorySessionService``. A write is answered when it is on disk; writes of concurrent
@@ -239,8 +241,8 @@ class DatabaseSessionService(Pages, Appends, Maintenance, Usage, BaseSessionServ
         session_id = (stripped(session_id) if session_id else "") or platform_uuid.new_uuid()
         key = check_key(app_name, user_id, session_id)
         delta = encode_delta(checked_state(state), keep_none=True)
-        time = platform_time.get_time()
-        command = CreateSession(key, time, timestamp_text(time), delta.stored)
+        time = creation_time(platform_time.get_time())
+        command = CreateSession(key, time, timestamp_text(time), delta.stored, delta.json)
         outcome: Outcome = await self._engine.write(command)
         if outcome.status is Status.EXISTS:
             raise AlreadyExistsError(f"Session with id {session_id} already exists.")
@@ -327,7 +329,8 @@ class DatabaseSessionService(Pages, Appends, Maintenance, Usage, BaseSessionServ
 
         Raises:
             SessionNotFoundError: If the session does not exist.
-            StaleSessionError: If another handle has appended since ``session`` was read: read it again.
+            StaleSessionError: If another handle has appended since ``session`` was read: read it again. Or if it is from
+                :meth:`get_session_at`.
             InvalidInputError: If the event cannot be stored.
         """
         check_session(session)
@@ -335,6 +338,7 @@ class DatabaseSessionService(Pages, Appends, Maintenance, Usage, BaseSessionServ
         if event.partial:
             return event
         key = check_key(session.app_name, session.user_id, session.id)
+        check_present(session)
         delta = encode_delta(checked_state(event.actions.state_delta), keep_none=self._keeps_none)
         encoded, record, changes = self._encode(event, delta)
 

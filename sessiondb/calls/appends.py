@@ -16,7 +16,7 @@ from sessiondb.adk.limits import check_key
 from sessiondb.adk.sessions import handle_of, model_access, revision_marker
 from sessiondb.adk.state import EncodedDelta, checked_state, encode_delta
 from sessiondb.calls.base import Calls
-from sessiondb.calls.live import apply_event, check_appended, check_event, check_session
+from sessiondb.calls.live import apply_event, check_appended, check_event, check_present, check_session
 from sessiondb.engine.queue import WriteTicket
 from sessiondb.model.commands import AppendEvent, AppendEvents, UpdateKeys
 from sessiondb.model.event_identity import is_same_event
@@ -66,6 +66,7 @@ class Appends(Calls):
         for event in given:
             check_event(event)
         key = check_key(session.app_name, session.user_id, session.id)
+        check_present(session)
         new = await self._encode_all(given)
         if not new:
             return given

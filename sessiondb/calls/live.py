@@ -6,6 +6,7 @@ from google.adk.events import Event
 from google.adk.sessions import Session
 
 from sessiondb.adk.events import EncodedEvent, show_as_read
+from sessiondb.adk.past import PAST_MARKER
 from sessiondb.adk.sessions import model_access
 from sessiondb.adk.state import EncodedDelta
 from sessiondb.errors import InvalidInputError, SessionNotFoundError, StaleSessionError
@@ -23,6 +24,15 @@ def check_event(event: object) -> None:
     """Raises InvalidInputError if it is no Event of ADK."""
     if not isinstance(event, Event):
         raise InvalidInputError(f"event must be an ADK Event, not {type(event).__name__}")
+
+
+def check_present(session: Session) -> None:
+    """Raises StaleSessionError if a Session shows a moment of the past."""
+    if model_access.get_marker(session) == PAST_MARKER:
+        raise StaleSessionError(
+            f"Session {session.id} shows a moment of the past: nothing can be appended through it. Read it with"
+            " get_session, or fork it from there"
+        )
 
 
 def apply_event(session: Session, event: Event, encoded: EncodedEvent, delta: EncodedDelta) -> None:

@@ -84,12 +84,44 @@ class AppendEvents(NamedTuple):
 
 
 class CreateSession(NamedTuple):
-    """Create a session, with the state it starts with."""
+    """Create a session, with the state it starts with.
+
+    ``initial_state`` is that state once more, for its history: a JSON object of keys with their prefixes.
+    """
 
     key: SessionKey
     time: float
     timestamp: str
     delta: StateDelta
+    initial_state: str
+
+
+class ForkSession(NamedTuple):
+    """Create a session that begins as another one of the same app was at a moment.
+
+    Attributes:
+        key: The new session.
+        time: When it is created, in seconds since the epoch.
+        timestamp: The same moment as text.
+        source: The other one.
+        incarnation: The incarnation of the source, as it was read.
+        log_epoch: The epoch of its log, as it was read. If one of the two is another now, the command is stale.
+        seq: The number of the last event that the new session takes over; 0: none.
+        events: How many events that are.
+        revision: The revision that the source had then.
+        session_set: Its own state then, as in :class:`~sessiondb.model.records.StateDelta`.
+    """
+
+    key: SessionKey
+    time: float
+    timestamp: str
+    source: SessionKey
+    incarnation: int
+    log_epoch: int
+    seq: int
+    events: int
+    revision: int
+    session_set: str
 
 
 class DeleteSession(NamedTuple):
@@ -124,7 +156,9 @@ class Vacuum:
     __slots__ = ()
 
 
-DataCommand: TypeAlias = AppendEvent | UpdateKeys | AppendEvents | CreateSession | DeleteSession | PruneSessions | Flush
+DataCommand: TypeAlias = (
+    AppendEvent | UpdateKeys | AppendEvents | CreateSession | ForkSession | DeleteSession | PruneSessions | Flush
+)
 """A command that shares a transaction with others."""
 
 WriteCommand: TypeAlias = DataCommand | Vacuum

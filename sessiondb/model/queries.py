@@ -12,9 +12,14 @@ from typing import Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 from sessiondb.model.records import (
     EVERYTHING,
+    Beginning,
     Cursor,
+    ForkedSession,
+    LoggedChange,
     LoggedEvent,
     LogPage,
+    Moment,
+    PastSnapshot,
     Selection,
     SessionKey,
     SessionSnapshot,
@@ -181,6 +186,80 @@ class ListEvents(Query[Iterator[LoggedEvent]]):
     last: int | None = None
     limit: int | None = None
     state_key: str | None = None
+
+
+@dataclass(slots=True, eq=False)
+class GetBeginning(Query[Beginning | None]):
+    """Read how a session began; None if there is no such session."""
+
+    key: SessionKey
+
+
+class At(NamedTuple):
+    """A moment of a session: right after one of its events, which one of the three names; the present if none does.
+
+    Attributes:
+        event_id: The event of this id; if several have it, the last of them.
+        seq: The event of this number; 0 is the beginning, right after the creation.
+        time: The last event, in the order of the log, that is dated at or before this moment, in seconds since the epoch.
+            If there is none, the beginning, if that was before.
+    """
+
+    event_id: str | None = None
+    seq: int | None = None
+    time: float | None = None
+
+
+NOW = At()
+
+
+@dataclass(slots=True, eq=False)
+class GetPast(Query[PastSnapshot | None]):
+    """Read a session and a moment of it; None if there is no such session.
+
+    Attributes:
+        key: Which session.
+        at: Which moment.
+        with_events: Whether to read the events up to there.
+    """
+
+    key: SessionKey
+    at: At
+    with_events: bool = True
+
+
+@dataclass(slots=True, eq=False)
+class ListChanges(Query[Iterator[LoggedChange]]):
+    """Read what has changed state, creations of sessions included, in the order in which it was written.
+
+    It may hold changes of other keys than those that are asked for, and events that have changed nothing.
+
+    Attributes:
+        selection: Of which sessions.
+        state_key: Only changes of this key, given with its prefix.
+        prefix: Only changes of keys that begin with this, such as ``user:``.
+        after: Only what comes after this moment.
+        until: Only what comes at or before this moment.
+        newest_first: Whether to begin with the last one.
+    """
+
+    selection: Selection = EVERYTHING
+    state_key: str | None = None
+    prefix: str | None = None
+    after: Moment | None = None
+    until: Moment | None = None
+    newest_first: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class ListForks(Query[Iterator[ForkedSession]]):
+    """List the sessions that were forked from others, the oldest first.
+
+    Attributes:
+        source: From which sessions.
+    """
+
+    source: Selection = EVERYTHING
 
 
 @dataclass(slots=True, eq=False)

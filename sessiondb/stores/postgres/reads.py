@@ -6,7 +6,7 @@ import json
 import operator
 import re
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import count, islice
 from json.encoder import encode_basestring
 from typing import Any, TypeVar
@@ -18,15 +18,20 @@ from psycopg.adapt import Transformer
 from sessiondb.model import columns
 from sessiondb.model.queries import (
     LOG_START,
+    NO_EVENTS,
     After,
     CountEvents,
+    GetBeginning,
     GetLogEnd,
     GetLogPage,
+    GetPast,
     GetSession,
     GetUsage,
     GetUserState,
     Last,
+    ListChanges,
     ListEvents,
+    ListForks,
     ListSessions,
     ListState,
     MeasureStore,
@@ -34,10 +39,15 @@ from sessiondb.model.queries import (
     Since,
 )
 from sessiondb.model.records import (
+    Beginning,
     Cursor,
     EventRow,
+    ForkedSession,
+    ForkPoint,
+    LoggedChange,
     LoggedEvent,
     LogPage,
+    PastSnapshot,
     Selection,
     SessionHead,
     SessionKey,
@@ -387,6 +397,134 @@ def _new_events(
 _SNAPSHOT = "SELECT pg_current_snapshot()::text"
 
 
+_BEGINNING = "initial_state, forked_user_id, forked_session_id, forked_seq"
+
+
+def _beginning_of(initial_state: str | None, *origin: Any) -> Beginning:
+    return Beginning(initial_state, None if origin[-1] is None else ForkPoint(*origin))
+
+
+def _get_beginning(asked: Asked, query: GetBeginning) -> Beginning | None:
+    rows = asked.all(f"SELECT {_BEGINNING} FROM @adk_sessions WHERE {_THIS_SESSION}", query.key._asdict())
+    return _beginning_of(*rows[0]) if rows else None
+
+
+# Which event a moment comes after: the last one in the order of the log.
+_FIND_EVENT = (
+    "SELECT written::text::bigint, id, seq, revision FROM @adk_events"
+    f" WHERE {_THIS_SESSION} AND {{}} ORDER BY seq DESC LIMIT 1"
+)
+
+# What is written without a state delta begins like that.
+_CHANGES = "NOT starts_with(actions, '{\"state_delta\":{}')"
+_CHANGE = f"{_KEY}, seq, event_id, invocation_id, author, event_time, timestamp, actions, extra"
+
+
+def _get_past(asked: Asked, query: GetPast) -> PastSnapshot | None:
+    at = query.at
+    parameters: dict[str, Any] = {**query.key._asdict(), **at._asdict()}
+    with _one_moment(asked):
+        found = _get_session(asked, GetSession(query.key, NO_EVENTS))
+        if found is None:
+            return None
+        written, created_at, *beginning = asked.one(
+            f"SELECT written::text::bigint, created_at, {_BEGINNING} FROM @adk_sessions WHERE {_THIS_SESSION}",
+            parameters,
+        )
+        if at.event_id is not None:
+            condition = "event_id = %(event_id)s"
+        elif at.seq is not None:
+            condition = "seq = %(seq)s"
+        else:
+            condition = "true" if at.time is None else "event_time <= %(time)s"
+        events = asked.all(_FIND_EVENT.format(condition), parameters)
+        seq: int | None = None
+        moment, revision = (written, 0, found.head.incarnation), 0
+        if events:
+            moment, seq, revision = (events[0][0], 1, events[0][1]), events[0][2], events[0][3]
+        elif at.event_id is None and not at.seq:
+            seq = 0
+        parameters["last_seq"] = seq or 0
+        up_to_there = f"FROM @adk_events WHERE {_THIS_SESSION} AND seq <= %(last_seq)s"
+        (count_of_events,) = asked.one(f"SELECT count(*) {up_to_there}", parameters)
+        rows: list[EventRow] = []
+        if query.with_events and seq:
+            rows = [EventRow(*row) for row in asked.all(f"SELECT {_EVENT_ROW} {up_to_there} ORDER BY seq", parameters)]
+        changes = [
+            _change(row)
+            for row in asked.all(
+                f"SELECT written::text::bigint, 1, id, {_CHANGE} FROM @adk_events WHERE {_THIS_SESSION} AND {_CHANGES}"
+                " ORDER BY seq",
+                parameters,
+            )
+        ]
+    return PastSnapshot(
+        found.head, created_at, _beginning_of(*beginning), seq, moment, count_of_events, revision, rows, changes
+    )
+
+
+@contextmanager
+def _one_moment(asked: Asked) -> Iterator[None]:
+    """Makes the statements within see one snapshot, unless they do so already."""
+    if asked.connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+        yield
+        return
+    with asked.connection.transaction():
+        asked.connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        yield
+
+
+def _change(row: tuple[Any, ...]) -> LoggedChange:
+    return LoggedChange(row[:3], SessionKey(*row[3:6]), *row[6:])
+
+
+def _list_changes(asked: Asked, query: ListChanges) -> Generator[LoggedChange, None, None]:
+    parameters: dict[str, Any] = query.selection._asdict()
+    also_events, also_beginnings = [_CHANGES], ["initial_state IS NOT NULL"]
+    key = query.state_key
+    # As in _list_events: whoever asks does the rest.
+    if key and encode_basestring(key)[1:-1] == key:
+        also_events.append("strpos(actions, %(state_key)s) > 0")
+        parameters["state_key"] = key
+    if query.prefix is not None:
+        also_events.append("strpos(actions, %(prefix)s) > 0")
+        also_beginnings.append("strpos(initial_state, %(prefix)s) > 0")
+        parameters["prefix"] = f'"{query.prefix}'
+    for name, moment, sign in (("after", query.after, ">"), ("until", query.until, "<=")):
+        if moment is not None:
+            place = f"(%({name}_0)s::text::xid8, %({name}_1)s, %({name}_2)s)"
+            also_events.append(f"(written, 1, id) {sign} {place}")
+            also_beginnings.append(f"(written, 0, incarnation) {sign} {place}")
+            parameters |= {f"{name}_0": str(moment[0]), f"{name}_1": moment[1], f"{name}_2": moment[2]}
+    direction = " DESC" if query.newest_first else ""
+    statement = f"""
+        SELECT written::text::bigint AS place, 1 AS kind, id AS nth, {_CHANGE}
+          FROM @adk_events {_where(query.selection, *also_events)}
+        UNION ALL
+        SELECT written::text::bigint, 0, incarnation, {_KEY}, 0, '', '', '', NULL, created_at,
+               '{{"state_delta":' || initial_state || '}}', NULL
+          FROM @adk_sessions {_where(query.selection, *also_beginnings)}
+        ORDER BY place{direction}, kind{direction}, nth{direction}
+    """
+    with closing(asked.stream(statement, parameters)) as rows:
+        for row in rows:
+            yield _change(row)
+
+
+def _list_forks(asked: Asked, query: ListForks) -> Generator[ForkedSession, None, None]:
+    conditions = ["forked_seq IS NOT NULL"]
+    for column, value in zip(("app_name", "forked_user_id", "forked_session_id"), query.source, strict=True):
+        if value is not None:
+            conditions.append(f"{column} = %({column.removeprefix('forked_')})s")
+    statement = (
+        f"SELECT {_KEY}, created_at, forked_user_id, forked_session_id, forked_seq FROM @adk_sessions"
+        f" WHERE {' AND '.join(conditions)} ORDER BY incarnation"
+    )
+    with closing(asked.stream(statement, query.source._asdict())) as rows:
+        for row in rows:
+            yield ForkedSession(SessionKey(*row[:3]), row[3], ForkPoint(*row[4:]))
+
+
 def _get_log_end(asked: Asked, _query: GetLogEnd) -> Cursor:
     return Cursor(json.dumps(list(asked.one(_SNAPSHOT, {}))))
 
@@ -460,6 +598,10 @@ _ANSWERS: dict[type[Any], Callable[[Asked, Any], Any]] = {
     GetLogPage: _get_log_page,
     ListSessions: _list_sessions,
     ListEvents: _list_events,
+    GetBeginning: _get_beginning,
+    GetPast: _get_past,
+    ListChanges: _list_changes,
+    ListForks: _list_forks,
     GetLogEnd: _get_log_end,
     ListState: _list_state,
     GetUserState: _get_user_state,

@@ -15,6 +15,7 @@ from sessiondb.model.commands import (
     DataCommand,
     DeleteSession,
     Flush,
+    ForkSession,
     Handle,
     PruneSessions,
     UpdateKeys,
@@ -144,9 +145,25 @@ _DONE = Outcome(Status.DONE)
 
 def _fields_of(command: DataCommand) -> dict[str, Any]:
     match command:
-        case CreateSession(key, time, timestamp, delta):
+        case CreateSession(key, time, timestamp, delta, initial_state):
             states = {name: json.loads(text) for name, text in delta._asdict().items() if text is not None}
-            return {"kind": "create", **key._asdict(), "event_time": time, "timestamp": timestamp, **states}
+            created = {**key._asdict(), "event_time": time, "timestamp": timestamp, "initial_state": initial_state}
+            return {"kind": "create", **created, **states}
+        case ForkSession(key, time, timestamp, source):
+            return {
+                "kind": "fork",
+                **key._asdict(),
+                "event_time": time,
+                "timestamp": timestamp,
+                "source_user_id": source.user_id,
+                "source_session_id": source.session_id,
+                "incarnation": command.incarnation,
+                "log_epoch": command.log_epoch,
+                "last_seq": command.seq,
+                "events": command.events,
+                "revision": command.revision,
+                "session_set": json.loads(command.session_set),
+            }
         case DeleteSession(key):
             return {"kind": "delete", **key._asdict()}
         case PruneSessions(selection, updated_before, limit):

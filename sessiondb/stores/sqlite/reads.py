@@ -15,13 +15,17 @@ from sessiondb.model.queries import (
     LOG_START,
     After,
     CountEvents,
+    GetBeginning,
     GetLogEnd,
     GetLogPage,
+    GetPast,
     GetSession,
     GetUsage,
     GetUserState,
     Last,
+    ListChanges,
     ListEvents,
+    ListForks,
     ListSessions,
     ListState,
     MeasureStore,
@@ -30,10 +34,15 @@ from sessiondb.model.queries import (
 )
 from sessiondb.model.records import (
     EVERYTHING,
+    Beginning,
     Cursor,
     EventRow,
+    ForkedSession,
+    ForkPoint,
+    LoggedChange,
     LoggedEvent,
     LogPage,
+    PastSnapshot,
     Selection,
     SessionHead,
     SessionKey,
@@ -387,6 +396,123 @@ def _list_events(connection: sqlite3.Connection, query: ListEvents) -> Generator
         yield LoggedEvent(Cursor(str(row.row_id)), SessionKey(app_name, user_id, session_id), row)
 
 
+_BEGINNING = "initial_state, forked_user_id, forked_session_id, forked_seq"
+
+
+def _beginning_of(initial_state: str | None, *origin: Any) -> Beginning:
+    return Beginning(initial_state, None if origin[-1] is None else ForkPoint(*origin))
+
+
+def _get_beginning(connection: sqlite3.Connection, query: GetBeginning) -> Beginning | None:
+    statement = f"SELECT {_BEGINNING} FROM adk_sessions WHERE {_THIS_SESSION}"
+    row = connection.execute(statement, query.key._asdict()).fetchone()
+    return None if row is None else _beginning_of(*row)
+
+
+# Which event a moment comes after. Events are looked up in the order of the log, the last one first.
+_FIND_EVENT = f"SELECT id, seq, revision FROM adk_events WHERE {_THIS_SESSION}"
+_BY_ID = f"{_FIND_EVENT} AND event_id = :event_id ORDER BY id DESC LIMIT 1"
+_BY_SEQ = f"{_FIND_EVENT} AND seq = :seq ORDER BY id DESC LIMIT 1"
+_BY_TIME = f"{_FIND_EVENT} AND event_time <= :time ORDER BY id DESC LIMIT 1"
+_LAST_EVENT = f"{_FIND_EVENT} ORDER BY id DESC LIMIT 1"
+
+# What is written without a state delta begins like that.
+_CHANGES = "actions NOT LIKE '{\"state_delta\":{}%'"
+_CHANGE = f"{_KEY}, seq, event_id, invocation_id, author, event_time, timestamp, actions, extra"
+
+
+def _get_past(connection: sqlite3.Connection, query: GetPast) -> PastSnapshot | None:
+    at = query.at
+    parameters: dict[str, Any] = {**query.key._asdict(), **at._asdict()}
+    with snapshot(connection):
+        found = _row_by_row(connection, _GET_HEAD, parameters)
+        if found is None:
+            return None
+        created_at, begun_after, *beginning = connection.execute(
+            f"SELECT created_at, coalesce(begun_after, 0), {_BEGINNING} FROM adk_sessions WHERE {_THIS_SESSION}",
+            parameters,
+        ).fetchone()
+        if at.event_id is not None:
+            statement = _BY_ID
+        elif at.seq is not None:
+            statement = _BY_SEQ
+        else:
+            statement = _LAST_EVENT if at.time is None else _BY_TIME
+        event = connection.execute(statement, parameters).fetchone()
+        is_beginning = event is None and at.event_id is None and not at.seq
+        seq, revision = (0 if is_beginning else None, 0) if event is None else event[1:]
+        moment = (begun_after, found.head.incarnation) if event is None else (event[0], 0)
+        last_id = 0 if event is None else event[0]
+        (events,) = connection.execute(
+            f"SELECT count(*) FROM adk_events WHERE {_THIS_SESSION} AND id <= :last_id",
+            {**parameters, "last_id": last_id},
+        ).fetchone()
+        rows: list[EventRow] = []
+        if query.with_events and event is not None:
+            rows = [
+                EventRow._make(row)
+                for row in connection.execute(
+                    f"{_ROWS} AND id <= :last_id ORDER BY id", {**parameters, "last_id": last_id}
+                )
+            ]
+        changes = [
+            _change(row)
+            for row in connection.execute(
+                f"SELECT id, 0, {_CHANGE} FROM adk_events WHERE {_THIS_SESSION} AND {_CHANGES} ORDER BY id", parameters
+            )
+        ]
+    return PastSnapshot(found.head, created_at, _beginning_of(*beginning), seq, moment, events, revision, rows, changes)
+
+
+def _change(row: Sequence[Any]) -> LoggedChange:
+    return LoggedChange((row[0], row[1]), SessionKey(*row[2:5]), *row[5:])
+
+
+def _list_changes(connection: sqlite3.Connection, query: ListChanges) -> Generator[LoggedChange, None, None]:
+    parameters: dict[str, Any] = query.selection._asdict()
+    also_events, also_beginnings = [_CHANGES], ["initial_state IS NOT NULL"]
+    if query.state_key is not None:
+        also_events.append(_HOLDS_KEY)
+        parameters["state_key"] = query.state_key
+    if query.prefix is not None:
+        for also, column in ((also_events, "actions"), (also_beginnings, "initial_state")):
+            also.append(f"instr({column}, :prefix)")
+        parameters["prefix"] = f'"{query.prefix}'
+    # An event has its id as its place; a creation that of the event before it, and comes after that.
+    for name, moment, beyond, of_creation in (
+        ("after", query.after, "id >", ">"),
+        ("until", query.until, "id <=", "<="),
+    ):
+        if moment is not None:
+            also_events.append(f"{beyond} :{name}")
+            also_beginnings.append(f"(coalesce(begun_after, 0), incarnation) {of_creation} (:{name}, :{name}_nth)")
+            parameters[name], parameters[f"{name}_nth"] = moment
+    direction = " DESC" if query.newest_first else ""
+    statement = f"""
+        SELECT id AS place, 0 AS nth, {_CHANGE} FROM adk_events {_where(query.selection, *also_events)}
+        UNION ALL
+        SELECT coalesce(begun_after, 0), incarnation, {_KEY}, 0, '', '', '', NULL, created_at,
+               '{{"state_delta":' || initial_state || '}}', NULL
+          FROM adk_sessions {_where(query.selection, *also_beginnings)}
+        ORDER BY place{direction}, nth{direction}
+    """
+    for row in _rows(connection, statement, parameters):
+        yield _change(row)
+
+
+def _list_forks(connection: sqlite3.Connection, query: ListForks) -> Generator[ForkedSession, None, None]:
+    conditions = ["forked_seq IS NOT NULL"]
+    for column, value in zip(("app_name", "forked_user_id", "forked_session_id"), query.source, strict=True):
+        if value is not None:
+            conditions.append(f"{column} = :{column.removeprefix('forked_')}")
+    statement = (
+        f"SELECT {_KEY}, created_at, forked_user_id, forked_session_id, forked_seq FROM adk_sessions"
+        f" WHERE {' AND '.join(conditions)} ORDER BY incarnation"
+    )
+    for row in _rows(connection, statement, query.source._asdict()):
+        yield ForkedSession(SessionKey(*row[:3]), row[3], ForkPoint(*row[4:]))
+
+
 def _get_log_end(connection: sqlite3.Connection, _query: GetLogEnd) -> Cursor:
     (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM adk_events").fetchone()
     return Cursor(str(last))
@@ -446,6 +572,10 @@ _ANSWERS: dict[type[Any], Callable[[sqlite3.Connection, Any], Any]] = {
     GetLogPage: _get_log_page,
     ListSessions: _list_sessions,
     ListEvents: _list_events,
+    GetBeginning: _get_beginning,
+    GetPast: _get_past,
+    ListChanges: _list_changes,
+    ListForks: _list_forks,
     GetLogEnd: _get_log_end,
     ListState: _list_state,
     GetUserState: _get_user_state,
@@ -473,6 +603,10 @@ _TABLES_OF: dict[type[Any], tuple[str, ...]] = {
     ListSessions: ("adk_sessions", "adk_state"),
     ListEvents: ("adk_events",),
     GetUsage: ("adk_events",),
+    GetBeginning: ("adk_sessions",),
+    GetPast: ("adk_events", "adk_sessions", "adk_state"),
+    ListChanges: ("adk_events", "adk_sessions"),
+    ListForks: ("adk_sessions",),
     ListState: ("adk_state",),
     GetUserState: ("adk_state",),
 }
@@ -481,7 +615,7 @@ _TABLES_OF: dict[type[Any], tuple[str, ...]] = {
 
 def not_utf8(connection: sqlite3.Connection, query: Query[Any]) -> CorruptRowError:
     """Looks for the text that could not be read, and returns the error that names its row, never the text."""
-    if isinstance(query, GetSession | GetLogPage):
+    if isinstance(query, GetSession | GetLogPage | GetPast | GetBeginning):
         selection = Selection(*query.key)
     elif isinstance(query, GetUserState):
         selection = Selection(query.app_name, query.user_id)
@@ -514,7 +648,7 @@ def _is_utf8(value: bytes) -> bool:
 
 
 def _of_session(query: Query[Any]) -> str:
-    if not isinstance(query, GetSession | GetLogPage):
+    if not isinstance(query, GetSession | GetLogPage | GetPast | GetBeginning):
         return ""
     app_name, user_id, session_id = query.key
     return f", which session {session_id!r}, user {user_id!r}, app {app_name!r} reads"

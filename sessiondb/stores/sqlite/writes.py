@@ -19,18 +19,20 @@ from sessiondb.model.commands import (
     DataCommand,
     DeleteSession,
     Flush,
+    ForkSession,
     Handle,
     PruneSessions,
     UpdateKeys,
 )
 from sessiondb.model.event_identity import event_hash, is_same_event
 from sessiondb.model.queries import ListSessions
-from sessiondb.model.records import EventRecord, Outcome, Status
+from sessiondb.model.records import EventRecord, Outcome, StateDelta, Status
 from sessiondb.stores.sqlite import reads
 from sessiondb.stores.sqlite.sql import equal, names
 from sessiondb.stores.sqlite.write_triggers import (
     CREATES,
     FAST_APPENDS,
+    FORKS,
     GENERAL_APPENDS,
     OBJECTS,
     RESULTS,
@@ -91,7 +93,7 @@ def execute(connection: sqlite3.Connection, commands: Sequence[DataCommand], *, 
     progress: _Progress = {}
     if not begun:
         step, run = runs[0]
-        if step is _create and len(runs) == 1:
+        if step in (_create, _fork) and len(runs) == 1:
             return step(connection, run, progress)
         connection.execute("BEGIN IMMEDIATE")
     outcomes = []
@@ -111,8 +113,18 @@ _Step = Callable[[sqlite3.Connection, list[Any], _Progress], list[Outcome]]
 def _create(connection: sqlite3.Connection, run: list[CreateSession], _progress: _Progress) -> list[Outcome]:
     parameters: list[Any] = []
     for n, command in enumerate(run):
-        parameters += (n, *command.key, command.time, command.timestamp, *command.delta)
+        parameters += (n, *command.key, command.time, command.timestamp, *command.delta, command.initial_state)
     _insert(connection, _CREATE_INSERTS, parameters, len(run))
+    return _results(connection)
+
+
+def _fork(connection: sqlite3.Connection, run: list[ForkSession], _progress: _Progress) -> list[Outcome]:
+    parameters: list[Any] = []
+    for n, command in enumerate(run):
+        parameters += (n, *command.key, command.time, command.timestamp, *StateDelta(command.session_set))
+        parameters += (*command.source[1:], command.incarnation, command.log_epoch)
+        parameters += (command.seq, command.events, command.revision)
+    _insert(connection, _FORK_INSERTS, parameters, len(run))
     return _results(connection)
 
 
@@ -152,6 +164,7 @@ def _inserts(view: str, width: int) -> dict[int, tuple[int, str]]:
 _FAST_INSERTS = _inserts("fast_appends", len(FAST_APPENDS))
 _GENERAL_INSERTS = _inserts("general_appends", len(GENERAL_APPENDS))
 _CREATE_INSERTS = _inserts("new_sessions", len(CREATES))
+_FORK_INSERTS = _inserts("new_forks", len(FORKS))
 
 
 def _insert(
@@ -323,6 +336,7 @@ _STEPS: dict[type[DataCommand], _Step] = {
     UpdateKeys: _append,
     AppendEvents: _append_lists,
     CreateSession: _create,
+    ForkSession: _fork,
     DeleteSession: _delete,
     PruneSessions: _prune,
     Flush: lambda _connection, run, _progress: [_DONE] * len(run),
