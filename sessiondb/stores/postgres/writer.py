@@ -100,7 +100,7 @@ class PostgresWriter(Writer):
         self._execute_any = f"SELECT {self._sql('@sessiondb_execute_1')}($1, $2, $3), {_EXECUTED}".encode()
         self._stopped: WriterStoppedError | None = None
         self._refused = Repeated()
-        self._figures = dict.fromkeys(_FIGURES, 0)
+        self._figures: dict[str, float] = dict.fromkeys(_FIGURES, 0)
         self._link: Link | None = None
         self._open()
 
