@@ -267,6 +267,10 @@ def test_show_names_thoughts_files_and_other_parts(database: Path) -> None:
 
 
 def test_history_notes_go_to_a_terminal_only(database: Path) -> None:
+    # As in a file that an earlier release has filled.
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE adk_sessions SET initial_state = NULL")
+
     def errors_of(descriptor: int) -> None:
         subprocess.run(
             [sys.executable, "-m", "sessiondb", "history", str(database), "progress"],
@@ -279,7 +283,9 @@ def test_history_notes_go_to_a_terminal_only(database: Path) -> None:
     ours, theirs = os.openpty()
     errors_of(theirs)
     os.close(theirs)
-    assert os.read(ours, 1000).decode().strip() == "What a session was created with is not in the log."
+    assert os.read(ours, 1000).decode().strip() == (
+        "What some of these sessions were created with is not known: an earlier release made them."
+    )
     os.close(ours)
     reading_end, writing_end = os.pipe()
     errors_of(writing_end)
