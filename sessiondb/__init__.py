@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sessiondb import errors
-    from sessiondb.adk.listing import SessionList
+    from sessiondb.adk.listing import EventPage, SessionList
+    from sessiondb.adk.past import StateChange
     from sessiondb.engine.turns import Turn
-    from sessiondb.model.records import BackupReport
+    from sessiondb.model.records import BackupReport, ForkedSession
     from sessiondb.model.usage import UsageRow
     from sessiondb.one_turn import OneTurnAtATime
     from sessiondb.service import DatabaseSessionService
@@ -22,10 +23,13 @@ if TYPE_CHECKING:
 __all__ = [
     "BackupReport",
     "DatabaseSessionService",
+    "EventPage",
+    "ForkedSession",
     "Health",
     "OneTurnAtATime",
     "ServiceStats",
     "SessionList",
+    "StateChange",
     "Turn",
     "UsageRow",
     "errors",
@@ -35,10 +39,13 @@ __all__ = [
 _HOMES = {
     "BackupReport": "sessiondb.model.records",
     "DatabaseSessionService": "sessiondb.service",
+    "EventPage": "sessiondb.adk.listing",
+    "ForkedSession": "sessiondb.model.records",
     "Health": "sessiondb.stats",
     "OneTurnAtATime": "sessiondb.one_turn",
     "ServiceStats": "sessiondb.stats",
     "SessionList": "sessiondb.adk.listing",
+    "StateChange": "sessiondb.adk.past",
     "Turn": "sessiondb.engine.turns",
     "UsageRow": "sessiondb.model.usage",
 }

@@ -34,6 +34,14 @@ class SessionNotFoundError(SessionDBError, session_not_found_error.SessionNotFou
     """The session written to does not exist."""
 
 
+class EventNotFoundError(SessionDBError, LookupError):
+    """A session has no event of the id or number that a call names."""
+
+
+class UnknownBeginningError(SessionDBError):
+    """It is not known what a session was created with, and so not either what its state was at the moment asked for."""
+
+
 class StaleSessionError(SessionDBError, adk_errors.StaleSessionError):
     """Another handle has appended to the session since this one was read; nothing was written."""
 

@@ -18,15 +18,19 @@ from google.adk.sessions import BaseSessionService, Session
 from google.adk.sessions.base_session_service import GetSessionConfig
 
 from sessiondb import stores, telemetry
-from sessiondb.adk.before_store import stored_instead
+from sessiondb.adk.before_store import BeforeStore, stored_instead
 from sessiondb.adk.cached import form_of
-from sessiondb.adk.events import EncodedEvent, encode_event, is_aside, show_as_read, timestamp_text
+from sessiondb.adk.events import EncodedEvent, encode_event, is_aside, timestamp_text
 from sessiondb.adk.limits import check_key, check_text
-from sessiondb.adk.listing import SessionList, list_of
+from sessiondb.adk.past import creation_time
 from sessiondb.adk.sessions import build_session, decode_scope, handle_of, model_access, revision_marker
-from sessiondb.adk.state import EncodedDelta, encode_delta
+from sessiondb.adk.state import EncodedDelta, checked_state, encode_delta
+from sessiondb.calls.appends import Appends
 from sessiondb.calls.base import stripped
+from sessiondb.calls.live import apply_event, check_appended, check_event, check_present, check_session
 from sessiondb.calls.maintenance import Maintenance
+from sessiondb.calls.pages import Pages
+from sessiondb.calls.past import Past
 from sessiondb.calls.usage import Usage
 from sessiondb.engine import sharing
 from sessiondb.engine.cache import LogCache
@@ -36,27 +40,22 @@ from sessiondb.engine.reading import EVERY_EVENT, LogHasGrownError, LogReader, R
 from sessiondb.engine.turns import Turn
 from sessiondb.errors import (
     AlreadyExistsError,
-    InvalidInputError,
     NotPicklableError,
     ServiceClosedError,
     SessionNotFoundError,
-    StaleSessionError,
 )
 from sessiondb.location import Password, ServerLocation, followed, resolve_location
-from sessiondb.logger import logger
 from sessiondb.model.commands import AppendEvent, CreateSession, DeleteSession, UpdateKeys
-from sessiondb.model.queries import GetUserState, ListSessions
+from sessiondb.model.queries import GetUserState
 from sessiondb.model.records import (
     EventRecord,
     Outcome,
-    Selection,
     SessionKey,
     SessionSnapshot,
     StateDelta,
     Status,
 )
 from sessiondb.options import (
-    BeforeStore,
     CacheMode,
     Durability,
     NoneInDelta,
@@ -68,7 +67,7 @@ from sessiondb.options import (
 )
 
 
-class DatabaseSessionService(Maintenance, Usage, BaseSessionService):
+class DatabaseSessionService(Pages, Appends, Past, Maintenance, Usage, BaseSessionService):
     """Keeps every session, event and state key of ADK agents in one SQLite file, or on a PostgreSQL server.
 
     A drop-in for ADK's ``InMemorySessionService``. A write is answered when it is on disk; writes of concurrent
@@ -240,9 +239,9 @@ class DatabaseSessionService(Maintenance, Usage, BaseSessionService):
         """
         session_id = (stripped(session_id) if session_id else "") or platform_uuid.new_uuid()
         key = check_key(app_name, user_id, session_id)
-        delta = encode_delta(_checked_state(state), keep_none=True)
-        time = platform_time.get_time()
-        command = CreateSession(key, time, timestamp_text(time), delta.stored)
+        delta = encode_delta(checked_state(state), keep_none=True)
+        time = creation_time(platform_time.get_time())
+        command = CreateSession(key, time, timestamp_text(time), delta.stored, delta.json)
         outcome: Outcome = await self._engine.write(command)
         if outcome.status is Status.EXISTS:
             raise AlreadyExistsError(f"Session with id {session_id} already exists.")
@@ -293,23 +292,6 @@ class DatabaseSessionService(Maintenance, Usage, BaseSessionService):
         return build_session(plan.query.key, snapshot.head, events, snapshot.head.update_time)
 
     @telemetry.operation
-    async def list_sessions(self, app_name: str | None = None, user_id: str | None = None) -> SessionList:
-        """Lists sessions, the one updated last at the end.
-
-        Args:
-            app_name: Only this app's; None: all apps.
-            user_id: Only this user's (``""`` is a user too); None: all users.
-
-        Returns:
-            ADK's response, which is also a sequence of dicts, see :class:`~sessiondb.adk.listing.SessionList`.
-        """
-        selection = Selection(
-            None if app_name is None else check_text("app_name", app_name),
-            None if user_id is None else check_text("user_id", user_id),
-        )
-        return await self._engine.read(ListSessions(selection), list_of)
-
-    @telemetry.operation
     async def delete_session(self, app_name: str, user_id: str, session_id: str) -> None:
         """Deletes a session with its events and its own state; does nothing if there is none.
 
@@ -346,17 +328,17 @@ class DatabaseSessionService(Maintenance, Usage, BaseSessionService):
 
         Raises:
             SessionNotFoundError: If the session does not exist.
-            StaleSessionError: If another handle has appended since ``session`` was read: read it again.
+            StaleSessionError: If another handle has appended since ``session`` was read: read it again. Or if it is from
+                :meth:`get_session_at`.
             InvalidInputError: If the event cannot be stored.
         """
-        if not isinstance(session, Session):
-            raise InvalidInputError(f"session must be an ADK Session, not {type(session).__name__}")
-        if not isinstance(event, Event):
-            raise InvalidInputError(f"event must be an ADK Event, not {type(event).__name__}")
+        check_session(session)
+        check_event(event)
         if event.partial:
             return event
         key = check_key(session.app_name, session.user_id, session.id)
-        delta = encode_delta(_checked_state(event.actions.state_delta), keep_none=self._keeps_none)
+        check_present(session)
+        delta = encode_delta(checked_state(event.actions.state_delta), keep_none=self._keeps_none)
         encoded, record, changes = self._encode(event, delta)
 
         engine = self._engine
@@ -371,7 +353,7 @@ class DatabaseSessionService(Maintenance, Usage, BaseSessionService):
             outcome: Outcome | None = ticket.outcome
             if outcome is None or outcome.status is not Status.DONE:
                 return
-            _apply(session, event, encoded, delta)
+            apply_event(session, event, encoded, delta)
             if type(command) is AppendEvent:
                 # A handle knows of all that was committed through it, also of answers that are still on their way.
                 known = outcome if handle is None or handle.incarnation is None else handle
@@ -381,14 +363,7 @@ class DatabaseSessionService(Maintenance, Usage, BaseSessionService):
             outcome: Outcome = await engine.write(command, update_session, in_flight)
         finally:
             engine.handles.give_back(session)
-        if outcome.status is Status.MISSING:
-            raise SessionNotFoundError(f"Session {session.id} not found.")
-        if outcome.status is Status.STALE:
-            logger.info("stale_append_rejected", app_name=key.app_name, session_id=key.session_id)
-            raise StaleSessionError(
-                f"Session {session.id} has been modified in storage since it was loaded: another handle has appended"
-                " to it, which is a Session object of another read. Read it again with get_session and append to that."
-            )
+        check_appended(session, outcome.status)
         return event
 
     @telemetry.operation
@@ -403,7 +378,7 @@ class DatabaseSessionService(Maintenance, Usage, BaseSessionService):
             InvalidInputError: If a key or value cannot be stored.
         """
         key = check_key(app_name, user_id, stripped(session_id))
-        changed = encode_delta(_checked_state(delta), keep_none=self._keeps_none)
+        changed = encode_delta(checked_state(delta), keep_none=self._keeps_none)
         event = Event(
             # ADK's own state updates from outside a run carry the user as author: any other name is taken for an
             # agent that has left.
@@ -468,34 +443,10 @@ class DatabaseSessionService(Maintenance, Usage, BaseSessionService):
         await sharing.give_back(self._shared, first=self._finalizer.detach() is not None)
 
 
-def _apply(session: Session, event: Event, encoded: EncodedEvent, delta: EncodedDelta) -> None:
-    """Brings a live Session, and the event, in line with what was stored."""
-    if encoded.as_read is not None:
-        show_as_read(event, encoded.as_read)
-    if event.actions.state_delta:
-        model_access.set_field(event.actions, "state_delta", delta.event_delta)
-        session.state.update(delta.temp)
-        for name, value in delta.event_delta.items():
-            if value is None and name not in delta.kept_nones:
-                session.state.pop(name, None)
-            else:
-                session.state[name] = value
-    model_access.append_event(session, event)
-    model_access.set_field(session, "last_update_time", event.timestamp)
-
-
 def _wanted_by(config: GetSessionConfig | None) -> Wanted:
     if config is None:
         return EVERY_EVENT
     return Wanted(config.num_recent_events, config.after_timestamp)
-
-
-def _checked_state(state: object) -> Mapping[str, Any]:
-    if state is None:
-        return {}
-    if not isinstance(state, Mapping):
-        raise InvalidInputError(f"state must be a mapping of keys to values, not {type(state).__name__}")
-    return state
 
 
 def _abandoned(engine: Engine, name: str) -> None:

@@ -142,7 +142,7 @@ class _Clients:
         self._writer = writer
         self._handles: dict[SessionKey, Handle] = {}
         for key in (SessionKey(data.APP, f"user-{n}", f"c{n}") for n in range(count)):
-            (outcome,) = writer.commit([CreateSession(key, 0.0, "2026-01-01T00:00:00.000000Z", StateDelta())])
+            (outcome,) = writer.commit([CreateSession(key, 0.0, "2026-01-01T00:00:00.000000Z", StateDelta(), "{}")])
             assert isinstance(outcome, Outcome)
             self._handles[key] = Handle(outcome.incarnation, 0, "")
         self._turn = itertools.cycle(self._handles)

@@ -98,9 +98,21 @@ class Engine:
 
         A cancelled call is taken back, or its result dropped.
         """
+        return await self._read(_job(query, then))
+
+    async def read_together(self, job: Callable[[Reader], ResultT]) -> ResultT:
+        """As :meth:`read`, for several questions of one moment: ``job`` asks them, on the reader's thread."""
+
+        def at_one_moment(reader: Reader) -> ResultT:
+            with reader.snapshot():
+                return job(reader)
+
+        return await self._read(at_one_moment)
+
+    async def _read(self, job: Callable[[Reader], ResultT]) -> ResultT:
         pool = self.threads.readers
         waiter = waiter_for_task()
-        ticket: ReadTicket = Ticket(_job(query, then), waiter)
+        ticket: ReadTicket = Ticket(job, waiter)
         begun = pool.submit(ticket)
         try:
             result: ResultT = await wait_in_task(ticket, waiter, pool.cancel, None if begun else self._reader_of(pool))

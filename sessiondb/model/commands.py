@@ -47,8 +47,7 @@ class AppendEvent(NamedTuple):
     @property
     def size(self) -> int:
         """Characters of JSON that the event holds."""
-        event = self.event
-        return len(event.content or "") + len(event.actions) + len(event.extra or "")
+        return _size_of(self.event)
 
 
 class UpdateKeys(NamedTuple):
@@ -59,13 +58,70 @@ class UpdateKeys(NamedTuple):
     delta: StateDelta
 
 
+class AppendEvents(NamedTuple):
+    """Append several events to one session, in their order: all of them or none.
+
+    Events that are in the log already are none of these: an equal one changes nothing.
+
+    Attributes:
+        key: Of which session.
+        parts: What each event does. No two are equal, and those that belong to the conversation have the command's handle.
+        handle: As that of :class:`AppendEvent`; None, too, if no event belongs to the conversation.
+    """
+
+    key: SessionKey
+    parts: tuple[AppendEvent | UpdateKeys, ...]
+    handle: Handle | None
+
+    @property
+    def size(self) -> int:
+        """Characters of JSON that the events hold."""
+        return sum(_size_of(part.event) for part in self.parts)
+
+    def without(self, duplicates: tuple[int, ...]) -> AppendEvents:
+        """Returns what is left of it when some of its parts are in the log."""
+        return self._replace(parts=tuple(part for n, part in enumerate(self.parts) if n not in duplicates))
+
+
 class CreateSession(NamedTuple):
-    """Create a session, with the state it starts with."""
+    """Create a session, with the state it starts with.
+
+    ``initial_state`` is that state once more, for its history: a JSON object of keys with their prefixes.
+    """
 
     key: SessionKey
     time: float
     timestamp: str
     delta: StateDelta
+    initial_state: str
+
+
+class ForkSession(NamedTuple):
+    """Create a session that begins as another one of the same app was at a moment.
+
+    Attributes:
+        key: The new session.
+        time: When it is created, in seconds since the epoch.
+        timestamp: The same moment as text.
+        source: The other one.
+        incarnation: The incarnation of the source, as it was read.
+        log_epoch: The epoch of its log, as it was read. If one of the two is another now, the command is stale.
+        seq: The number of the last event that the new session takes over; 0: none.
+        events: How many events that are.
+        revision: The revision that the source had then.
+        session_set: Its own state then, as in :class:`~sessiondb.model.records.StateDelta`.
+    """
+
+    key: SessionKey
+    time: float
+    timestamp: str
+    source: SessionKey
+    incarnation: int
+    log_epoch: int
+    seq: int
+    events: int
+    revision: int
+    session_set: str
 
 
 class DeleteSession(NamedTuple):
@@ -100,7 +156,9 @@ class Vacuum:
     __slots__ = ()
 
 
-DataCommand: TypeAlias = AppendEvent | UpdateKeys | CreateSession | DeleteSession | PruneSessions | Flush
+DataCommand: TypeAlias = (
+    AppendEvent | UpdateKeys | AppendEvents | CreateSession | ForkSession | DeleteSession | PruneSessions | Flush
+)
 """A command that shares a transaction with others."""
 
 WriteCommand: TypeAlias = DataCommand | Vacuum
@@ -108,5 +166,9 @@ WriteCommand: TypeAlias = DataCommand | Vacuum
 
 def advance_handle(command: DataCommand, outcome: Outcome) -> None:
     """Lets the handle of a committed append know where its session is now; for other commands there is none."""
-    if type(command) is AppendEvent and command.handle is not None and outcome.status is Status.DONE:
+    if isinstance(command, AppendEvent | AppendEvents) and command.handle is not None and outcome.status is Status.DONE:
         command.handle.advance(outcome)
+
+
+def _size_of(event: EventRecord) -> int:
+    return len(event.content or "") + len(event.actions) + len(event.extra or "")

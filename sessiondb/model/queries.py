@@ -12,8 +12,14 @@ from typing import Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 from sessiondb.model.records import (
     EVERYTHING,
+    Beginning,
     Cursor,
+    ForkedSession,
+    LoggedChange,
     LoggedEvent,
+    LogPage,
+    Moment,
+    PastSnapshot,
     Selection,
     SessionKey,
     SessionSnapshot,
@@ -91,7 +97,30 @@ class GetSession(Query[SessionSnapshot | None]):
 
 
 SessionOrder: TypeAlias = Literal["oldest", "newest", "key"]
-"""The session updated longest ago first, the one updated last first, or in the order of the keys."""
+"""The session updated longest ago first, the one updated last first, or in the order of the keys.
+
+Of sessions updated at the same moment the key decides: its user, then its session, then its app. The one updated last first
+is the other way round in all of that.
+"""
+
+
+class SessionPlace(NamedTuple):
+    """A place in the list of all sessions by their last update: that of a session as it was when it was listed.
+
+    A session that is written to moves to another place. One that is not stays where it is, whatever others do.
+    """
+
+    update_time: float
+    key: SessionKey
+
+
+class LogPlace(NamedTuple):
+    """The place of an event in the log of its session."""
+
+    incarnation: int
+    """Of the session. A session deleted and created anew has another log."""
+    seq: int
+    row_id: int
 
 
 @dataclass(slots=True, eq=False)
@@ -104,6 +133,9 @@ class ListSessions(Query[Iterator[SessionSummary]]):
         updated_before: Only those whose last update is before this moment, in seconds since the epoch.
         limit: At most this many.
         with_state: Whether to read their state.
+        updated_since: Only those whose last update is at or after this moment.
+        after: Only those behind this place. Not in the order of the keys.
+        state: Only those whose own state holds each of these keys, with this JSON as its value, to the letter.
     """
 
     selection: Selection = EVERYTHING
@@ -111,6 +143,30 @@ class ListSessions(Query[Iterator[SessionSummary]]):
     updated_before: float | None = None
     limit: int | None = None
     with_state: bool = True
+    updated_since: float | None = None
+    after: SessionPlace | None = None
+    state: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(slots=True, eq=False)
+class GetLogPage(Query[LogPage | None]):
+    """Read a part of a session's log; None if there is no such session.
+
+    Attributes:
+        key: Of which session.
+        limit: At most so many events.
+        after: Only what comes behind this place, in the order of the page.
+        before: Only what comes before this place, in the order of the page.
+        newest_first: Whether the page begins at the end of the log, and goes back.
+        authors: Only events of these authors; None: of any.
+    """
+
+    key: SessionKey
+    limit: int
+    after: LogPlace | None = None
+    before: LogPlace | None = None
+    newest_first: bool = False
+    authors: tuple[str, ...] | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -130,6 +186,80 @@ class ListEvents(Query[Iterator[LoggedEvent]]):
     last: int | None = None
     limit: int | None = None
     state_key: str | None = None
+
+
+@dataclass(slots=True, eq=False)
+class GetBeginning(Query[Beginning | None]):
+    """Read how a session began; None if there is no such session."""
+
+    key: SessionKey
+
+
+class At(NamedTuple):
+    """A moment of a session: right after one of its events, which one of the three names; the present if none does.
+
+    Attributes:
+        event_id: The event of this id; if several have it, the last of them.
+        seq: The event of this number; 0 is the beginning, right after the creation.
+        time: The last event, in the order of the log, that is dated at or before this moment, in seconds since the epoch.
+            If there is none, the beginning, if that was before.
+    """
+
+    event_id: str | None = None
+    seq: int | None = None
+    time: float | None = None
+
+
+NOW = At()
+
+
+@dataclass(slots=True, eq=False)
+class GetPast(Query[PastSnapshot | None]):
+    """Read a session and a moment of it; None if there is no such session.
+
+    Attributes:
+        key: Which session.
+        at: Which moment.
+        with_events: Whether to read the events up to there.
+    """
+
+    key: SessionKey
+    at: At
+    with_events: bool = True
+
+
+@dataclass(slots=True, eq=False)
+class ListChanges(Query[Iterator[LoggedChange]]):
+    """Read what has changed state, creations of sessions included, in the order in which it was written.
+
+    It may hold changes of other keys than those that are asked for, and events that have changed nothing.
+
+    Attributes:
+        selection: Of which sessions.
+        state_key: Only changes of this key, given with its prefix.
+        prefix: Only changes of keys that begin with this, such as ``user:``.
+        after: Only what comes after this moment.
+        until: Only what comes at or before this moment.
+        newest_first: Whether to begin with the last one.
+    """
+
+    selection: Selection = EVERYTHING
+    state_key: str | None = None
+    prefix: str | None = None
+    after: Moment | None = None
+    until: Moment | None = None
+    newest_first: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class ListForks(Query[Iterator[ForkedSession]]):
+    """List the sessions that were forked from others, the oldest first.
+
+    Attributes:
+        source: From which sessions.
+    """
+
+    source: Selection = EVERYTHING
 
 
 @dataclass(slots=True, eq=False)

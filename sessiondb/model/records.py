@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, NewType
+from typing import NamedTuple, NewType, TypeAlias
 
 
 class SessionKey(NamedTuple):
@@ -135,6 +135,13 @@ class SessionSnapshot(NamedTuple):
     rows: list[EventRow]
 
 
+class LogPage(NamedTuple):
+    """A part of a session's log, in the order that was asked for, and which log that is."""
+
+    incarnation: int
+    rows: list[EventRow]
+
+
 class SessionSummary(NamedTuple):
     """One session in a listing."""
 
@@ -157,6 +164,75 @@ class StoreSize(NamedTuple):
     """Which of ``sessions``, ``events`` and ``state_keys`` are estimates; all others are exact."""
 
 
+class ForkPoint(NamedTuple):
+    """The moment of another session of the same app from which a session was forked."""
+
+    user_id: str
+    session_id: str
+    seq: int
+    """The number of the last event that was taken over; 0: none."""
+
+
+class Beginning(NamedTuple):
+    """What is known of how a session began."""
+
+    initial_state: str | None
+    """What it was created with: a JSON object of keys with their prefixes to values; None if that is not known."""
+    origin: ForkPoint | None
+    """Where it was forked from, if it was. What it took over is part of its own log."""
+
+
+class ForkedSession(NamedTuple):
+    """A session that was forked from another one."""
+
+    key: SessionKey
+    created_at: str
+    origin: ForkPoint
+
+
+Moment: TypeAlias = tuple[int, ...]
+"""A place in the order of all that has changed state in a store. Only the store that gave it knows what the numbers mean."""
+
+
+class LoggedChange(NamedTuple):
+    """What has changed state: an event of a log, or the creation of a session."""
+
+    moment: Moment
+    key: SessionKey
+    seq: int
+    """The number of the event; 0 for the creation."""
+    event_id: str
+    """Empty for the creation, as ``invocation_id`` and ``author``."""
+    invocation_id: str
+    author: str
+    time: float | None
+    """Seconds since the epoch; None for the creation, which has a ``timestamp`` only."""
+    timestamp: str
+    actions: str
+    """What the event does, as JSON; for the creation an object of which ``state_delta`` is what the session began with."""
+    extra: str | None
+
+
+class PastSnapshot(NamedTuple):
+    """What one query saw of a session and of a moment of it."""
+
+    head: SessionHead
+    """Of the present."""
+    created_at: str
+    beginning: Beginning
+    seq: int | None
+    """The number of the event after which the moment is, 0 for the beginning; None if the log has no such event."""
+    moment: Moment
+    events: int
+    """How many events there were then."""
+    revision: int
+    """The revision that the session had then."""
+    rows: list[EventRow]
+    """The events up to there, in log order, if they were asked for."""
+    changes: list[LoggedChange]
+    """All changes in its log, also those after the moment; without the creation."""
+
+
 class NewSession(NamedTuple):
     """A session to be imported, without its events."""
 
@@ -166,6 +242,10 @@ class NewSession(NamedTuple):
     update_time: float
     state: str
     """Its own state: a JSON object of keys to values, the values as JSON text."""
+    initial_state: str | None = None
+    """What it was created with: a JSON object of keys with their prefixes to values; None if that is not known."""
+    origin: ForkPoint | None = None
+    """Where it was forked from, if it was."""
 
 
 class NewEvent(NamedTuple):
@@ -214,7 +294,8 @@ class Status(enum.IntEnum):
 class Outcome(NamedTuple):
     """The answer to a write command.
 
-    The states are set for a created session only: JSON objects as text. ``pruned`` is what a prune has deleted.
+    The states are set for a created session only: JSON objects as text. ``pruned`` is what a prune has deleted. ``duplicates``
+    are the parts of an :class:`~sessiondb.model.commands.AppendEvents` that were in the log already, by their numbers from 0.
     """
 
     status: Status
@@ -224,3 +305,4 @@ class Outcome(NamedTuple):
     user_state: str = "{}"
     app_state: str = "{}"
     pruned: tuple[SessionSummary, ...] = ()
+    duplicates: tuple[int, ...] = ()

@@ -14,7 +14,7 @@ from sessiondb import stores
 from sessiondb.engine.store import BulkImport, Reader
 from sessiondb.errors import ConfigurationError, CorruptRowError, InvalidInputError
 from sessiondb.location import Database
-from sessiondb.model.queries import ListEvents, ListSessions, ListState
+from sessiondb.model.queries import GetBeginning, ListEvents, ListSessions, ListState
 from sessiondb.model.records import (
     EventRecord,
     NewEvent,
@@ -84,6 +84,7 @@ def _put(into: BulkImport, session: SessionSummary, reader: Reader, report: Migr
         session.updated_at,
         session.head.update_time,
         json.dumps(_own_state(reader, session.key)),
+        *(reader.ask(GetBeginning(session.key)) or (None, None)),
     )
     try:
         with closing(_log(reader, session.key)) as events:
@@ -123,6 +124,8 @@ def _differences(session: SessionSummary, found: SessionSummary, source: Reader,
     key = session.key
     if _own_state(source, key) != _own_state(target, key):
         yield "the state"
+    if source.ask(GetBeginning(key)) != target.ask(GetBeginning(key)):
+        yield "what it began with"
     try:
         with closing(_log(source, key)) as here, closing(_log(target, key)) as there:
             unequal = sum(expected != event for expected, event in zip_longest(here, there))

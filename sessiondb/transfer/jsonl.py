@@ -24,10 +24,11 @@ from sessiondb.adk.limits import check_key, check_text
 from sessiondb.adk.state import encode_delta
 from sessiondb.engine.store import BulkImport, Reader
 from sessiondb.errors import AlreadyExistsError, CorruptRowError, InvalidInputError, TransferFormatError
-from sessiondb.model.queries import CountEvents, ListEvents, ListSessions, ListState
+from sessiondb.model.queries import CountEvents, GetBeginning, ListEvents, ListSessions, ListState
 from sessiondb.model.records import (
     EVERYTHING,
     STORED_NONE,
+    ForkPoint,
     NewEvent,
     NewSession,
     Selection,
@@ -208,6 +209,7 @@ def _session_lines(reader: Reader, session: SessionSummary) -> Iterator[str]:
         update_time=session.head.update_time,
         state=decode_values(reader.ask(ListState("SESSION", selection))),
         events=reader.ask(CountEvents(session.key)),
+        **_beginning_members(reader, session.key),
     )
     revision = 0
     for _, key, row in reader.ask(ListEvents(selection)):
@@ -215,6 +217,23 @@ def _session_lines(reader: Reader, session: SessionSummary) -> Iterator[str]:
         outside = {"outside": True} if row.revision == revision else {}
         revision = row.revision
         yield _line(type="event", **outside, event=event_as_dict(row, key))
+
+
+def _beginning_members(reader: Reader, key: SessionKey) -> dict[str, Any]:
+    beginning = reader.ask(GetBeginning(key))
+    if beginning is None:
+        return {}
+    members: dict[str, Any] = {}
+    if beginning.initial_state is not None:
+        try:
+            members["initial_state"] = json.loads(beginning.initial_state)
+        except ValueError:
+            raise CorruptRowError(
+                f"initial_state of {named(key)} is not JSON; it was edited outside sessiondb"
+            ) from None
+    if beginning.origin is not None:
+        members["forked_from"] = beginning.origin._asdict()
+    return members
 
 
 def _scope_lines(rows: Iterable[StateRow]) -> Iterator[str]:
@@ -356,7 +375,19 @@ def _new_session(key: SessionKey, line: _Line) -> NewSession:
     if isinstance(update_time, bool) or not isinstance(update_time, int | float):
         raise line.error("has no number 'update_time'")
     state = encode_state(scopes.Scope.SESSION, line.mapping("state"))
-    return NewSession(key, created_at, timestamp_text(update_time), update_time, state)
+    # Not there: not known.
+    initial = line.get("initial_state")
+    initial_state = None if initial is None else encode_delta(line.mapping("initial_state"), keep_none=True).json
+    return NewSession(*(key, created_at, timestamp_text(update_time), update_time, state), initial_state, _origin(line))
+
+
+def _origin(line: _Line) -> ForkPoint | None:
+    if line.get("forked_from") is None:
+        return None
+    match line.mapping("forked_from"):
+        case {"user_id": str(user_id), "session_id": str(session_id), "seq": int(seq)} if seq >= 0:
+            return ForkPoint(check_text("user_id", user_id), check_text("session_id", session_id), seq)
+    raise line.error("has a 'forked_from' without 'user_id', 'session_id' and 'seq'")
 
 
 def _new_event(line: _Line) -> NewEvent:

@@ -69,7 +69,7 @@ def append(number: int, key: SessionKey = KEY) -> AppendEvent:
 
 
 def new(session_id: str = "s") -> CreateSession:
-    return CreateSession(SessionKey(APP, USER, session_id), 0.0, "", NO_DELTA)
+    return CreateSession(SessionKey(APP, USER, session_id), 0.0, "", NO_DELTA, "{}")
 
 
 def give_back(engine: Engine) -> None:

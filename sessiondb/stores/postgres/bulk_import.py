@@ -34,8 +34,9 @@ _SETTINGS = (
 )
 _SESSION_IS_THERE = "SELECT 1 FROM @adk_sessions WHERE app_name = %s AND user_id = %s AND session_id = %s"
 _INSERT_SESSION = (
-    "INSERT INTO @adk_sessions (app_name, user_id, session_id, created_at, updated_at, update_time, incarnation)"
-    " VALUES (%s, %s, %s, %s, %s, %s, nextval('@sessiondb_incarnations'))"
+    "INSERT INTO @adk_sessions (app_name, user_id, session_id, created_at, updated_at, update_time, incarnation,"
+    " initial_state, forked_user_id, forked_session_id, forked_seq)"
+    " VALUES (%s, %s, %s, %s, %s, %s, nextval('@sessiondb_incarnations'), %s, %s, %s, %s)"
     " ON CONFLICT DO NOTHING RETURNING incarnation"
 )
 _EVENT = (*columns.SESSION_KEY, "seq", "revision", "incarnation", "event_hash", *columns.EVENT_RECORD)
@@ -98,7 +99,10 @@ class PostgresImport(BulkImport):
     def put(self, session: NewSession, events: Iterator[NewEvent]) -> bool:
         at_hand = list(islice(events, _READ_AHEAD))
         with self._transaction():
-            row = (*session.key, session.created_at, session.updated_at, session.update_time)
+            row = (
+                *(*session.key, session.created_at, session.updated_at, session.update_time),
+                *(session.initial_state, *(session.origin or (None, None, None))),
+            )
             found = self._run(_INSERT_SESSION, row).fetchone()
             if found is None:
                 return False

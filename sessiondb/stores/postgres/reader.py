@@ -26,6 +26,8 @@ _SETTINGS = {
     "default_transaction_isolation": "read committed",
     # Without statistics a table that has grown is read as a whole; here a log is looked up by its key, always.
     "enable_seqscan": "off",
+    # It would look up all there is of an app, where a few are wanted.
+    "enable_bitmapscan": "off",
     "plan_cache_mode": "force_generic_plan",
     "jit": "off",
     "statement_timeout": 0,

@@ -6,7 +6,7 @@ import json
 import operator
 import re
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import count, islice
 from json.encoder import encode_basestring
 from typing import Any, TypeVar
@@ -18,14 +18,20 @@ from psycopg.adapt import Transformer
 from sessiondb.model import columns
 from sessiondb.model.queries import (
     LOG_START,
+    NO_EVENTS,
     After,
     CountEvents,
+    GetBeginning,
     GetLogEnd,
+    GetLogPage,
+    GetPast,
     GetSession,
     GetUsage,
     GetUserState,
     Last,
+    ListChanges,
     ListEvents,
+    ListForks,
     ListSessions,
     ListState,
     MeasureStore,
@@ -33,9 +39,15 @@ from sessiondb.model.queries import (
     Since,
 )
 from sessiondb.model.records import (
+    Beginning,
     Cursor,
     EventRow,
+    ForkedSession,
+    ForkPoint,
+    LoggedChange,
     LoggedEvent,
+    LogPage,
+    PastSnapshot,
     Selection,
     SessionHead,
     SessionKey,
@@ -222,17 +234,49 @@ def _get_session(asked: Asked, query: GetSession) -> SessionSnapshot | None:
 
 
 _SUMMARY = f"{_KEY}, created_at, updated_at, {_HEAD_COLUMNS}"
+_BY_UPDATE = ("update_time", "user_id", "session_id", "app_name")
 _ORDERS = {
-    "oldest": "update_time, user_id, session_id, app_name",
-    "newest": "update_time DESC, app_name, user_id, session_id",
+    "oldest": ", ".join(_BY_UPDATE),
+    "newest": ", ".join(f"{column} DESC" for column in _BY_UPDATE),
     "key": _KEY,
 }
+_BEHIND = {"oldest": ">", "newest": "<"}
+
+_FEW_SESSIONS = 500
+"""As many are looked up, or counted, and sorted for a page within a millisecond or two."""
 
 
 def _list_sessions(asked: Asked, query: ListSessions) -> Iterator[SessionSummary]:
-    where = _where(query.selection, "" if query.updated_before is None else "update_time < %(updated_before)s")
+    parameters: dict[str, Any] = {
+        **query.selection._asdict(),
+        "updated_since": query.updated_since,
+        "updated_before": query.updated_before,
+        "limit": query.limit,
+    }
+    conditions = [
+        "" if query.updated_since is None else "update_time >= %(updated_since)s",
+        "" if query.updated_before is None else "update_time < %(updated_before)s",
+    ]
+    if query.after is not None:
+        time, (app_name, user_id, session_id) = query.after
+        parameters |= {"after_0": time, "after_1": user_id, "after_2": session_id, "after_3": app_name}
+        conditions.append(
+            f"({', '.join(_BY_UPDATE)}) {_BEHIND[query.order]}"
+            " (%(after_0)s::double precision, %(after_1)s, %(after_2)s, %(after_3)s)"
+        )
+    for n, (key, value) in enumerate(query.state):
+        parameters |= {f"key_{n}": key, f"value_{n}": value}
+        conditions.append(
+            f"EXISTS (SELECT 1 FROM @adk_state AS t WHERE t.app_name = s.app_name AND {_OWNER['SESSION'].format('s.', '')}"
+            f" AND t.scope = 'SESSION' AND t.state_key = %(key_{n})s AND t.state_value = %(value_{n})s)"
+        )
+    where = _where(query.selection, *conditions)
     limit = "" if query.limit is None else "LIMIT %(limit)s"
-    parameters = {**query.selection._asdict(), "updated_before": query.updated_before, "limit": query.limit}
+    is_page = query.limit is not None and query.order != "key"
+    if is_page and query.selection.app_name is not None and _are_many(asked, query.selection):
+        # They are read in the order of their update until there are enough. Without statistics the server would rather look
+        # them all up by their keys, which it cannot with such an expression.
+        where = where.replace("WHERE app_name", "WHERE app_name || ''", 1)
     states = "'{}', '{}', '{}'"
     if query.with_state:
         states = ", ".join(_state_of(scope, "s.", "") for scope in ("SESSION", "USER", "APP"))
@@ -242,6 +286,38 @@ def _list_sessions(asked: Asked, query: ListSessions) -> Iterator[SessionSummary
     )
     # One at a time, so that the garbage collector is not given all of them to look at, again and again.
     return (SessionSummary(SessionKey(*row[:3]), row[3], row[4], SessionHead(*row[5:])) for row in rows)
+
+
+def _are_many(asked: Asked, selection: Selection) -> bool:
+    """Whether more sessions are selected than can be sorted for a page."""
+    some = f"SELECT 1 FROM @adk_sessions {_where(selection)} LIMIT {_FEW_SESSIONS + 1}"
+    return int(asked.one(f"SELECT count(*) FROM ({some}) AS bounded", selection._asdict())[0]) > _FEW_SESSIONS
+
+
+def _get_log_page(asked: Asked, query: GetLogPage) -> LogPage | None:
+    parameters = {
+        **query.key._asdict(),
+        "after": None if query.after is None else query.after.seq,
+        "before": None if query.before is None else query.before.seq,
+        "authors": None if query.authors is None else list(query.authors),
+        "limit": query.limit,
+    }
+    behind, ahead, direction = ("<", ">", "DESC") if query.newest_first else (">", "<", "ASC")
+    conditions = [
+        "" if query.after is None else f"seq {behind} %(after)s",
+        "" if query.before is None else f"seq {ahead} %(before)s",
+        "" if query.authors is None else "author = ANY(%(authors)s)",
+    ]
+    rows = _where(Selection(*query.key), *conditions)
+    found = asked.all(
+        f"SELECT incarnation, e.* FROM @adk_sessions AS s LEFT JOIN LATERAL ("
+        f"SELECT {_EVENT_ROW} FROM @adk_events {rows} ORDER BY seq {direction} LIMIT %(limit)s) AS e ON true"
+        f" WHERE {_THIS_SESSION} ORDER BY e.seq {direction}",
+        parameters,
+    )
+    if not found:
+        return None
+    return LogPage(int(found[0][0]), [EventRow(*row[1:]) for row in found if row[1] is not None])
 
 
 _NEW = (
@@ -321,6 +397,134 @@ def _new_events(
 _SNAPSHOT = "SELECT pg_current_snapshot()::text"
 
 
+_BEGINNING = "initial_state, forked_user_id, forked_session_id, forked_seq"
+
+
+def _beginning_of(initial_state: str | None, *origin: Any) -> Beginning:
+    return Beginning(initial_state, None if origin[-1] is None else ForkPoint(*origin))
+
+
+def _get_beginning(asked: Asked, query: GetBeginning) -> Beginning | None:
+    rows = asked.all(f"SELECT {_BEGINNING} FROM @adk_sessions WHERE {_THIS_SESSION}", query.key._asdict())
+    return _beginning_of(*rows[0]) if rows else None
+
+
+# Which event a moment comes after: the last one in the order of the log.
+_FIND_EVENT = (
+    "SELECT written::text::bigint, id, seq, revision FROM @adk_events"
+    f" WHERE {_THIS_SESSION} AND {{}} ORDER BY seq DESC LIMIT 1"
+)
+
+# What is written without a state delta begins like that.
+_CHANGES = "NOT starts_with(actions, '{\"state_delta\":{}')"
+_CHANGE = f"{_KEY}, seq, event_id, invocation_id, author, event_time, timestamp, actions, extra"
+
+
+def _get_past(asked: Asked, query: GetPast) -> PastSnapshot | None:
+    at = query.at
+    parameters: dict[str, Any] = {**query.key._asdict(), **at._asdict()}
+    with _one_moment(asked):
+        found = _get_session(asked, GetSession(query.key, NO_EVENTS))
+        if found is None:
+            return None
+        written, created_at, *beginning = asked.one(
+            f"SELECT written::text::bigint, created_at, {_BEGINNING} FROM @adk_sessions WHERE {_THIS_SESSION}",
+            parameters,
+        )
+        if at.event_id is not None:
+            condition = "event_id = %(event_id)s"
+        elif at.seq is not None:
+            condition = "seq = %(seq)s"
+        else:
+            condition = "true" if at.time is None else "event_time <= %(time)s"
+        events = asked.all(_FIND_EVENT.format(condition), parameters)
+        seq: int | None = None
+        moment, revision = (written, 0, found.head.incarnation), 0
+        if events:
+            moment, seq, revision = (events[0][0], 1, events[0][1]), events[0][2], events[0][3]
+        elif at.event_id is None and not at.seq:
+            seq = 0
+        parameters["last_seq"] = seq or 0
+        up_to_there = f"FROM @adk_events WHERE {_THIS_SESSION} AND seq <= %(last_seq)s"
+        (count_of_events,) = asked.one(f"SELECT count(*) {up_to_there}", parameters)
+        rows: list[EventRow] = []
+        if query.with_events and seq:
+            rows = [EventRow(*row) for row in asked.all(f"SELECT {_EVENT_ROW} {up_to_there} ORDER BY seq", parameters)]
+        changes = [
+            _change(row)
+            for row in asked.all(
+                f"SELECT written::text::bigint, 1, id, {_CHANGE} FROM @adk_events WHERE {_THIS_SESSION} AND {_CHANGES}"
+                " ORDER BY seq",
+                parameters,
+            )
+        ]
+    return PastSnapshot(
+        found.head, created_at, _beginning_of(*beginning), seq, moment, count_of_events, revision, rows, changes
+    )
+
+
+@contextmanager
+def _one_moment(asked: Asked) -> Iterator[None]:
+    """Makes the statements within see one snapshot, unless they do so already."""
+    if asked.connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+        yield
+        return
+    with asked.connection.transaction():
+        asked.connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        yield
+
+
+def _change(row: tuple[Any, ...]) -> LoggedChange:
+    return LoggedChange(row[:3], SessionKey(*row[3:6]), *row[6:])
+
+
+def _list_changes(asked: Asked, query: ListChanges) -> Generator[LoggedChange, None, None]:
+    parameters: dict[str, Any] = query.selection._asdict()
+    also_events, also_beginnings = [_CHANGES], ["initial_state IS NOT NULL"]
+    key = query.state_key
+    # As in _list_events: whoever asks does the rest.
+    if key and encode_basestring(key)[1:-1] == key:
+        also_events.append("strpos(actions, %(state_key)s) > 0")
+        parameters["state_key"] = key
+    if query.prefix is not None:
+        also_events.append("strpos(actions, %(prefix)s) > 0")
+        also_beginnings.append("strpos(initial_state, %(prefix)s) > 0")
+        parameters["prefix"] = f'"{query.prefix}'
+    for name, moment, sign in (("after", query.after, ">"), ("until", query.until, "<=")):
+        if moment is not None:
+            place = f"(%({name}_0)s::text::xid8, %({name}_1)s, %({name}_2)s)"
+            also_events.append(f"(written, 1, id) {sign} {place}")
+            also_beginnings.append(f"(written, 0, incarnation) {sign} {place}")
+            parameters |= {f"{name}_0": str(moment[0]), f"{name}_1": moment[1], f"{name}_2": moment[2]}
+    direction = " DESC" if query.newest_first else ""
+    statement = f"""
+        SELECT written::text::bigint AS place, 1 AS kind, id AS nth, {_CHANGE}
+          FROM @adk_events {_where(query.selection, *also_events)}
+        UNION ALL
+        SELECT written::text::bigint, 0, incarnation, {_KEY}, 0, '', '', '', NULL, created_at,
+               '{{"state_delta":' || initial_state || '}}', NULL
+          FROM @adk_sessions {_where(query.selection, *also_beginnings)}
+        ORDER BY place{direction}, kind{direction}, nth{direction}
+    """
+    with closing(asked.stream(statement, parameters)) as rows:
+        for row in rows:
+            yield _change(row)
+
+
+def _list_forks(asked: Asked, query: ListForks) -> Generator[ForkedSession, None, None]:
+    conditions = ["forked_seq IS NOT NULL"]
+    for column, value in zip(("app_name", "forked_user_id", "forked_session_id"), query.source, strict=True):
+        if value is not None:
+            conditions.append(f"{column} = %({column.removeprefix('forked_')})s")
+    statement = (
+        f"SELECT {_KEY}, created_at, forked_user_id, forked_session_id, forked_seq FROM @adk_sessions"
+        f" WHERE {' AND '.join(conditions)} ORDER BY incarnation"
+    )
+    with closing(asked.stream(statement, query.source._asdict())) as rows:
+        for row in rows:
+            yield ForkedSession(SessionKey(*row[:3]), row[3], ForkPoint(*row[4:]))
+
+
 def _get_log_end(asked: Asked, _query: GetLogEnd) -> Cursor:
     return Cursor(json.dumps(list(asked.one(_SNAPSHOT, {}))))
 
@@ -391,8 +595,13 @@ _COUNTED = {"sessions": "adk_sessions", "events": "adk_events", "state_keys": "a
 
 _ANSWERS: dict[type[Any], Callable[[Asked, Any], Any]] = {
     GetSession: _get_session,
+    GetLogPage: _get_log_page,
     ListSessions: _list_sessions,
     ListEvents: _list_events,
+    GetBeginning: _get_beginning,
+    GetPast: _get_past,
+    ListChanges: _list_changes,
+    ListForks: _list_forks,
     GetLogEnd: _get_log_end,
     ListState: _list_state,
     GetUserState: _get_user_state,

@@ -37,8 +37,17 @@ CREATE TABLE @adk_sessions (
     revision     bigint NOT NULL DEFAULT 0,
     last_seq     bigint NOT NULL DEFAULT 0,
     log_epoch    bigint NOT NULL DEFAULT 0,
+    initial_state      text,
+    forked_user_id     text COLLATE "C",
+    forked_session_id  text COLLATE "C",
+    forked_seq         bigint,
+    written            xid8 NOT NULL DEFAULT pg_current_xact_id(),
     PRIMARY KEY (app_name, user_id, session_id)
 )@sessions_divided;
+
+-- The order of listings, page by page.
+CREATE INDEX adk_sessions_updated ON @adk_sessions (update_time, user_id, session_id, app_name);
+CREATE INDEX adk_sessions_forks ON @adk_sessions (app_name, forked_user_id, forked_session_id) WHERE forked_seq IS NOT NULL;
 
 CREATE SEQUENCE @sessiondb_incarnations;
 

@@ -127,7 +127,17 @@ _LOCK_SESSIONS = """
      ORDER BY s.app_name, s.user_id, s.session_id FOR UPDATE;
 """
 
+_LOCK_SESSIONS_AND_SOURCES = """
+    PERFORM 1 FROM adk_sessions AS s
+     WHERE (s.app_name, s.user_id, s.session_id) IN (
+        SELECT r.app_name, r.user_id, r.session_id FROM unnest(v_rows) AS r
+        UNION ALL SELECT r.app_name, r.source_user_id, r.source_session_id FROM unnest(v_rows) AS r WHERE r.kind = 'fork'
+     )
+     ORDER BY s.app_name, s.user_id, s.session_id FOR UPDATE;
+"""
+
 _RAISE_UNEXPECTED = f"RAISE EXCEPTION 'a row is not as expected' USING ERRCODE = '{UNEXPECTED}';"
+_SOURCE = "s.app_name = r.app_name AND s.user_id = r.source_user_id AND s.session_id = r.source_session_id"
 _THIS_SESSION = "s.app_name = r.app_name AND s.user_id = r.user_id AND s.session_id = r.session_id"
 # The event of the row's id in the log of the session ``s``.
 _EVENT_OF_ID = """
@@ -237,7 +247,12 @@ CREATE TYPE @sessiondb_command_1 AS (
     content text, actions text, extra text,
     session_set json, user_set json, app_set json, session_removed json, user_removed json, app_removed json,
     -- What a prune may delete.
-    updated_before double precision, max_sessions bigint
+    updated_before double precision, max_sessions bigint,
+    -- The events that are appended all or none, as rows of this type.
+    parts json,
+    -- What a session is created with; and of a fork where it comes from, beside what a handle would know of that.
+    initial_state text,
+    source_user_id text COLLATE "C", source_session_id text COLLATE "C", log_epoch bigint, last_seq bigint, events bigint
 );
 
 CREATE FUNCTION @sessiondb_execute_1(p_writer uuid, p_batch bigint, p_rows text) RETURNS text {_ATTRIBUTES} AS $$
@@ -258,12 +273,15 @@ DECLARE
     v_revisions bigint[] := '{{}}';
     v_states json;
     v_pruned json;
+    v_count bigint;
     v_answers text[] := '{{}}';
 BEGIN
     {_LEDGER}
     v_all := ARRAY(SELECT c FROM json_populate_recordset(NULL::sessiondb_command_1, p_rows::json) AS c);
-    v_rows := v_all;
-    {_LOCK_SESSIONS}
+    v_rows := v_all || ARRAY(
+        SELECT p FROM unnest(v_all) AS c, json_populate_recordset(NULL::sessiondb_command_1, c.parts) AS p
+    );
+    {_LOCK_SESSIONS_AND_SOURCES}
     PERFORM 1 FROM adk_state AS t
      WHERE (t.app_name, t.user_id, t.scope, t.state_key) IN (
         SELECT c.app_name, c.user_id, c.scope, c.key FROM ({_CHANGES}) AS c WHERE c.scope = 'USER'
@@ -281,7 +299,10 @@ BEGIN
         v_states := '["{{}}", "{{}}", "{{}}"]';
         v_pruned := '[]';
         v_rows := ARRAY[r];
-        IF r.kind = 'append' THEN
+        IF r.kind IN ('append', 'append_all') THEN
+            IF r.kind = 'append_all' THEN
+                v_rows := ARRAY(SELECT p FROM json_populate_recordset(NULL::sessiondb_command_1, r.parts) AS p);
+            END IF;
             IF r.handle IS NOT NULL AND r.handle > cardinality(v_revisions) THEN
                 v_incarnations[r.handle] := r.incarnation;
                 v_revisions[r.handle] := r.revision;
@@ -289,13 +310,15 @@ BEGIN
             SELECT * INTO s FROM adk_sessions AS s WHERE {_THIS_SESSION};
             IF NOT FOUND THEN
                 v_status := {Status.MISSING};
-            ELSIF EXISTS (
+            ELSIF r.kind = 'append' AND EXISTS (
                 {_EVENT_OF_ID} AND e.event_time = r.event_time AND e.invocation_id = r.invocation_id
                    AND e.author = r.author AND e.content IS NOT DISTINCT FROM r.content AND e.actions = r.actions
                    AND e.extra IS NOT DISTINCT FROM r.extra
             ) THEN
                 v_status := {Status.DUPLICATE};
-            ELSIF r.is_new IS NULL AND EXISTS ({_EVENT_OF_ID}) THEN
+            ELSIF r.is_new IS NULL AND EXISTS (
+                SELECT 1 FROM unnest(v_rows) AS r WHERE ({_EVENT_OF_ID} LIMIT 1) IS NOT NULL
+            ) THEN
                 v_status := {SAME_ID};
             ELSIF r.handle IS NULL THEN
                 NULL;
@@ -316,14 +339,16 @@ BEGIN
             END IF;
             IF v_status = {Status.DONE} THEN
                 v_incarnation := s.incarnation;
-                v_revision := s.revision + r.advance;
-                INSERT INTO adk_events ({_EVENT_COLUMNS}) VALUES (
-                    r.app_name, r.user_id, r.session_id, r.invocation_id, r.author, r."timestamp", r.content, r.actions,
-                    r.extra, s.last_seq + 1, v_revision, r.event_id, r.event_time, s.incarnation, r.event_hash
-                );
+                v_revision := s.revision + (SELECT sum(r.advance) FROM unnest(v_rows) AS r);
+                INSERT INTO adk_events ({_EVENT_COLUMNS})
+                    SELECT r.app_name, r.user_id, r.session_id, r.invocation_id, r.author, r."timestamp", r.content,
+                           r.actions, r.extra, s.last_seq + row_number() OVER before,
+                           s.revision + sum(r.advance) OVER before, r.event_id, r.event_time, s.incarnation, r.event_hash
+                      FROM unnest(v_rows) AS r WINDOW before AS (ORDER BY r.n) ORDER BY r.n;
                 UPDATE adk_sessions AS s
-                   SET revision = v_revision, last_seq = s.last_seq + 1, updated_at = r."timestamp",
+                   SET revision = v_revision, last_seq = s.last_seq + cardinality(v_rows), updated_at = r."timestamp",
                        update_time = r.event_time
+                  FROM unnest(v_rows[cardinality(v_rows):]) AS r
                  WHERE {_THIS_SESSION};
                 IF r.handle IS NOT NULL THEN
                     v_incarnations[r.handle] := v_incarnation;
@@ -331,13 +356,45 @@ BEGIN
                 END IF;
             END IF;
         ELSIF r.kind = 'create' THEN
-            INSERT INTO adk_sessions (app_name, user_id, session_id, created_at, updated_at, update_time, incarnation)
+            INSERT INTO adk_sessions
+                (app_name, user_id, session_id, created_at, updated_at, update_time, incarnation, initial_state)
                 VALUES (r.app_name, r.user_id, r.session_id, r."timestamp", r."timestamp", r.event_time,
-                        nextval('sessiondb_incarnations'))
+                        nextval('sessiondb_incarnations'), r.initial_state)
                 ON CONFLICT DO NOTHING RETURNING incarnation INTO v_incarnation;
             IF NOT FOUND THEN
                 v_status := {Status.EXISTS};
                 v_incarnation := 0;
+            END IF;
+        ELSIF r.kind = 'fork' THEN
+            -- What was read of the source holds for as long as its incarnation and its epoch do: of a log rows are only added.
+            IF EXISTS (SELECT 1 FROM adk_sessions AS s WHERE {_THIS_SESSION}) THEN
+                v_status := {Status.EXISTS};
+            ELSE
+                INSERT INTO adk_sessions
+                    (app_name, user_id, session_id, created_at, updated_at, update_time, incarnation, revision, last_seq,
+                     initial_state, forked_user_id, forked_session_id, forked_seq)
+                    SELECT r.app_name, r.user_id, r.session_id, r."timestamp", r."timestamp", r.event_time,
+                           nextval('sessiondb_incarnations'), r.revision, r.last_seq,
+                           s.initial_state, r.source_user_id, r.source_session_id, r.last_seq
+                      FROM adk_sessions AS s
+                     WHERE {_SOURCE} AND s.incarnation = r.incarnation AND s.log_epoch = r.log_epoch
+                    ON CONFLICT DO NOTHING RETURNING incarnation INTO v_incarnation;
+                IF NOT FOUND THEN
+                    v_status := {Status.STALE};
+                    v_incarnation := 0;
+                ELSE
+                    v_revision := r.revision;
+                    INSERT INTO adk_events ({_EVENT_COLUMNS})
+                        SELECT r.app_name, r.user_id, r.session_id, s.invocation_id, s.author, s."timestamp", s.content,
+                               s.actions, s.extra, s.seq, s.revision, s.event_id, s.event_time, v_incarnation, s.event_hash
+                          FROM adk_events AS s
+                         WHERE {_SOURCE} AND s.seq <= r.last_seq
+                         ORDER BY s.seq;
+                    GET DIAGNOSTICS v_count = ROW_COUNT;
+                    IF v_count <> r.events THEN
+                        RAISE EXCEPTION 'a row was not stored: a trigger of another program stands in the way';
+                    END IF;
+                END IF;
             END IF;
         ELSIF r.kind = 'delete' THEN
             DELETE FROM adk_sessions AS s WHERE {_THIS_SESSION};
@@ -359,10 +416,10 @@ BEGIN
                        update_time
                    ) ORDER BY update_time, user_id, session_id, app_name), '[]') INTO v_pruned FROM gone;
         END IF;
-        IF v_status = {Status.DONE} AND r.kind IN ('append', 'create') THEN
+        IF v_status = {Status.DONE} AND r.kind IN ('append', 'append_all', 'create', 'fork') THEN
             {_APPLY_DELTAS}
         END IF;
-        IF v_status = {Status.DONE} AND r.kind = 'create' THEN
+        IF v_status = {Status.DONE} AND r.kind IN ('create', 'fork') THEN
             v_states := json_build_array(
                 {_state("SESSION", "user_id = r.user_id AND session_id = r.session_id")},
                 {_state("USER", "user_id = r.user_id AND session_id IS NULL")},

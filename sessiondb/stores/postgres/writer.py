@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
 
@@ -25,9 +26,9 @@ from sessiondb.errors import (
 )
 from sessiondb.logger import Repeated, logger
 from sessiondb.model import columns
-from sessiondb.model.commands import AppendEvent, DataCommand, UpdateKeys, advance_handle
+from sessiondb.model.commands import AppendEvent, AppendEvents, DataCommand, UpdateKeys, advance_handle
 from sessiondb.model.event_identity import event_hash, is_same_event
-from sessiondb.model.records import EventRecord, Outcome, Status
+from sessiondb.model.records import EventRecord, Outcome, SessionKey, Status
 from sessiondb.options import StoreOptions
 from sessiondb.stores.postgres import schema, writes
 from sessiondb.stores.postgres.connection import Link, Server, checked
@@ -57,11 +58,11 @@ _REGISTER = "INSERT INTO @sessiondb_writers (writer, batch) VALUES (%s, 0)"
 _UNREGISTER = "DELETE FROM @sessiondb_writers WHERE writer = %s"
 _FORGET_OLD = f"DELETE FROM @sessiondb_writers WHERE seen < now() - interval '{_FORGET}'"
 _SHOW_UP = "UPDATE @sessiondb_writers SET seen = now() WHERE writer = %s"
-_EVENTS_OF_ID = (
+_EVENTS_OF_IDS = (
     f"SELECT {', '.join(f'e.{column}' for column in columns.EVENT_RECORD)} FROM @adk_sessions AS s JOIN @adk_events AS e"
     " ON e.app_name = s.app_name AND e.user_id = s.user_id AND e.incarnation = s.incarnation"
     " WHERE s.app_name = %(app_name)s AND s.user_id = %(user_id)s AND s.session_id = %(session_id)s"
-    " AND e.event_hash = %(event_hash)s AND e.event_id = %(event_id)s"
+    " AND e.event_hash = ANY(%(event_hashes)s)"
 )
 # The number after the one in doubt: whatever of that is still under way cannot be committed any more.
 _SETTLE = (
@@ -130,7 +131,7 @@ class PostgresWriter(Writer):
             _take_note(progress, command, outcome)
         results: list[Outcome | StorageError] = [*outcomes]
         for index, (command, outcome) in enumerate(zip(commands, outcomes, strict=True)):
-            if outcome.status == SAME_ID and isinstance(command, AppendEvent | UpdateKeys):
+            if outcome.status == SAME_ID and isinstance(command, AppendEvent | UpdateKeys | AppendEvents):
                 # By itself, since the others are stored by now. Appends in flight together have no order.
                 try:
                     results[index] = self._execute_again(command, progress, deadline)
@@ -140,26 +141,33 @@ class PostgresWriter(Writer):
                     results[index] = error
         return results
 
-    def _execute_again(self, command: AppendEvent | UpdateKeys, progress: writes.Progress, deadline: float) -> Outcome:
-        """Executes a command whose event has the id of one that is there."""
+    def _execute_again(
+        self, command: AppendEvent | UpdateKeys | AppendEvents, progress: writes.Progress, deadline: float
+    ) -> Outcome:
+        """Executes a command of which an event has the id of one that is there."""
         # The JSON of an equal event may differ to the letter, which SQL cannot see past.
-        if self._is_in_log(command, deadline):
+        parts = command.parts if isinstance(command, AppendEvents) else (command,)
+        duplicates = self._duplicates(command.key, [part.event for part in parts], deadline)
+        if len(duplicates) == len(parts):
             return Outcome(Status.DUPLICATE)
+        if isinstance(command, AppendEvents):
+            command = command.without(duplicates)
         (outcome,) = self._execute([command], deadline, progress)
         _take_note(progress, command, outcome)
-        return outcome
+        return outcome._replace(duplicates=duplicates)
 
-    def _is_in_log(self, command: AppendEvent | UpdateKeys, deadline: float) -> bool:
-        """Whether an equal event is in the log."""
-        parameters = {
-            **command.key._asdict(),
-            "event_hash": event_hash(command.event.event_id),
-            "event_id": command.event.event_id,
-        }
+    def _duplicates(self, key: SessionKey, events: list[EventRecord], deadline: float) -> tuple[int, ...]:
+        """Returns which of these events are in the log, equal ones, by their numbers from 0."""
+        parameters = {**key._asdict(), "event_hashes": [event_hash(event.event_id) for event in events]}
         link = self._connected(deadline)
         with link.deadline(deadline + _GRACE_SECONDS):
-            rows = self._run(link.connection, _EVENTS_OF_ID, parameters).fetchall()
-        return any(is_same_event(EventRecord._make(row), command.event) for row in rows)
+            rows = self._run(link.connection, _EVENTS_OF_IDS, parameters).fetchall()
+        stored: defaultdict[str, list[EventRecord]] = defaultdict(list)
+        for record in map(EventRecord._make, rows):
+            stored[record.event_id].append(record)
+        return tuple(
+            n for n, event in enumerate(events) if any(is_same_event(one, event) for one in stored[event.event_id])
+        )
 
     @override
     def vacuum(self) -> None:
@@ -469,5 +477,6 @@ _NAMES = {True: b"sessiondb_append", False: b"sessiondb_execute"}
 
 def _take_note(progress: writes.Progress, command: DataCommand, outcome: Outcome) -> None:
     """Notes what the handle of an append knows after it."""
-    if type(command) is AppendEvent and command.handle is not None and outcome.status is Status.DONE:
-        progress[command.handle] = (outcome.incarnation, outcome.revision)
+    handle = command.handle if isinstance(command, AppendEvent | AppendEvents) else None
+    if handle is not None and outcome.status is Status.DONE:
+        progress[handle] = (outcome.incarnation, outcome.revision)

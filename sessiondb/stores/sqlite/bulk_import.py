@@ -19,7 +19,7 @@ from sessiondb.stores.sqlite import schema
 from sessiondb.stores.sqlite.connection import ClosedAtExit, closed_on_failure, open_writer, transaction
 from sessiondb.stores.sqlite.errors import translated
 from sessiondb.stores.sqlite.new_file import prepare_file
-from sessiondb.stores.sqlite.sql import names
+from sessiondb.stores.sqlite.sql import LAST_ID, names
 from sessiondb.stores.sqlite.wal import WalKeeper
 
 _READ_AHEAD = 2000
@@ -29,8 +29,9 @@ _READ_AHEAD = 2000
 _SESSION_IS_THERE = "SELECT 1 FROM adk_sessions WHERE app_name = ? AND user_id = ? AND session_id = ?"
 _NEXT_INCARNATION = "UPDATE sessiondb_meta SET value = value + 1 WHERE name = 'incarnations' RETURNING value"
 _INSERT_SESSION = (
-    "INSERT INTO adk_sessions (app_name, user_id, session_id, created_at, updated_at, update_time, incarnation)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO adk_sessions (app_name, user_id, session_id, created_at, updated_at, update_time, incarnation,"
+    " initial_state, forked_user_id, forked_session_id, forked_seq, begun_after)"
+    f" VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, {LAST_ID})"
 )
 _EVENT = (*columns.SESSION_KEY, "seq", "revision", "incarnation", "event_hash", *columns.EVENT_RECORD)
 _INSERT_EVENT = f"INSERT INTO adk_events ({names(_EVENT)}) VALUES ({names('?' * len(_EVENT))})"
@@ -78,7 +79,10 @@ class SqliteImport(ClosedAtExit, BulkImport):
             (incarnation,) = self._connection.execute(_NEXT_INCARNATION).fetchone()
             self._connection.execute(
                 _INSERT_SESSION,
-                (*session.key, session.created_at, session.updated_at, session.update_time, incarnation),
+                (
+                    *(*session.key, session.created_at, session.updated_at, session.update_time, incarnation),
+                    *(session.initial_state, *(session.origin or (None, None, None))),
+                ),
             )
             rows = _Rows(session.key, incarnation, chain(at_hand, events))
             self._connection.executemany(_INSERT_EVENT, rows)

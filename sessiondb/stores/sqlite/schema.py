@@ -16,7 +16,9 @@ from sessiondb.stores.sqlite.foreign import foreign_objects
 from sessiondb.stores.sqlite.header import APPLICATION_ID, look
 from sessiondb.stores.sqlite.upgrade import Step, upgrade
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+# A new column stands where ALTER TABLE puts it, so that an upgraded file and a new one have the same text.
 
 _TABLES = """
 CREATE TABLE adk_sessions (
@@ -29,9 +31,14 @@ CREATE TABLE adk_sessions (
     incarnation  INTEGER NOT NULL,
     revision     INTEGER NOT NULL DEFAULT 0,
     last_seq     INTEGER NOT NULL DEFAULT 0,
-    log_epoch    INTEGER NOT NULL DEFAULT 0,
+    log_epoch    INTEGER NOT NULL DEFAULT 0, initial_state TEXT, begun_after INTEGER, forked_user_id TEXT, forked_session_id TEXT, forked_seq INTEGER,
     PRIMARY KEY (app_name, user_id, session_id)
 );
+
+-- The order of listings, page by page. Sessions in use were updated last, so their entries are together at its end: an append
+-- changes few pages of it. With the app in front they would be anywhere, which costs an append several times as much.
+CREATE INDEX adk_sessions_updated ON adk_sessions (update_time, user_id, session_id, app_name);
+CREATE INDEX adk_sessions_forks ON adk_sessions (app_name, forked_user_id, forked_session_id) WHERE forked_seq IS NOT NULL;
 
 CREATE TABLE adk_events (
     id             INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -110,7 +117,23 @@ class Schema(NamedTuple):
     """For each earlier version, what takes a file of it to the next one."""
 
 
-PRESENT = Schema(SCHEMA_VERSION, _TABLES, {})
+def _add_beginnings_and_updates(connection: sqlite3.Connection) -> None:
+    """Lets sessions say what they were created with, and be listed by their updates. Of those that are there nobody knows: NULL.
+
+    An earlier release that has the file open goes on, and the sessions that it creates have NULL too.
+    """
+    for column in ("initial_state TEXT", "begun_after INTEGER", *_FORK_COLUMNS):
+        connection.execute(f"ALTER TABLE adk_sessions ADD COLUMN {column}")
+    connection.execute(
+        "CREATE INDEX adk_sessions_forks ON adk_sessions (app_name, forked_user_id, forked_session_id)"
+        " WHERE forked_seq IS NOT NULL"
+    )
+    connection.execute("CREATE INDEX adk_sessions_updated ON adk_sessions (update_time, user_id, session_id, app_name)")
+
+
+_FORK_COLUMNS = ("forked_user_id TEXT", "forked_session_id TEXT", "forked_seq INTEGER")
+
+PRESENT = Schema(SCHEMA_VERSION, _TABLES, {1: _add_beginnings_and_updates})
 
 
 def empty_database() -> sqlite3.Connection:

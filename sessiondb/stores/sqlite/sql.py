@@ -13,6 +13,10 @@ OWNERS = {"SESSION": SESSION_KEY, "USER": SESSION_KEY[:2], "APP": SESSION_KEY[:1
 OBJECT = "'{' || coalesce(group_concat(json_quote(state_key) || ':' || state_value), '') || '}'"
 
 
+LAST_ID = "(SELECT coalesce(max(id), 0) FROM adk_events)"
+"""SQL for the id of the last event of all logs."""
+
+
 def names(columns: Iterable[str], table: str = "") -> str:
     """Returns a list of columns, each of a table if one is given."""
     return ", ".join(f"{table}.{column}" if table else column for column in columns)

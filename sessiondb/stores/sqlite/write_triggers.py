@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from sessiondb.model import columns
 from sessiondb.model.records import StateDelta, Status
-from sessiondb.stores.sqlite.sql import OWNERS, equal, names, of_scope, state_of
+from sessiondb.stores.sqlite.sql import LAST_ID, OWNERS, equal, names, of_scope, state_of
 
 _DELTA = StateDelta._fields
 EVENT = (*columns.SESSION_KEY, "event_hash", *columns.EVENT_RECORD, *_DELTA)
@@ -32,7 +32,21 @@ GENERAL_APPENDS = (
     "last_event_hash",
     *EVENT,
 )
-CREATES = ("n", *columns.SESSION_KEY, "event_time", "timestamp", *_DELTA)
+CREATES = ("n", *columns.SESSION_KEY, "event_time", "timestamp", *_DELTA, "initial_state")
+FORKS = (
+    "n",
+    *columns.SESSION_KEY,
+    "event_time",
+    "timestamp",
+    *_DELTA,
+    "source_user_id",
+    "source_session_id",
+    "source_incarnation",
+    "source_epoch",
+    "last_seq",
+    "events",
+    "revision",
+)
 
 SAME_ID = 100
 """A status for the write path only: an event of this id is there, and whether it is equal takes more than SQL to say."""
@@ -93,6 +107,16 @@ _APPLY_DELTA = (
 )
 
 
+_RETURN_STATES = f"""
+        UPDATE results SET
+            session_state = {state_of("SESSION", "NEW")},
+            user_state = {state_of("USER", "NEW")},
+            app_state = {state_of("APP", "NEW")}
+         WHERE n = NEW.n;
+"""
+_SOURCE = "s.app_name = NEW.app_name AND s.user_id = NEW.source_user_id AND s.session_id = NEW.source_session_id"
+
+
 def _nulls(names_of_columns: tuple[str, ...]) -> str:
     return ", ".join(f"NULL AS {name}" for name in names_of_columns)
 
@@ -114,6 +138,7 @@ OBJECTS = (
     f"CREATE TEMP VIEW fast_appends AS SELECT {_nulls(FAST_APPENDS)}",
     f"CREATE TEMP VIEW general_appends AS SELECT {_nulls(GENERAL_APPENDS)}",
     f"CREATE TEMP VIEW new_sessions AS SELECT {_nulls(CREATES)}",
+    f"CREATE TEMP VIEW new_forks AS SELECT {_nulls(FORKS)}",
     # The fast path: every row is as expected, and what the answers will be is known beforehand.
     f"""
     CREATE TEMP TRIGGER fast_append INSTEAD OF INSERT ON fast_appends WHEN NEW.app_name IS NOT NULL BEGIN
@@ -190,16 +215,51 @@ OBJECTS = (
               FROM sessiondb_meta WHERE name = 'incarnations';
         {_NEXT_UNLESS_DONE}
         UPDATE sessiondb_meta SET value = value + 1 WHERE name = 'incarnations';
-        INSERT INTO adk_sessions (app_name, user_id, session_id, created_at, updated_at, update_time, incarnation)
-            SELECT NEW.app_name, NEW.user_id, NEW.session_id, NEW.timestamp, NEW.timestamp, NEW.event_time, incarnation
+        INSERT INTO adk_sessions
+            (app_name, user_id, session_id, created_at, updated_at, update_time, incarnation, initial_state, begun_after)
+            SELECT NEW.app_name, NEW.user_id, NEW.session_id, NEW.timestamp, NEW.timestamp, NEW.event_time, incarnation,
+                   NEW.initial_state, {LAST_ID}
               FROM results WHERE n = NEW.n;
         {_STORED}
         {_APPLY_DELTA}
-        UPDATE results SET
-            session_state = {state_of("SESSION", "NEW")},
-            user_state = {state_of("USER", "NEW")},
-            app_state = {state_of("APP", "NEW")}
-         WHERE n = NEW.n;
+        {_RETURN_STATES}
+    END
+    """,
+    # What was read of the source holds for as long as its incarnation and its epoch do: of a log rows are only added.
+    f"""
+    CREATE TEMP TRIGGER fork_session INSTEAD OF INSERT ON new_forks WHEN NEW.n IS NOT NULL BEGIN
+        DELETE FROM results WHERE NEW.n = 0;
+        INSERT INTO results (n, status, incarnation, revision)
+            SELECT NEW.n,
+                   CASE
+                     WHEN EXISTS (SELECT 1 FROM adk_sessions WHERE {_THIS_SESSION}) THEN {Status.EXISTS}
+                     WHEN EXISTS (
+                        SELECT 1 FROM adk_sessions AS s WHERE {_SOURCE}
+                           AND s.incarnation = NEW.source_incarnation AND s.log_epoch = NEW.source_epoch
+                     ) THEN {Status.DONE}
+                     ELSE {Status.STALE}
+                   END, value + 1, NEW.revision
+              FROM sessiondb_meta WHERE name = 'incarnations';
+        {_NEXT_UNLESS_DONE}
+        UPDATE sessiondb_meta SET value = value + 1 WHERE name = 'incarnations';
+        INSERT INTO adk_sessions
+            (app_name, user_id, session_id, created_at, updated_at, update_time, incarnation, revision, last_seq,
+             initial_state, begun_after, forked_user_id, forked_session_id, forked_seq)
+            SELECT NEW.app_name, NEW.user_id, NEW.session_id, NEW.timestamp, NEW.timestamp, NEW.event_time, r.incarnation,
+                   NEW.revision, NEW.last_seq, s.initial_state, {LAST_ID}, NEW.source_user_id, NEW.source_session_id,
+                   NEW.last_seq
+              FROM results AS r JOIN adk_sessions AS s ON {_SOURCE}
+             WHERE r.n = NEW.n;
+        {_STORED}
+        INSERT INTO adk_events ({_EVENT_ROW})
+            SELECT {names(columns.SESSION_KEY, "NEW")}, {names((*columns.EVENT_RECORD, "event_hash", "seq", "revision"), "s")},
+                   r.incarnation
+              FROM results AS r JOIN adk_events AS s ON {_SOURCE}
+             WHERE r.n = NEW.n AND s.seq <= NEW.last_seq
+             ORDER BY s.id;
+        SELECT RAISE(ABORT, '{NOT_STORED}') WHERE changes() <> NEW.events;
+        {_APPLY_DELTA}
+        {_RETURN_STATES}
     END
     """,
 )

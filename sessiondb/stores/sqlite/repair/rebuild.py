@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from sessiondb.model import columns
 from sessiondb.model.records import STORED_NONE, SessionKey
-from sessiondb.stores.sqlite.repair.salvage import COLUMNS, EVENTS, SESSIONS, STATE, Found, ParseKey, Range
+from sessiondb.stores.sqlite.repair.salvage import BEGINNING, COLUMNS, EVENTS, SESSIONS, STATE, Found, ParseKey, Range
 from sessiondb.stores.sqlite.sql import OWNERS, equal, names
 
 
@@ -85,7 +85,7 @@ SELECT {names(columns.SESSION_KEY, "k")},
        coalesce(s.updated_at, last.timestamp, of_state.updated_at),
        coalesce(s.update_time, last.event_time, unixepoch(of_state.updated_at) + 0.0, 0.0),
        coalesce(l.incarnation, s.incarnation, 0), NULL, coalesce(l.events, 0),
-       max(coalesce(s.last_seq, 0), coalesce(l.last_seq, 0)), s.incarnation IS NULL
+       max(coalesce(s.last_seq, 0), coalesce(l.last_seq, 0)), s.incarnation IS NULL, {names(BEGINNING, "s")}
   FROM keys AS k
   LEFT JOIN found.sessions AS s USING ({_KEY})
   LEFT JOIN logs AS l USING ({_KEY})
@@ -110,8 +110,9 @@ UPDATE found.results SET incarnation = numbered.incarnation
  WHERE ({names(columns.SESSION_KEY, "results")}) = ({names(columns.SESSION_KEY, "numbered")})
 """
 _FILL_SESSIONS = f"""
-INSERT INTO main.adk_sessions ({_KEY}, created_at, updated_at, update_time, incarnation, revision, last_seq)
-SELECT {_KEY}, created_at, updated_at, update_time, incarnation, 0, events FROM found.results
+INSERT INTO main.adk_sessions
+    ({_KEY}, created_at, updated_at, update_time, incarnation, revision, last_seq, {names(BEGINNING)})
+SELECT {_KEY}, created_at, updated_at, update_time, incarnation, 0, events, {names(BEGINNING)} FROM found.results
 """
 # Numbers follow each other again. An event that had advanced the revision still does, by one.
 _KEPT = [column for column in COLUMNS[EVENTS] if column not in ("seq", "revision", "incarnation")]

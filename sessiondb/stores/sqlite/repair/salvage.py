@@ -71,7 +71,12 @@ class Tally:
 
 
 _KEY = names(columns.SESSION_KEY)
-_STAGED = COLUMNS[SESSIONS][:-1]
+_FIRST_WIDTH = 10
+"""Columns of a session's row that was written by a release of schema version 1, and not since: the others are NULL."""
+
+_STAGED = tuple(column for column in COLUMNS[SESSIONS] if column != "log_epoch")
+BEGINNING = COLUMNS[SESSIONS][_FIRST_WIDTH:]
+"""The columns that came with version 2."""
 _STAGING = f"""
 CREATE TABLE sessions ({names(_STAGED)}, PRIMARY KEY ({_KEY}));
 CREATE TABLE events (id INTEGER PRIMARY KEY, {names(COLUMNS[EVENTS][1:])});
@@ -81,7 +86,7 @@ CREATE TABLE replayed ({names(COLUMNS[STATE])}, PRIMARY KEY (scope, {_KEY}, stat
 CREATE TABLE incarnations ({_KEY}, incarnation, PRIMARY KEY ({_KEY}));
 CREATE TABLE results (
     {_KEY}, created_at, updated_at, update_time, old_incarnation, incarnation, events, last_seq,
-    recreated, PRIMARY KEY ({_KEY})
+    recreated, {names(BEGINNING)}, PRIMARY KEY ({_KEY})
 );
 """
 # A page of the WAL that is damaged makes an older version of that page be read: of two versions of one row, the newer
@@ -120,6 +125,7 @@ class Found:
     def collect(self, rows: Iterable[Row]) -> None:
         """Keeps those that are whole and of one of the tables."""
         takers = {
+            _FIRST_WIDTH: (SESSIONS, self._take_session),
             len(COLUMNS[SESSIONS]): (SESSIONS, self._take_session),
             len(COLUMNS[EVENTS]): (EVENTS, self._take_event),
             len(COLUMNS[STATE]): (STATE, self._take_state),
@@ -147,11 +153,23 @@ class Found:
         return Tally(saved, len(rejected), ranges_of(rejected))
 
     def _take_session(self, row: Row) -> bool:
-        *texts, update_time, incarnation, revision, last_seq, log_epoch = row.values
+        *texts, update_time, incarnation, revision, last_seq, log_epoch = row.values[:_FIRST_WIDTH]
         numbers = (incarnation, revision, last_seq, log_epoch)
         if not (_are_texts(texts) and _is_time(update_time) and _are_counts(numbers)):
             return False
-        self.staging.execute(_FOUND_SESSION, (*texts, _float(update_time), incarnation, revision, last_seq))
+        beginning = row.values[_FIRST_WIDTH:] or (None,) * len(BEGINNING)
+        initial_state, begun_after, forked_user_id, forked_session_id, forked_seq = beginning
+        if not (
+            (initial_state is None or (_are_texts([initial_state]) and _is_json(str(initial_state))))
+            and (begun_after is None or _are_counts([begun_after]))
+            and (
+                all(value is None for value in beginning[2:])
+                or (_are_texts([forked_user_id, forked_session_id]) and _are_counts([forked_seq]))
+            )
+        ):
+            return False
+        row_of_session = (*texts, _float(update_time), incarnation, revision, last_seq, *beginning)
+        self.staging.execute(_FOUND_SESSION, row_of_session)
         return True
 
     def _take_event(self, row: Row) -> bool:
