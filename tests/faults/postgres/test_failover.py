@@ -114,9 +114,11 @@ def test_standby_that_does_not_follow_loses_writes_and_each_host_says_so(hosts: 
 
 def cancel_waits(both: Cluster, number: int, how: LiteralString = "pg_cancel_backend") -> None:
     """Cancels so many waits for the standby, one after the other."""
+    deadline = time.monotonic() + TIMEOUT
     with both.primary.connect() as connection:
         done = 0
         while done < number:
+            assert time.monotonic() < deadline, f"{done} of {number} waits came"
             row = connection.execute(f"SELECT count(*) FILTER (WHERE {how}(pid)) {_WAITING}").fetchone()
             assert row is not None
             done += row[0]
