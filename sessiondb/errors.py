@@ -43,7 +43,7 @@ class UnknownBeginningError(SessionDBError):
 
 
 class StaleSessionError(SessionDBError, adk_errors.StaleSessionError):
-    """Another handle has appended to the session since this one was read; nothing was written."""
+    """Another handle has appended to the session since this one was read, or it shows the past; nothing was written."""
 
 
 class TurnTimeoutError(SessionDBError, TimeoutError):

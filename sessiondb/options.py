@@ -7,19 +7,14 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, ParamSpec, TypeAlias, get_args
+from typing import Any, Literal, ParamSpec, get_args
 
 from sessiondb.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from google.adk.events import Event
 
 Durability = Literal["full", "normal"]
 OnStale = Literal["reject", "append"]
 CacheMode = Literal["copy", "shallow", "share", "off"]
 NoneInDelta = Literal["delete", "store"]
-BeforeStore: TypeAlias = "Callable[[Event], Event | None]"
-"""What is called with a copy of each event, and returns what is stored of it."""
 
 P = ParamSpec("P")
 
@@ -58,7 +53,7 @@ class ServiceOptions:
     log_cache_bytes: int = 256 * 1024 * 1024
     follow_symlinks: bool = False
     none_in_delta: NoneInDelta = "delete"
-    before_store: BeforeStore | None = None
+    before_store: Callable[[Any], Any] | None = None
 
     def __post_init__(self) -> None:
         _check_choice("on_stale", self.on_stale, get_args(OnStale))

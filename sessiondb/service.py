@@ -18,7 +18,7 @@ from google.adk.sessions import BaseSessionService, Session
 from google.adk.sessions.base_session_service import GetSessionConfig
 
 from sessiondb import stores, telemetry
-from sessiondb.adk.before_store import stored_instead
+from sessiondb.adk.before_store import BeforeStore, stored_instead
 from sessiondb.adk.cached import form_of
 from sessiondb.adk.events import EncodedEvent, encode_event, is_aside, timestamp_text
 from sessiondb.adk.limits import check_key, check_text
@@ -56,7 +56,6 @@ from sessiondb.model.records import (
     Status,
 )
 from sessiondb.options import (
-    BeforeStore,
     CacheMode,
     Durability,
     NoneInDelta,

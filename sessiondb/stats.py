@@ -71,6 +71,11 @@ class ServiceStats(TypedDict):
     """Transactions that had to wait for other processes, in line or for their lock, the one that waits now included."""
     lock_wait_seconds: float
     """How long they waited, summed; a part of ``commit_seconds`` for those that got the lock."""
+    commit_waits: int
+    """Transactions that a server took a tenth of a second or longer to make durable, on its disk and its standby; 0 for a
+    file."""
+    commit_wait_seconds: float
+    """How long these took, summed; a part of ``commit_seconds``."""
     reconnects: int
     """Times that the writer's connection to a server was lost and opened anew; 0 for a file."""
     settled_batches: int
@@ -99,6 +104,8 @@ STORE_FIGURES = (
     "failed_batches",
     "lock_waits",
     "lock_wait_seconds",
+    "commit_waits",
+    "commit_wait_seconds",
     "reconnects",
     "settled_batches",
     "checkpoints",

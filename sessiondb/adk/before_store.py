@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 from google.adk.events import Event
 
@@ -11,13 +12,14 @@ from sessiondb.adk.state import encode_delta
 from sessiondb.errors import InvalidInputError
 from sessiondb.model.records import NO_DELTA, EventRecord, StateDelta
 
+BeforeStore: TypeAlias = Callable[[Event], Event | None]
+"""Is called with a copy of each event, and returns what is stored of it; None: its id, invocation, author and time."""
+
 _PLACE = 4
 """So many fields of a record, the first ones, say which event it is."""
 
 
-def stored_instead(
-    hook: Callable[[Event], Event | None], record: EventRecord, *, keep_none: bool
-) -> tuple[EventRecord, StateDelta]:
+def stored_instead(hook: BeforeStore, record: EventRecord, *, keep_none: bool) -> tuple[EventRecord, StateDelta]:
     """Returns what is stored in place of an event, and the changes of state that this makes.
 
     Args:

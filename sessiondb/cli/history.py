@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,8 +10,8 @@ from .database import among, file_and, selection_options, session_option
 from .output import compact_json, json_lines_option, note, or_say_so, print_json_line, print_rows
 
 if TYPE_CHECKING:
+    from sessiondb.adk.past import StateChange
     from sessiondb.location import Database
-    from sessiondb.model.records import LoggedEvent
 
 _EPILOG = """\b
 Examples:
@@ -33,45 +32,33 @@ def command(
     """Show who set KEY to what, and when: every change in the log of FILE, the oldest first.
 
     KEY has its prefix: app:name, user:name, or none for a session's own. What a session was created with
-    is not in the log. The file is only read. Without FILE: $SESSIONDB_PATH, else .adk/adk.sqlite3.
+    is its change of number 0. The file is only read. Without FILE: $SESSIONDB_PATH, else .adk/adk.sqlite3.
     """
     from sessiondb import stores
-    from sessiondb.model.queries import ListEvents
+    from sessiondb.calls.past import read_history
     from sessiondb.model.records import Selection
 
     file, state_key = given
-    query = ListEvents(Selection(app_name, user_id, session_id), state_key=state_key)
     with stores.open_reader(file) as reader, reader.snapshot():
-        what = f"change of {state_key!r}{among(app_name, user_id, session_id)} in the log"
-        changes = or_say_so(_changes(reader.ask(query), state_key), what)
-        if as_json:
-            for change in changes:
-                print_json_line(change)
-        else:
-            print_rows(("TIME", "APP", "USER", "SESSION", "SEQ", "AUTHOR", "VALUE"), map(_cells, changes))
-    note("What a session was created with is not in the log.")
+        found = read_history(reader, Selection(app_name, user_id, session_id), state_key)
+    what = f"change of {state_key!r}{among(app_name, user_id, session_id)} in the log"
+    changes = or_say_so(iter(found), what)
+    if as_json:
+        for change in changes:
+            print_json_line(_fields(change))
+    else:
+        print_rows(("TIME", "APP", "USER", "SESSION", "SEQ", "AUTHOR", "VALUE"), map(_cells, changes))
+    if any(change.existed is None for change in found):
+        note("What some of these sessions were created with is not known: an earlier release made them.")
 
 
-def _changes(events: Iterable[LoggedEvent], state_key: str) -> Iterator[dict[str, Any]]:
-    from sessiondb.adk.events import event_as_dict, stored_nones
-
-    for _, key, row in events:
-        fields = event_as_dict(row, key)
-        value = fields["actions"]["state_delta"][state_key]
-        yield {
-            **key._asdict(),
-            "seq": row.seq,
-            "time": row.time,
-            "timestamp": row.timestamp,
-            "author": row.author,
-            "invocation_id": row.invocation_id,
-            "event_id": row.event_id,
-            "key": state_key,
-            "value": value,
-            "deleted": value is None and state_key not in stored_nones(fields),
-        }
+def _fields(change: StateChange) -> dict[str, Any]:
+    fields = change._asdict()
+    fields["value"] = fields.pop("new")
+    return fields
 
 
-def _cells(change: dict[str, Any]) -> tuple[str, ...]:
-    shown = (str(change[name]) for name in ("timestamp", "app_name", "user_id", "session_id", "seq", "author"))
-    return *shown, "deleted" if change["deleted"] else compact_json(change["value"])
+def _cells(change: StateChange) -> tuple[str, ...]:
+    place = (change.timestamp, change.app_name, change.user_id, change.session_id, str(change.seq))
+    author = change.author if change.seq else "(created)"
+    return *place, author, "deleted" if change.deleted else compact_json(change.new)

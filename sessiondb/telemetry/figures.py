@@ -42,6 +42,8 @@ _SUMS = (
     "failed_checkpoints",
     "lock_waits",
     "lock_wait_seconds",
+    "commit_waits",
+    "commit_wait_seconds",
     "reconnects",
     "settled_batches",
 )

@@ -53,6 +53,16 @@ _COUNTERS: dict[str, Observed] = {
         "lock_wait_seconds",
         "Time for which transactions waited for other processes, in line and for their lock.",
     ),
+    "sessiondb.commit.waits": (
+        "{wait}",
+        "commit_waits",
+        "Transactions that a server took a tenth of a second or longer to make durable.",
+    ),
+    "sessiondb.commit.wait.time": (
+        "s",
+        "commit_wait_seconds",
+        "Time for which transactions waited for a server's disk and standby.",
+    ),
     "sessiondb.reconnects": ("{connection}", "reconnects", "Connections of writers that were lost and opened anew."),
     "sessiondb.batches.settled": (
         "{batch}",

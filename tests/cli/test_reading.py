@@ -270,6 +270,10 @@ def test_show_names_thoughts_files_and_other_parts(database: Path) -> None:
 
 
 def test_history_notes_go_to_a_terminal_only(database: Path) -> None:
+    # As in a file that an earlier release has filled.
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE adk_sessions SET initial_state = NULL")
+
     def errors_of(descriptor: int) -> None:
         subprocess.run(
             [sys.executable, "-m", "sessiondb", "history", str(database), "progress"],
@@ -282,7 +286,9 @@ def test_history_notes_go_to_a_terminal_only(database: Path) -> None:
     ours, theirs = os.openpty()
     errors_of(theirs)
     os.close(theirs)
-    assert os.read(ours, 1000).decode().strip() == "What a session was created with is not in the log."
+    assert os.read(ours, 1000).decode().strip() == (
+        "What some of these sessions were created with is not known: an earlier release made them."
+    )
     os.close(ours)
     reading_end, writing_end = os.pipe()
     errors_of(writing_end)
@@ -292,7 +298,7 @@ def test_history_notes_go_to_a_terminal_only(database: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "values"), [("progress", [1, 2, None]), ("user:theme", ["light"]), ("app:version", [2]), ("theme", [])]
+    ("key", "values"), [("progress", [1, 2, None]), ("user:theme", ["dark", "light"]), ("app:version", [1, 2]), ("theme", [])]
 )
 def test_history_has_every_change_of_a_key(key: str, values: list[object], filled: str) -> None:
     changes = lines_of("history", filled, key, says="" if values else f"there is no change of {key!r} in the log")

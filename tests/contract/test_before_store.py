@@ -31,7 +31,7 @@ def event(text: str = f"my card is {SECRET}", author: str = "user", **delta: obj
         author=author,
         invocation_id="inv",
         content=types.Content(role="user", parts=[types.Part(text=text)]),
-        actions=EventActions(state_delta=delta),
+        actions=EventActions(state_delta={name.replace("__", ":"): value for name, value in delta.items()}),
     )
 
 
@@ -66,7 +66,7 @@ def stored_in(location: Path | str) -> str:
 async def test_hook_redacts_what_is_stored_and_live_session_keeps_the_original(location: Path | str) -> None:
     async with DatabaseSessionService(location, before_store=redact) as service:
         session = await service.create_session(*KEY)
-        original = event(card=SECRET, **{"user:card": SECRET, "temp:card": SECRET})
+        original = event(card=SECRET, user__card=SECRET, temp__card=SECRET)
         given = original.model_copy(deep=True)
         assert await service.append_event(session, given) is given
         assert session.events == [given]
@@ -118,7 +118,7 @@ async def test_what_the_hook_raises_refuses_the_append(location: Path | str) -> 
 
     async with DatabaseSessionService(location, before_store=hook) as service:
         session = await service.create_session(*KEY)
-        given = event(step=1, **{"temp:t": 1})
+        given = event(step=1, temp__t=1)
         before = stored_in(location), session.model_dump(), given.model_dump()
         with pytest.raises(PermissionError, match="not this one"):
             await service.append_event(session, given)
@@ -158,7 +158,7 @@ async def test_hook_gets_a_copy_as_a_reader_would(location: Path | str) -> None:
     async with DatabaseSessionService(location, before_store=hook) as service:
         session = await service.create_session(*KEY)
         items = (n for n in range(3))
-        given = event("x", items=items, day={2, 1}, **{"temp:t": 1})
+        given = event("x", items=items, day={2, 1}, temp__t=1)
         await service.append_event(session, given)
         read = await service.get_session(*KEY)
         assert read is not None

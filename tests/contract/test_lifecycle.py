@@ -32,6 +32,10 @@ CALLS: dict[str, Call] = {
     "health": lambda service: service.health(),
     "vacuum": lambda service: service.vacuum(),
     "backup": lambda service: service.backup("never.sqlite3"),
+    "history": lambda service: service.history(APP, USER),
+    "get_session_at": lambda service: service.get_session_at(APP, USER, SESSION, seq=0),
+    "fork_session": lambda service: service.fork_session(APP, USER, SESSION),
+    "list_forks": lambda service: service.list_forks(APP),
     "turn": lambda service: service.turn(APP, USER, SESSION),
 }
 

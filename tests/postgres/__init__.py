@@ -4,8 +4,6 @@
 server          starts, stops and kills a server; ``postgres_database`` in ``tests/conftest`` is an empty database on one
 cluster         a primary and a standby: promotion, and the old primary's return
 proxy           between a client and a server: cuts, holds and delays what they say to each other
-test_locks      the order in which a batch takes its locks
-test_reads      reading by libpq's own calls
 watcher         stops servers whose tests are gone
 ==============  ========================================================================================================
 """

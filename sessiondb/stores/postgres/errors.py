@@ -31,9 +31,8 @@ def is_connection_lost(error: psycopg.Error) -> bool:
     So does a server that became a standby: the primary is elsewhere.
     """
     state = error.sqlstate
-    if not state:
-        # What libpq says by itself comes as the one or the other, by where it was noticed.
-        return isinstance(error, psycopg.OperationalError) or type(error) is psycopg.DatabaseError
+    if state is None:
+        return isinstance(error, psycopg.OperationalError)
     return state[:2] == "08" or state[:3] in ("57P", "25P") or state == _READ_ONLY
 
 

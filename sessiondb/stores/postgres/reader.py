@@ -105,7 +105,11 @@ class PostgresReader(Reader):
                 self._in_snapshot = True
                 yield
         except psycopg.Error as error:
+            self._asked.forget()
             raise translate(error, self._server.name, reading=True) from error
+        except BaseException:  # also of whoever asks: the transaction is rolled back
+            self._asked.forget()
+            raise
         finally:
             self._in_snapshot = False
 

@@ -191,6 +191,12 @@ class Asked:
         self._loading.set_pgresult(checked(result, pgconn))
         return self._loading.load_rows(0, result.ntuples, tuple)
 
+    def forget(self) -> None:
+        """Deallocates all that is prepared. Call it after a rollback: psycopg has done so then, if it had prepared any itself."""
+        if self._prepared and not self.connection.closed:
+            self._prepared.clear()
+            self.connection.execute("DEALLOCATE ALL")
+
     def all(self, statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
         """Runs a statement, and returns its rows."""
         return schema.run(self.connection, schema.rendered(statement, self.schema), parameters).fetchall()
@@ -469,9 +475,13 @@ def _one_moment(asked: Asked) -> Iterator[None]:
     if asked.connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
         yield
         return
-    with asked.connection.transaction():
-        asked.connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        yield
+    try:
+        with asked.connection.transaction():
+            asked.connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            yield
+    except psycopg.Error:
+        asked.forget()
+        raise
 
 
 def _change(row: tuple[Any, ...]) -> LoggedChange:

@@ -29,22 +29,26 @@ def usage_statement(by: UsageBy, where: str) -> str:
     of_event = ", ".join(f"{_COLUMN.get(name, name)} AS {name}" for name in group)
     members = ", ".join(f"usage -> '{member}' AS {name}" for name, member in TOKEN_COUNTS.items())
     sums = {
-        "turns": "count(DISTINCT turn)",
         "events": "count(*)",
-        **{name: f"coalesce(sum({_token_count(name)}), 0)" for name in TOKEN_COUNTS},
+        **{name: f"sum({_token_count(name)})" for name in TOKEN_COUNTS},
         "errors": "count(error_code)",
         "interruptions": "count(*) FILTER (WHERE interrupted = 'true'::jsonb)",
     }
+    of_turns = ", ".join(f"{counted} AS {name}" for name, counted in sums.items())
+    totals = {"turns": "count(turn)", **{name: f"coalesce(sum({name}), 0)" for name in sums}}
     nothing = ", NULL" * (len(COUNTED) - 1)
-    # Without the OFFSET the JSON would be parsed anew at each place where it is used.
+    # Without the OFFSET the JSON would be parsed anew at each place where it is used. And turns are groups of their own first:
+    # to count different ones, the server would sort all events by them.
     return f"""
-        SELECT {grouped}, NULL AS tool, {", ".join(sums[name] for name in COUNTED)}
-          FROM (SELECT {of_event}, {_TURN} AS turn, {members}, fields ->> 'error_code' AS error_code,
-                       fields -> 'interrupted' AS interrupted
-                  FROM @adk_events
-                 CROSS JOIN LATERAL (SELECT {_json("extra")} AS fields OFFSET 0) AS parsed
-                 CROSS JOIN LATERAL (SELECT fields -> 'usage_metadata' AS usage OFFSET 0) AS reported
-                 {where}) AS counted
+        SELECT {grouped}, NULL AS tool, {", ".join(totals[name] for name in COUNTED)}
+          FROM (SELECT {grouped}, turn, {of_turns}
+                  FROM (SELECT {of_event}, {_TURN} AS turn, {members}, fields ->> 'error_code' AS error_code,
+                               fields -> 'interrupted' AS interrupted
+                          FROM @adk_events
+                         CROSS JOIN LATERAL (SELECT {_json("extra")} AS fields OFFSET 0) AS parsed
+                         CROSS JOIN LATERAL (SELECT fields -> 'usage_metadata' AS usage OFFSET 0) AS reported
+                         {where}) AS counted
+                 GROUP BY {grouped}, turn) AS of_turns
          GROUP BY {grouped}
         UNION ALL
         SELECT {grouped}, tool, count(*){nothing}

@@ -45,11 +45,27 @@ _GRACE_SECONDS = 1.0
 """The server gives up its waits for locks at ``busy_timeout``, and says so. What it does not give up is cut off this much
 later."""
 
+_WAIT_SECONDS = 0.1
+"""A longer wait for locks, or for disk and standby, is counted and worth a line in the host's log, when it is over."""
+
+_EXECUTED = "extract(epoch FROM clock_timestamp() - statement_timestamp())::float8"
+"""Asked for behind a function's result: how long the function took, in seconds."""
+
 _HEARTBEAT_SECONDS = 24 * 3600.0
 """How often a writer that has nothing to write says that it is there."""
 
 _FORGET = "30 days"
 """The ledger forgets writers that have not been seen for so long."""
+
+_FIGURES = (
+    "failed_batches",
+    "lock_waits",
+    "lock_wait_seconds",
+    "commit_waits",
+    "commit_wait_seconds",
+    "reconnects",
+    "settled_batches",
+)
 
 _SET_DURABLE = (
     "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
@@ -80,11 +96,11 @@ class PostgresWriter(Writer):
         self._server = server
         self._options = options
         self._schema = schema_name
-        self._append = f"SELECT {self._sql('@sessiondb_append_1')}($1, $2, $3)".encode()
-        self._execute_any = f"SELECT {self._sql('@sessiondb_execute_1')}($1, $2, $3)".encode()
+        self._append = f"SELECT {self._sql('@sessiondb_append_1')}($1, $2, $3), {_EXECUTED}".encode()
+        self._execute_any = f"SELECT {self._sql('@sessiondb_execute_1')}($1, $2, $3), {_EXECUTED}".encode()
         self._stopped: WriterStoppedError | None = None
         self._refused = Repeated()
-        self._figures = {"failed_batches": 0, "reconnects": 0, "settled_batches": 0}
+        self._figures: dict[str, float] = dict.fromkeys(_FIGURES, 0)
         self._link: Link | None = None
         self._open()
 
@@ -310,12 +326,33 @@ class PostgresWriter(Writer):
         parameters = [str(self._writer).encode(), b"%d" % (self._batch + 1), rows.encode()]
         # libpq's own calls: psycopg's would give up the GIL several times, and beside a busy Python thread each takes
         # milliseconds.
+        started = time.monotonic()
         with link.deadline(deadline + _GRACE_SECONDS):
             if self._server.pooled:
                 result = pgconn.exec_params(statement, parameters)
             else:
                 result = pgconn.exec_prepared(_NAMES[statement is self._append], parameters)
-        return (checked(result, pgconn).get_value(0, 0) or b"").decode()
+        seconds = time.monotonic() - started
+        answer = checked(result, pgconn)
+        if seconds >= _WAIT_SECONDS:
+            self._note_waits(seconds, float(answer.get_value(0, 1) or b"0"))
+        return (answer.get_value(0, 0) or b"").decode()
+
+    def _note_waits(self, seconds: float, executed: float) -> None:
+        """Tells apart what a slow call waited for; a call takes milliseconds, but for a batch of very large events.
+
+        Args:
+            seconds: How long the call took.
+            executed: How much of it the server needed before it began to commit: for locks, if it is long.
+        """
+        if executed >= _WAIT_SECONDS:
+            self._figures["lock_waits"] += 1
+            self._figures["lock_wait_seconds"] += executed
+            logger.info("lock_wait", path=self._server.name, seconds=executed)
+        if seconds - executed >= _WAIT_SECONDS:
+            self._figures["commit_waits"] += 1
+            self._figures["commit_wait_seconds"] += seconds - executed
+            logger.info("commit_wait", path=self._server.name, seconds=seconds - executed)
 
     def _settle(self, link: Link, deadline: float) -> bool:
         """Finds out what became of a batch whose callers have been told that it is unknown, and ends it.

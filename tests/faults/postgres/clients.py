@@ -211,13 +211,16 @@ def _opened(url: str, busy_timeout: float) -> DatabaseSessionService:
             return DatabaseSessionService(url, busy_timeout=busy_timeout)
 
 
-def open_new(report: Report, *, url: str, name: str) -> None:
-    """Opens a database that may have no tables yet, and creates a session in it."""
+def open_new(report: Report, *, url: str, name: str, go: str) -> None:
+    """Opens a database that may have no tables yet, as soon as there is a file ``go``, and creates a session in it."""
 
     async def main() -> None:
         async with DatabaseSessionService(url) as service:
-            report("ready")
             await service.create_session(app_name=APP, user_id="u", session_id=name)
 
+    report("ready")
+    signal = Path(go)
+    while not signal.exists():
+        pass
     asyncio.run(main())
     report(name)

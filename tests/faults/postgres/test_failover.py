@@ -39,7 +39,7 @@ def test_promoted_standby_has_all_that_was_acknowledged(
     hosts: Zygote, synchronous_cluster: Cluster, tmp_path: Path, rng: random.Random, figures: Figures
 ) -> None:
     """The old primary is killed before or after, or goes on beside the new one for a while."""
-    promotions = sized(3, 24)
+    promotions = sized(3, 20)
     both = synchronous_cluster
     both.primary.create_database("promoted")
     done = dict.fromkeys(("fenced", "unfenced"), 0)

@@ -65,7 +65,7 @@ def test_check_of_sound_file_finds_nothing(original: Original) -> None:
     ("statement", "found", "words"),
     [
         ("PRAGMA application_id=7", "file", "application id is 7"),
-        ("PRAGMA user_version=2", "file", "schema version 2"),
+        ("PRAGMA user_version=3", "file", "schema version 3"),
         ("DROP INDEX adk_events_log", "schema", "adk_events_log is missing"),
         ("ALTER TABLE adk_state ADD COLUMN extra", "schema", "adk_state is not defined as it should be"),
         ("UPDATE adk_sessions SET session_id = 'other' WHERE session_id = 's30'", "references", "does not exist"),

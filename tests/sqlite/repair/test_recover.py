@@ -217,7 +217,7 @@ def test_recover_rebuilds_lost_sessions_from_events(original: Original, tmp_path
     after = {row[:3]: row for row in rows["adk_sessions"].values()}
     assert after.keys() == before.keys()
     for key, row in after.items():
-        _, updated_at, update_time, incarnation, revision, last_seq, _ = row[3:]
+        _, updated_at, update_time, incarnation, revision, last_seq, *_ = row[3:]
         assert (updated_at, update_time, revision, last_seq) == (*before[key][4:6], *before[key][7:9])
         # A handle from before must be read again: the log may have been longer.
         assert incarnation > max(row[6] for row in before.values())

@@ -66,7 +66,7 @@ async def test_schema_of_tables_is_as_documented(service: DatabaseSessionService
     assert rows(database_path, "PRAGMA journal_mode") == [("wal",)]
     with closing(sqlite3.connect(database_path)) as connection:
         assert connection.execute("PRAGMA application_id").fetchone() == (0x53455344,)
-        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
 
 
 async def test_state_scope_columns_app_user_session(service: DatabaseSessionService, database_path: Path) -> None:

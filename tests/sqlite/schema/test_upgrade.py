@@ -176,7 +176,7 @@ def test_upgrade_overwrites_no_earlier_backup(old: Path) -> None:
 def test_upgrade_refuses_corrupt_file(old: Path) -> None:
     with closing(sqlite3.connect(old)) as connection, connection:
         connection.execute("UPDATE adk_events SET session_id = 'of no session'")
-    with pytest.raises(UpgradeError, match=r"was not brought to 2.*damaged and was not kept"):
+    with pytest.raises(UpgradeError, match=rf"was not brought to {VERSION + 1}.*damaged and was not kept"):
         upgrade(old, rename_a_column)
     assert version_of(old) == VERSION
     assert list(old.parent.iterdir()) == [old]
