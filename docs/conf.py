@@ -69,6 +69,11 @@ nitpick_ignore = [
     # The service inherits from a class for each subject; their calls are listed as its own.
     ("py:class", "sessiondb.calls.maintenance.Maintenance"),
     ("py:class", "sessiondb.calls.usage.Usage"),
+    ("py:class", "sessiondb.calls.pages.Pages"),
+    ("py:class", "sessiondb.calls.appends.Appends"),
+    ("py:class", "sessiondb.calls.past.Past"),
+    # Whose methods a page of sessions has too, beside those of ADK's response.
+    ("py:class", "BaseModel"),
     # Type variables of signatures have no entry of their own.
     ("py:class", "sessiondb.engine.store.ResultT"),
     # A service makes its turns: the reference tells nobody how to.

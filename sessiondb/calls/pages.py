@@ -57,8 +57,8 @@ class Pages(Calls):
             with_state: Whether the sessions have their state; without, it is ``{}``, and not read.
 
         Returns:
-            ADK's response, which is also a sequence of dicts, and knows the cursor of what follows: see
-            :class:`~sessiondb.SessionList`.
+            ADK's response, which is also a sequence of dicts, and knows the cursor of what follows (see
+            :class:`~sessiondb.SessionList`).
 
         Raises:
             InvalidInputError: If an argument cannot be one; a cursor that this call has not made, among others.

@@ -148,7 +148,6 @@ UNTOUCHED = 20
 
 
 async def test_session_not_written_to_is_on_exactly_one_page_beside_writers(service: DatabaseSessionService) -> None:
-    """Seen failing with an OFFSET in place of the place: sessions were passed over when others before them went."""
     for n in range(UNTOUCHED):
         await create(service, f"still {n:02}", 1_000.0 + 2 * n)
         await create(service, f"moving {n:02}", 1_001.0 + 2 * n)
