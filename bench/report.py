@@ -194,10 +194,11 @@ def to_markdown(run: Mapping[str, Any]) -> str:
     machine = run["machine_info"]
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
     cpu = machine["cpu"].get("brand_raw", machine["processor"])
+    server = f", {machine['postgresql']}" if machine.get("postgresql") else ""
     parts = [
         f"Measured on {run['datetime'][:10]}, {machine['sizes']} sizes: {machine['cpus']} CPUs ({cpu}),"
         f" {machine['system']} {machine['release'].partition('-')[0]},"
-        f" {machine['python_implementation']} {machine['python_version']}, SQLite {machine['sqlite']}; a sync of one"
+        f" {machine['python_implementation']} {machine['python_version']}, SQLite {machine['sqlite']}{server}; a sync of one"
         f" page takes the disk {machine['fsync_ms']} ms, and one process takes {machine['slowed_by_a_neighbour']} times as"
         f" long while another computes beside it. {packages}.",
         "Times are medians over the rounds; the rounds of all services took turns, each service in a process of its"

@@ -41,7 +41,8 @@ def started() -> Iterator[None]:
     from tests.postgres.server import run, server  # noqa: PLC0415
 
     with server(settings=_SETTINGS) as running, delaying_proxy(running.port, DELAY) as far_port:
-        versions.append(run("postgres", "--version").strip().removeprefix("postgres "))
+        name, number = run("postgres", "--version").split()[1:3]
+        versions.append(f"{name.strip('()')} {number}")
         os.environ[_SERVER] = running.url("").rstrip("/")
         os.environ[_FAR] = os.environ[_SERVER].replace(f":{running.port}", f":{far_port}")
         try:

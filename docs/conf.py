@@ -66,10 +66,16 @@ nitpick_ignore_regex = [
     )
 ]
 nitpick_ignore = [
+    # The service inherits from a class for each subject; their calls are listed as its own.
+    ("py:class", "sessiondb.calls.maintenance.Maintenance"),
+    ("py:class", "sessiondb.calls.usage.Usage"),
     # Type variables of signatures have no entry of their own.
     ("py:class", "sessiondb.engine.store.ResultT"),
     # A service makes its turns: the reference tells nobody how to.
     ("py:class", "sessiondb.engine.turns.Turns"),
+    # What commands hand on in place of a path or URL.
+    ("py:class", "Database"),
+    ("py:class", "sessiondb.location.ServerLocation"),
 ]
 
 # What somebody who needs this documentation types into its search box, as the index has it: in small letters, without

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sessiondb import errors
-    from sessiondb.adk.listing import SessionList
+    from sessiondb.adk.listing import EventPage, SessionList
     from sessiondb.adk.past import StateChange
     from sessiondb.engine.turns import Turn
     from sessiondb.model.records import BackupReport, ForkedSession
+    from sessiondb.model.usage import UsageRow
     from sessiondb.one_turn import OneTurnAtATime
     from sessiondb.service import DatabaseSessionService
     from sessiondb.stats import Health, ServiceStats
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BackupReport",
     "DatabaseSessionService",
+    "EventPage",
     "ForkedSession",
     "Health",
     "OneTurnAtATime",
@@ -29,6 +31,7 @@ __all__ = [
     "SessionList",
     "StateChange",
     "Turn",
+    "UsageRow",
     "errors",
 ]
 
@@ -36,6 +39,7 @@ __all__ = [
 _HOMES = {
     "BackupReport": "sessiondb.model.records",
     "DatabaseSessionService": "sessiondb.service",
+    "EventPage": "sessiondb.adk.listing",
     "ForkedSession": "sessiondb.model.records",
     "Health": "sessiondb.stats",
     "OneTurnAtATime": "sessiondb.one_turn",
@@ -43,6 +47,7 @@ _HOMES = {
     "SessionList": "sessiondb.adk.listing",
     "StateChange": "sessiondb.adk.past",
     "Turn": "sessiondb.engine.turns",
+    "UsageRow": "sessiondb.model.usage",
 }
 
 

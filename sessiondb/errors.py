@@ -67,7 +67,7 @@ class ReaderTimeoutError(StorageError, TimeoutError):
 
 
 class DatabaseBusyError(StorageError, TimeoutError):
-    """Another program held SQLite's lock for longer than ``busy_timeout``; nothing was written."""
+    """Another program held a lock, of the file or of rows on a server, for longer than ``busy_timeout``; nothing was written."""
 
 
 class WriterStoppedError(StorageError):
@@ -94,7 +94,10 @@ class OutcomeUnknownError(StorageError, TimeoutError):
 
 
 class WriteFailedError(StorageError):
-    """SQLite refused the write (I/O error, full disk, read-only file); nothing was written. Later calls may succeed."""
+    """SQLite or the server refused the write (full disk, I/O error, read-only file); nothing was written.
+
+    Later calls may succeed.
+    """
 
 
 class FileLostError(StorageError):
@@ -107,11 +110,11 @@ class FileLostError(StorageError):
 
 
 class DatabaseCorruptError(StorageError):
-    """The file is damaged. It was not changed; restore a backup, or recover what is readable into a new file."""
+    """The file, or the server's data, is damaged. It was not changed; restore a backup, or recover what is readable of a file."""
 
 
 class UnsupportedDatabaseError(StorageError):
-    """The file is not a sessiondb database, or a newer version of sessiondb wrote it. It was not changed."""
+    """The file or schema is not a sessiondb database, or a newer version of sessiondb wrote it. It was not changed."""
 
 
 class UpgradeError(StorageError):

@@ -7,7 +7,7 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, ParamSpec, get_args
+from typing import Any, Literal, ParamSpec, get_args
 
 from sessiondb.errors import ConfigurationError
 
@@ -53,6 +53,7 @@ class ServiceOptions:
     log_cache_bytes: int = 256 * 1024 * 1024
     follow_symlinks: bool = False
     none_in_delta: NoneInDelta = "delete"
+    before_store: Callable[[Any], Any] | None = None
 
     def __post_init__(self) -> None:
         _check_choice("on_stale", self.on_stale, get_args(OnStale))
@@ -61,6 +62,10 @@ class ServiceOptions:
         _check_count("log_cache_bytes", self.log_cache_bytes, 0, 2**62)
         if not isinstance(self.follow_symlinks, bool):
             raise ConfigurationError(f"follow_symlinks must be True or False, not {self.follow_symlinks!r}")
+        if self.before_store is not None and not callable(self.before_store):
+            raise ConfigurationError(f"before_store must be a function or None, not {self.before_store!r}")
+        if inspect.iscoroutinefunction(self.before_store):
+            raise ConfigurationError("before_store must be a plain function: the event is stored when it returns")
 
 
 def known_to_registry(init: Callable[P, None]) -> Callable[P, None]:

@@ -18,16 +18,20 @@ from google.adk.sessions import BaseSessionService, Session
 from google.adk.sessions.base_session_service import GetSessionConfig
 
 from sessiondb import stores, telemetry
+from sessiondb.adk.before_store import BeforeStore, stored_instead
 from sessiondb.adk.cached import form_of
-from sessiondb.adk.events import EncodedEvent, encode_event, is_aside, show_as_read, timestamp_text
+from sessiondb.adk.events import EncodedEvent, encode_event, is_aside, timestamp_text
 from sessiondb.adk.limits import check_key, check_text
-from sessiondb.adk.listing import SessionList, list_of
-from sessiondb.adk.past import PAST_MARKER, creation_time
+from sessiondb.adk.past import creation_time
 from sessiondb.adk.sessions import build_session, decode_scope, handle_of, model_access, revision_marker
-from sessiondb.adk.state import EncodedDelta, encode_delta
+from sessiondb.adk.state import EncodedDelta, checked_state, encode_delta
+from sessiondb.calls.appends import Appends
 from sessiondb.calls.base import stripped
+from sessiondb.calls.live import apply_event, check_appended, check_event, check_present, check_session
 from sessiondb.calls.maintenance import Maintenance
+from sessiondb.calls.pages import Pages
 from sessiondb.calls.past import Past
+from sessiondb.calls.usage import Usage
 from sessiondb.engine import sharing
 from sessiondb.engine.cache import LogCache
 from sessiondb.engine.engine import Engine
@@ -36,17 +40,21 @@ from sessiondb.engine.reading import EVERY_EVENT, LogHasGrownError, LogReader, R
 from sessiondb.engine.turns import Turn
 from sessiondb.errors import (
     AlreadyExistsError,
-    InvalidInputError,
     NotPicklableError,
     ServiceClosedError,
     SessionNotFoundError,
-    StaleSessionError,
 )
 from sessiondb.location import Password, ServerLocation, followed, resolve_location
-from sessiondb.logger import logger
 from sessiondb.model.commands import AppendEvent, CreateSession, DeleteSession, UpdateKeys
-from sessiondb.model.queries import GetUserState, ListSessions
-from sessiondb.model.records import Outcome, Selection, SessionKey, SessionSnapshot, Status
+from sessiondb.model.queries import GetUserState
+from sessiondb.model.records import (
+    EventRecord,
+    Outcome,
+    SessionKey,
+    SessionSnapshot,
+    StateDelta,
+    Status,
+)
 from sessiondb.options import (
     CacheMode,
     Durability,
@@ -59,7 +67,7 @@ from sessiondb.options import (
 )
 
 
-class DatabaseSessionService(Past, Maintenance, BaseSessionService):
+class DatabaseSessionService(Pages, Appends, Past, Maintenance, Usage, BaseSessionService):
     """Keeps every session, event and state key of ADK agents in one SQLite file, or on a PostgreSQL server.
 
     A drop-in for ADK's ``InMemorySessionService``. A write is answered when it is on disk; writes of concurrent
@@ -91,6 +99,7 @@ class DatabaseSessionService(Past, Maintenance, BaseSessionService):
         log_cache_bytes: int = 256 * 1024 * 1024,
         follow_symlinks: bool = False,
         none_in_delta: NoneInDelta = "delete",
+        before_store: BeforeStore | None = None,
         schema: str | None = None,
         password: Password = None,
         transaction_pooling: bool = False,
@@ -123,6 +132,12 @@ class DatabaseSessionService(Past, Maintenance, BaseSessionService):
                 later leads this service nowhere else.
             none_in_delta: What None does in a state delta and in ``update_keys``, and what becomes null in JSON, such as
                 NaN: ``"delete"`` deletes the key, ``"store"`` keeps None as its value, as ADK's own services do.
+            before_store: Called with a copy of each event before it is stored, by ``append_event`` and ``update_keys``,
+                once, on the caller's thread. It returns what is stored: that event with less in it, say, or None to store
+                only its id, invocation, author and time. State gets what the delta of the returned event says, none if
+                that is None. The live Session keeps the original until it is read again. What it raises refuses the
+                call, and nothing is written. Of the same event it must make the same each time, or one that is delivered
+                again is stored again. The state that a session is created with is no event.
             schema: For a server: the schema of the tables, created where it is missing; ``"public"`` if not given.
             password: For a server: the password, or what is called for one at each connect, on a thread of its own; it
                 appears in no message. None: what the URL says, or libpq finds.
@@ -135,7 +150,9 @@ class DatabaseSessionService(Past, Maintenance, BaseSessionService):
         """
         del agents_dir
         store_options = StoreOptions(durability, readers, max_queue, max_batch, busy_timeout)
-        self._options = ServiceOptions(on_stale, log_cache, log_cache_bytes, follow_symlinks, none_in_delta)
+        self._options = ServiceOptions(
+            on_stale, log_cache, log_cache_bytes, follow_symlinks, none_in_delta, before_store
+        )
         location = resolve_location(
             path, uri, schema=schema, password=password, transaction_pooling=transaction_pooling
         )
@@ -164,7 +181,7 @@ class DatabaseSessionService(Past, Maintenance, BaseSessionService):
         engine = self._engine
         twin = memo[id(self)] = type(self).__new__(type(self))
         # What a subclass has added is copied in depth; these are the twin's own in a moment.
-        memo |= {id(part): part for part in (self._shared, self._logs, self._finalizer)}
+        memo |= {id(part): part for part in (self._shared, self._logs, self._finalizer, self._options)}
         vars(twin).update(copy.deepcopy(vars(self), memo))
         twin._start(sharing.share_again(engine))  # noqa: SLF001  # of the same class
         return twin
@@ -222,7 +239,7 @@ class DatabaseSessionService(Past, Maintenance, BaseSessionService):
         """
         session_id = (stripped(session_id) if session_id else "") or platform_uuid.new_uuid()
         key = check_key(app_name, user_id, session_id)
-        delta = encode_delta(_checked_state(state), keep_none=True)
+        delta = encode_delta(checked_state(state), keep_none=True)
         time = creation_time(platform_time.get_time())
         command = CreateSession(key, time, timestamp_text(time), delta.stored, delta.json)
         outcome: Outcome = await self._engine.write(command)
@@ -275,23 +292,6 @@ class DatabaseSessionService(Past, Maintenance, BaseSessionService):
         return build_session(plan.query.key, snapshot.head, events, snapshot.head.update_time)
 
     @telemetry.operation
-    async def list_sessions(self, app_name: str | None = None, user_id: str | None = None) -> SessionList:
-        """Lists sessions, the one updated last at the end.
-
-        Args:
-            app_name: Only this app's; None: all apps.
-            user_id: Only this user's (``""`` is a user too); None: all users.
-
-        Returns:
-            ADK's response, which is also a sequence of dicts, see :class:`~sessiondb.adk.listing.SessionList`.
-        """
-        selection = Selection(
-            None if app_name is None else check_text("app_name", app_name),
-            None if user_id is None else check_text("user_id", user_id),
-        )
-        return await self._engine.read(ListSessions(selection), list_of)
-
-    @telemetry.operation
     async def delete_session(self, app_name: str, user_id: str, session_id: str) -> None:
         """Deletes a session with its events and its own state; does nothing if there is none.
 
@@ -300,6 +300,15 @@ class DatabaseSessionService(Past, Maintenance, BaseSessionService):
         key = check_key(app_name, user_id, stripped(session_id))
         await self._engine.write(DeleteSession(key))
         self._logs.note_deleted(key)
+
+    def _encode(self, event: Event, delta: EncodedDelta) -> tuple[EncodedEvent, EventRecord, StateDelta]:
+        """Encodes an event as its Session has it; and what of it is stored, with the changes of state that this makes."""
+        hook = self._options.before_store
+        # What is too large to be stored may be what the hook takes out.
+        encoded = encode_event(event, delta, of_any_size=hook is not None)
+        if hook is None:
+            return encoded, encoded.record, delta.stored
+        return encoded, *stored_instead(hook, encoded.record, keep_none=self._keeps_none)
 
     @telemetry.operation
     async def append_event(self, session: Session, event: Event) -> Event:
@@ -323,34 +332,28 @@ class DatabaseSessionService(Past, Maintenance, BaseSessionService):
                 :meth:`get_session_at`.
             InvalidInputError: If the event cannot be stored.
         """
-        if not isinstance(session, Session):
-            raise InvalidInputError(f"session must be an ADK Session, not {type(session).__name__}")
-        if not isinstance(event, Event):
-            raise InvalidInputError(f"event must be an ADK Event, not {type(event).__name__}")
+        check_session(session)
+        check_event(event)
         if event.partial:
             return event
         key = check_key(session.app_name, session.user_id, session.id)
-        if model_access.get_marker(session) == PAST_MARKER:
-            raise StaleSessionError(
-                f"Session {session.id} shows a moment of the past: nothing can be appended through it. Read it with"
-                " get_session, or fork it from there"
-            )
-        delta = encode_delta(_checked_state(event.actions.state_delta), keep_none=self._keeps_none)
-        encoded = encode_event(event, delta)
+        check_present(session)
+        delta = encode_delta(checked_state(event.actions.state_delta), keep_none=self._keeps_none)
+        encoded, record, changes = self._encode(event, delta)
 
         engine = self._engine
         in_flight = engine.handles.take(session, handle_of)
         handle = None if self._options.on_stale == "append" else in_flight.handle
-        command: AppendEvent | UpdateKeys = AppendEvent(key, encoded.record, delta.stored, handle)
+        command: AppendEvent | UpdateKeys = AppendEvent(key, record, changes, handle)
         # A Session without a marker is known by its last event, which this one is going to be.
         if is_aside(event, encoded.record, delta) and handle_of(session).incarnation is not None:
-            command = UpdateKeys(key, encoded.record, delta.stored)
+            command = UpdateKeys(key, record, changes)
 
         def update_session(ticket: WriteTicket) -> None:
             outcome: Outcome | None = ticket.outcome
             if outcome is None or outcome.status is not Status.DONE:
                 return
-            _apply(session, event, encoded, delta)
+            apply_event(session, event, encoded, delta)
             if type(command) is AppendEvent:
                 # A handle knows of all that was committed through it, also of answers that are still on their way.
                 known = outcome if handle is None or handle.incarnation is None else handle
@@ -360,14 +363,7 @@ class DatabaseSessionService(Past, Maintenance, BaseSessionService):
             outcome: Outcome = await engine.write(command, update_session, in_flight)
         finally:
             engine.handles.give_back(session)
-        if outcome.status is Status.MISSING:
-            raise SessionNotFoundError(f"Session {session.id} not found.")
-        if outcome.status is Status.STALE:
-            logger.info("stale_append_rejected", app_name=key.app_name, session_id=key.session_id)
-            raise StaleSessionError(
-                f"Session {session.id} has been modified in storage since it was loaded: another handle has appended"
-                " to it, which is a Session object of another read. Read it again with get_session and append to that."
-            )
+        check_appended(session, outcome.status)
         return event
 
     @telemetry.operation
@@ -382,16 +378,16 @@ class DatabaseSessionService(Past, Maintenance, BaseSessionService):
             InvalidInputError: If a key or value cannot be stored.
         """
         key = check_key(app_name, user_id, stripped(session_id))
-        encoded = encode_delta(_checked_state(delta), keep_none=self._keeps_none)
+        changed = encode_delta(checked_state(delta), keep_none=self._keeps_none)
         event = Event(
             # ADK's own state updates from outside a run carry the user as author: any other name is taken for an
             # agent that has left.
             invocation_id=f"update-{platform_uuid.new_uuid()}",
             author="user",
-            actions=EventActions(state_delta=encoded.event_delta),
+            actions=EventActions(state_delta=changed.event_delta),
         )
-        command = UpdateKeys(key, encode_event(event, encoded).record, encoded.stored)
-        outcome: Outcome = await self._engine.write(command)
+        _, record, changes = self._encode(event, changed)
+        outcome: Outcome = await self._engine.write(UpdateKeys(key, record, changes))
         if outcome.status is Status.MISSING:
             raise SessionNotFoundError(f"Session {key.session_id} not found.")
 
@@ -447,34 +443,10 @@ class DatabaseSessionService(Past, Maintenance, BaseSessionService):
         await sharing.give_back(self._shared, first=self._finalizer.detach() is not None)
 
 
-def _apply(session: Session, event: Event, encoded: EncodedEvent, delta: EncodedDelta) -> None:
-    """Brings a live Session, and the event, in line with what was stored."""
-    if encoded.as_read is not None:
-        show_as_read(event, encoded.as_read)
-    if event.actions.state_delta:
-        model_access.set_field(event.actions, "state_delta", delta.event_delta)
-        session.state.update(delta.temp)
-        for name, value in delta.event_delta.items():
-            if value is None and name not in delta.kept_nones:
-                session.state.pop(name, None)
-            else:
-                session.state[name] = value
-    model_access.append_event(session, event)
-    model_access.set_field(session, "last_update_time", event.timestamp)
-
-
 def _wanted_by(config: GetSessionConfig | None) -> Wanted:
     if config is None:
         return EVERY_EVENT
     return Wanted(config.num_recent_events, config.after_timestamp)
-
-
-def _checked_state(state: object) -> Mapping[str, Any]:
-    if state is None:
-        return {}
-    if not isinstance(state, Mapping):
-        raise InvalidInputError(f"state must be a mapping of keys to values, not {type(state).__name__}")
-    return state
 
 
 def _abandoned(engine: Engine, name: str) -> None:

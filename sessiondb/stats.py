@@ -48,7 +48,7 @@ class ServiceStats(TypedDict):
     estimated: tuple[str, ...]
     """Which of ``sessions``, ``events`` and ``state_keys`` are estimates; empty where all are exact."""
     db_size_mb: float
-    """Size of the database file in units of 2^20 bytes, without its write-ahead log, now."""
+    """Size of the database file without its write-ahead log, or of the tables on a server, in units of 2^20 bytes, now."""
     pending_writes: int
     """Writes that the writer has not begun, now."""
     writes: int
@@ -60,7 +60,7 @@ class ServiceStats(TypedDict):
     mean_batch: float
     """Commands a transaction."""
     failed_batches: int
-    """Transactions that SQLite refused; their callers got an error."""
+    """Transactions that SQLite or the server refused; their callers got an error."""
     commit_seconds: float
     """Time from the start of a transaction to the end of its commit, summed."""
     last_commit_seconds: float

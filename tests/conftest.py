@@ -44,6 +44,7 @@ _ONCE = (
     "cli/test_prune.py",
     "cli/test_reading.py",
     "cli/test_transfer.py",
+    "faults/postgres",
     "faults/test_crash.py",
     "faults/test_disk.py",
     "faults/test_history.py",
@@ -77,7 +78,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """
     of_file = "database_path" in metafunc.fixturenames or metafunc.definition.get_closest_marker("sqlite_only")
     if "location" in metafunc.fixturenames and metafunc.definition.get_closest_marker("each_store") and not of_file:
-        metafunc.parametrize("location", STORES, indirect=True)
+        # What threads and loops do to a server is shown by the contract's tests; one Python is enough for the rest.
+        each_python = metafunc.definition.path.is_relative_to(Path(__file__).parent / "contract")
+        stores = [
+            pytest.param(store, marks=[] if store == "sqlite" or each_python else [pytest.mark.once])
+            for store in STORES
+        ]
+        metafunc.parametrize("location", stores, indirect=True)
 
 
 @pytest.fixture(autouse=True)

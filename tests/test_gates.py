@@ -156,6 +156,7 @@ def test_benchmark_report_has_machine_tables_and_verdicts() -> None:
             "python_version": "3.11.7",
             "cpus": 2,
             "sqlite": "3.40.1",
+            "postgresql": "PostgreSQL 15.18",
             "fsync_ms": 0.1,
             "slowed_by_a_neighbour": 1.4,
             "sizes": "quick",
@@ -165,7 +166,7 @@ def test_benchmark_report_has_machine_tables_and_verdicts() -> None:
     }
     assert figures_of(run["benchmarks"])["append_64/sessiondb/p99"] == 0.012
     text = to_markdown(run)
-    assert "2 CPUs (A processor), Linux 6.1.0, CPython 3.11.7, SQLite 3.40.1" in text
+    assert "2 CPUs (A processor), Linux 6.1.0, CPython 3.11.7, SQLite 3.40.1, PostgreSQL 15.18; a sync" in text
     assert "| service | time | p99 | per second | errors | rounds x size |" in text
     assert "| sessiondb | 100 µs | 12 ms | 10,000 | 0 | 2 x 30 |" in text
     assert "append_64 sessiondb p99: 12 ms (<= 15 ms)" in text

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.adk.events import Event
 
 from sessiondb import DatabaseSessionService, errors
 from sessiondb.location import ServerLocation, resolve_location, resolve_path
@@ -41,6 +42,7 @@ OPTIONS: dict[str, tuple[list[Any], list[Any], str]] = {
     "log_cache_bytes": ([0, 2**62], [-1, 2**62 + 1], "must be from 0 to"),
     "follow_symlinks": ([True, False], [1, 0, None, "yes"], "must be True or False"),
     "none_in_delta": (["delete", "store"], ["keep", None, True], "must be one of 'delete', 'store'"),
+    "before_store": ([None, lambda event: event], ["redact", True, 1], "must be a function or None"),
 }
 NO_NUMBERS = ["4", None, True, [4]]
 
@@ -90,6 +92,15 @@ def test_option_value_nan_or_out_of_range_is_refused(database_path: Path, option
         assert says in str(refusal.value)
     assert isinstance(refusal.value, ValueError)
     # Nothing was begun.
+    assert not database_path.exists()
+
+
+def test_hook_that_is_a_coroutine_function_is_refused(database_path: Path) -> None:
+    async def hook(event: Event) -> Event:
+        return event
+
+    with pytest.raises(errors.ConfigurationError, match="must be a plain function"):
+        DatabaseSessionService(database_path, before_store=hook)  # type: ignore[arg-type]  # that is the point
     assert not database_path.exists()
 
 

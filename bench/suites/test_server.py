@@ -61,6 +61,10 @@ ROWS = [
                 "each",
             ),
             Entry("pg_raw", "append_raw_server", {"batch": 1, "commits": 500}, {"commits": 150}),
+            # What it takes to leave the event loop and to come back.
+            Entry(
+                "pg_raw", "append_raw_server", {"batch": 1, "commits": 500, "threaded": True}, {}, "from an event loop"
+            ),
         ],
     ),
     Row(

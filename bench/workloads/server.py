@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import itertools
 import time
@@ -57,8 +58,11 @@ _WITHOUT_STATISTICS = "; ".join(
 
 
 @workload
-async def append_raw_server(name: str, *, batch: int, commits: int) -> AsyncIterator[Round]:
-    """Rows as large as an event, by raw psycopg: ``batch`` of them a commit, one prepared statement."""
+async def append_raw_server(name: str, *, batch: int, commits: int, threaded: bool = False) -> AsyncIterator[Round]:
+    """Rows as large as an event, by raw psycopg: ``batch`` of them a commit, one prepared statement.
+
+    With ``threaded``, the event loop has a thread do it, as it must.
+    """
     assert name == RAW_SERVER
     statement = "INSERT INTO raw VALUES (%s)" if batch == 1 else "INSERT INTO raw SELECT unnest(%s::text[])"
     parameter = _BODY if batch == 1 else [_BODY] * batch
@@ -70,7 +74,10 @@ async def append_raw_server(name: str, *, batch: int, commits: int) -> AsyncIter
             seconds = []
             for _ in range(commits):
                 started = time.perf_counter()
-                connection.execute(statement, (parameter,), prepare=True)
+                if threaded:
+                    await asyncio.to_thread(connection.execute, statement, (parameter,), prepare=True)
+                else:
+                    connection.execute(statement, (parameter,), prepare=True)
                 seconds.append(time.perf_counter() - started)
             return _commit_sample(seconds, batch)
 

@@ -89,7 +89,7 @@ class EncodedEvent(NamedTuple):
     """The event as its reader gets it, if that may differ from the one that was given: see :func:`show_as_read`."""
 
 
-def encode_event(event: Event, delta: EncodedDelta | None = None) -> EncodedEvent:
+def encode_event(event: Event, delta: EncodedDelta | None = None, *, of_any_size: bool = False) -> EncodedEvent:
     """Encodes an event.
 
     Nothing of it is changed, but for iterators: they are read up, and their lists take their places.
@@ -97,6 +97,7 @@ def encode_event(event: Event, delta: EncodedDelta | None = None) -> EncodedEven
     Args:
         event: The event.
         delta: Its state delta, if that is encoded already.
+        of_any_size: Whether it may be larger than what is stored.
 
     Raises:
         InvalidInputError: If the event cannot be stored so that it can be read again.
@@ -104,7 +105,7 @@ def encode_event(event: Event, delta: EncodedDelta | None = None) -> EncodedEven
     if delta is None:
         delta = encode_delta(event.actions.state_delta)
     record, coerced = _record_of(event, delta)
-    if (size := json_size(record.content, record.actions, record.extra)) > MAX_EVENT_BYTES:
+    if not of_any_size and (size := json_size(record.content, record.actions, record.extra)) > MAX_EVENT_BYTES:
         raise InvalidInputError(
             f"the event is {size} bytes of JSON; at most {MAX_EVENT_BYTES} can be stored. Large media belong in an"
             " artifact service."
@@ -112,7 +113,7 @@ def encode_event(event: Event, delta: EncodedDelta | None = None) -> EncodedEven
     if coerced or _may_be_unreadable(record):
         # Decoding may change such a value once more. An event that was read and is appended again is a duplicate if its
         # record is the stored one: so the record of the decoded event is stored.
-        as_read = _read_back(record)
+        as_read = event_of_record(record)
         return EncodedEvent(_record_of(as_read, delta)[0], as_read)
     return EncodedEvent(record, None)
 
@@ -392,7 +393,7 @@ def _may_be_unreadable(record: EventRecord) -> bool:
     return brackets >= MAY_BE_TOO_DEEP
 
 
-def _read_back(record: EventRecord) -> Event:
+def event_of_record(record: EventRecord) -> Event:
     """Decodes a record that is not stored yet.
 
     Raises:

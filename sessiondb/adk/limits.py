@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 
 from sessiondb.errors import InvalidInputError
 from sessiondb.model.records import SessionKey
@@ -12,6 +13,10 @@ MAX_ID_BYTES = 4096
 
 MAX_EVENT_BYTES = 64 * 1024 * 1024
 """Largest event or state, in bytes of JSON."""
+
+
+MAX_COUNT = 1_000_000_000
+"""More than that nobody can ask for in one answer."""
 
 
 def check_text(what: str, value: object) -> str:
@@ -50,6 +55,33 @@ def _check_key(app_name: object, user_id: object, session_id: object) -> Session
 
 
 _checked_key = functools.lru_cache(maxsize=4096)(_check_key)
+
+
+def check_count(what: str, value: object) -> int:
+    """Returns ``value`` if it can say how many are wanted, at most.
+
+    Raises:
+        InvalidInputError: If it is not an integer from 1, or larger than a store can count.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_COUNT:
+        raise InvalidInputError(f"{what} must be an integer from 1 to {MAX_COUNT}, not {value!r:.50}")
+    return value
+
+
+def check_moment(what: str, value: object) -> float | None:
+    """Returns ``value`` if it can be a moment, or None.
+
+    Raises:
+        InvalidInputError: If it is not a finite number of seconds.
+    """
+    if value is None:
+        return None
+    try:
+        if not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value):
+            return float(value)
+    except OverflowError:
+        pass
+    raise InvalidInputError(f"{what} must be a number of seconds since 1970, not {value!r:.50}")
 
 
 def json_size(*texts: str | None) -> int:

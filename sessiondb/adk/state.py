@@ -175,3 +175,16 @@ def _is_readable(text: str) -> bool:
 def _parsed(text: str) -> Any:
     # Readers parse an object of values, one level deeper than the value. The parser's limit of depth applies to that.
     return from_json(f"[{text}]")[0]
+
+
+def checked_state(state: object) -> Mapping[str, Any]:
+    """Returns what was given as state, ``{}`` for None.
+
+    Raises:
+        InvalidInputError: If it is no mapping.
+    """
+    if state is None:
+        return {}
+    if not isinstance(state, Mapping):
+        raise InvalidInputError(f"state must be a mapping of keys to values, not {type(state).__name__}")
+    return state

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from google.adk.events import Event
 from google.adk.sessions import Session
 
+from sessiondb.adk.events import EncodedEvent
+from sessiondb.adk.state import EncodedDelta
 from sessiondb.engine.engine import Engine
 from sessiondb.engine.reading import LogReader
+from sessiondb.model.records import EventRecord, StateDelta
 from sessiondb.options import ServiceOptions
 
 
@@ -16,6 +20,9 @@ class Calls(Protocol):
 
     _options: ServiceOptions
     _logs: LogReader
+
+    def _encode(self, event: Event, delta: EncodedDelta) -> tuple[EncodedEvent, EventRecord, StateDelta]:
+        """Encodes an event as its Session has it; and what of it is stored, with the changes of state that this makes."""
 
     async def get_session(self, app_name: str, user_id: str, session_id: str) -> Session | None:
         """See the service."""

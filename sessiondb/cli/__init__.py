@@ -108,6 +108,7 @@ for _name in (
     "show",
     "stats",
     "tail",
+    "usage",
     "vacuum",
 ):
     main.add_command(import_module(f".{_name}", __name__).command)

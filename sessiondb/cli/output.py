@@ -86,8 +86,8 @@ def pairs_text(pairs: Mapping[str, Any], estimated: Container[str] = ()) -> str:
     return "\n".join(f"{name:<{name_width}}  {value:>{value_width}}" for name, value in shown.items())
 
 
-def print_rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Prints rows in aligned columns as they come, a time in the first; nothing if there are none.
+def print_rows(header: Sequence[str], rows: Iterable[Sequence[str]], *, time_first: bool = True) -> None:
+    """Prints rows in aligned columns as they come, a time in the first unless said otherwise; nothing if there are none.
 
     A terminal would break lines that are too long for it, in the middle of a word. There the columns that do not fit stand
     in a line below, and a value that is wider than the terminal is cut.
@@ -102,7 +102,7 @@ def print_rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     widths = [max(map(cell_len, column)) for column in zip(*measured, strict=True)]
     room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     time_width = None
-    if room is not None and len(_packed(widths, room)) > 1:
+    if time_first and room is not None and len(_packed(widths, room)) > 1:
         time_width = widths[0] = min(widths[0], _TO_THE_SECOND)
     lines = _packed(widths, room)
     is_cut = False

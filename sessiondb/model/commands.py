@@ -47,8 +47,7 @@ class AppendEvent(NamedTuple):
     @property
     def size(self) -> int:
         """Characters of JSON that the event holds."""
-        event = self.event
-        return len(event.content or "") + len(event.actions) + len(event.extra or "")
+        return _size_of(self.event)
 
 
 class UpdateKeys(NamedTuple):
@@ -57,6 +56,31 @@ class UpdateKeys(NamedTuple):
     key: SessionKey
     event: EventRecord
     delta: StateDelta
+
+
+class AppendEvents(NamedTuple):
+    """Append several events to one session, in their order: all of them or none.
+
+    Events that are in the log already are none of these: an equal one changes nothing.
+
+    Attributes:
+        key: Of which session.
+        parts: What each event does. No two are equal, and those that belong to the conversation have the command's handle.
+        handle: As that of :class:`AppendEvent`; None, too, if no event belongs to the conversation.
+    """
+
+    key: SessionKey
+    parts: tuple[AppendEvent | UpdateKeys, ...]
+    handle: Handle | None
+
+    @property
+    def size(self) -> int:
+        """Characters of JSON that the events hold."""
+        return sum(_size_of(part.event) for part in self.parts)
+
+    def without(self, duplicates: tuple[int, ...]) -> AppendEvents:
+        """Returns what is left of it when some of its parts are in the log."""
+        return self._replace(parts=tuple(part for n, part in enumerate(self.parts) if n not in duplicates))
 
 
 class CreateSession(NamedTuple):
@@ -132,7 +156,9 @@ class Vacuum:
     __slots__ = ()
 
 
-DataCommand: TypeAlias = AppendEvent | UpdateKeys | CreateSession | ForkSession | DeleteSession | PruneSessions | Flush
+DataCommand: TypeAlias = (
+    AppendEvent | UpdateKeys | AppendEvents | CreateSession | ForkSession | DeleteSession | PruneSessions | Flush
+)
 """A command that shares a transaction with others."""
 
 WriteCommand: TypeAlias = DataCommand | Vacuum
@@ -140,5 +166,9 @@ WriteCommand: TypeAlias = DataCommand | Vacuum
 
 def advance_handle(command: DataCommand, outcome: Outcome) -> None:
     """Lets the handle of a committed append know where its session is now; for other commands there is none."""
-    if type(command) is AppendEvent and command.handle is not None and outcome.status is Status.DONE:
+    if isinstance(command, AppendEvent | AppendEvents) and command.handle is not None and outcome.status is Status.DONE:
         command.handle.advance(outcome)
+
+
+def _size_of(event: EventRecord) -> int:
+    return len(event.content or "") + len(event.actions) + len(event.extra or "")

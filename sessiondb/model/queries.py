@@ -17,6 +17,7 @@ from sessiondb.model.records import (
     ForkedSession,
     LoggedChange,
     LoggedEvent,
+    LogPage,
     Moment,
     PastSnapshot,
     Selection,
@@ -26,6 +27,7 @@ from sessiondb.model.records import (
     StateRow,
     StoreSize,
 )
+from sessiondb.model.usage import UsageBy, UsageRow
 
 ResultT_co = TypeVar("ResultT_co", covariant=True)
 
@@ -95,7 +97,30 @@ class GetSession(Query[SessionSnapshot | None]):
 
 
 SessionOrder: TypeAlias = Literal["oldest", "newest", "key"]
-"""The session updated longest ago first, the one updated last first, or in the order of the keys."""
+"""The session updated longest ago first, the one updated last first, or in the order of the keys.
+
+Of sessions updated at the same moment the key decides: its user, then its session, then its app. The one updated last first
+is the other way round in all of that.
+"""
+
+
+class SessionPlace(NamedTuple):
+    """A place in the list of all sessions by their last update: that of a session as it was when it was listed.
+
+    A session that is written to moves to another place. One that is not stays where it is, whatever others do.
+    """
+
+    update_time: float
+    key: SessionKey
+
+
+class LogPlace(NamedTuple):
+    """The place of an event in the log of its session."""
+
+    incarnation: int
+    """Of the session. A session deleted and created anew has another log."""
+    seq: int
+    row_id: int
 
 
 @dataclass(slots=True, eq=False)
@@ -108,6 +133,9 @@ class ListSessions(Query[Iterator[SessionSummary]]):
         updated_before: Only those whose last update is before this moment, in seconds since the epoch.
         limit: At most this many.
         with_state: Whether to read their state.
+        updated_since: Only those whose last update is at or after this moment.
+        after: Only those behind this place. Not in the order of the keys.
+        state: Only those whose own state holds each of these keys, with this JSON as its value, to the letter.
     """
 
     selection: Selection = EVERYTHING
@@ -115,6 +143,30 @@ class ListSessions(Query[Iterator[SessionSummary]]):
     updated_before: float | None = None
     limit: int | None = None
     with_state: bool = True
+    updated_since: float | None = None
+    after: SessionPlace | None = None
+    state: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(slots=True, eq=False)
+class GetLogPage(Query[LogPage | None]):
+    """Read a part of a session's log; None if there is no such session.
+
+    Attributes:
+        key: Of which session.
+        limit: At most so many events.
+        after: Only what comes behind this place, in the order of the page.
+        before: Only what comes before this place, in the order of the page.
+        newest_first: Whether the page begins at the end of the log, and goes back.
+        authors: Only events of these authors; None: of any.
+    """
+
+    key: SessionKey
+    limit: int
+    after: LogPlace | None = None
+    before: LogPlace | None = None
+    newest_first: bool = False
+    authors: tuple[str, ...] | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -253,3 +305,20 @@ class MeasureStore(Query[StoreSize]):
     """
 
     exact_up_to: int = EXACT_UP_TO
+
+
+@dataclass(slots=True, eq=False)
+class GetUsage(Query[list[UsageRow]]):
+    """Sum up what conversations have used, in the order of what they are counted by.
+
+    Attributes:
+        selection: Which ones.
+        since: Only events at or after this moment, in seconds since the epoch.
+        until: Only events before this moment, in seconds since the epoch.
+        by: What a row is of.
+    """
+
+    selection: Selection = EVERYTHING
+    since: float | None = None
+    until: float | None = None
+    by: UsageBy = "session"

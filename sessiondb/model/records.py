@@ -135,6 +135,13 @@ class SessionSnapshot(NamedTuple):
     rows: list[EventRow]
 
 
+class LogPage(NamedTuple):
+    """A part of a session's log, in the order that was asked for, and which log that is."""
+
+    incarnation: int
+    rows: list[EventRow]
+
+
 class SessionSummary(NamedTuple):
     """One session in a listing."""
 
@@ -287,7 +294,8 @@ class Status(enum.IntEnum):
 class Outcome(NamedTuple):
     """The answer to a write command.
 
-    The states are set for a created session only: JSON objects as text. ``pruned`` is what a prune has deleted.
+    The states are set for a created session only: JSON objects as text. ``pruned`` is what a prune has deleted. ``duplicates``
+    are the parts of an :class:`~sessiondb.model.commands.AppendEvents` that were in the log already, by their numbers from 0.
     """
 
     status: Status
@@ -297,3 +305,4 @@ class Outcome(NamedTuple):
     user_state: str = "{}"
     app_state: str = "{}"
     pruned: tuple[SessionSummary, ...] = ()
+    duplicates: tuple[int, ...] = ()

@@ -57,7 +57,7 @@ def open_reader(location: str | os.PathLike[str] | Database, timeout: float = 5.
         UnsupportedDatabaseError: If it is not a database of sessiondb, or of another version.
         StorageError: If it cannot be read.
     """
-    found = _named(location)
+    found = resolve_database(location)
     if isinstance(found, ServerLocation):
         with _with_driver():
             from sessiondb.stores.postgres.store import open_outside_reader  # noqa: PLC0415  # as said above
@@ -101,7 +101,7 @@ def open_import(location: str | os.PathLike[str] | Database, timeout: float = 30
         ConfigurationError: If the location cannot be used.
         StorageError: If the database cannot be opened, is damaged, or is not ours.
     """
-    found = _named(location)
+    found = resolve_database(location)
     if isinstance(found, ServerLocation):
         with _with_driver():
             from sessiondb.stores.postgres.bulk_import import PostgresImport  # noqa: PLC0415  # as said above
@@ -188,7 +188,12 @@ def holds_sessions(location: Database) -> bool:
     return is_ours(location)
 
 
-def _named(location: str | os.PathLike[str] | Database) -> Database:
+def resolve_database(location: str | os.PathLike[str] | Database) -> Database:
+    """Finds the database that a path or URL names.
+
+    Raises:
+        ConfigurationError: If it names none that other processes could open.
+    """
     if isinstance(location, ServerLocation):
         return location
     found = resolve_location(location)

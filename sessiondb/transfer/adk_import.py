@@ -27,7 +27,7 @@ from sessiondb.adk.events import encode_event, event_as_dict, timestamp_text
 from sessiondb.adk.limits import check_key, check_text
 from sessiondb.adk.state import encode_delta
 from sessiondb.engine.store import BulkImport, Reader
-from sessiondb.errors import CorruptRowError, InvalidInputError, MigrationError
+from sessiondb.errors import ConfigurationError, CorruptRowError, InvalidInputError, MigrationError
 from sessiondb.location import DEFAULT_SCHEMA, Database, ServerLocation
 from sessiondb.model.queries import ListEvents
 from sessiondb.model.records import STORED_NONE, NewEvent, NewSession, Selection, SessionKey, named
@@ -61,12 +61,12 @@ def migrate_adk_file(source: Path, target: Database, *, advance: Advance = lambd
 
 
 def migrate_adk_server(
-    source: ServerLocation, target: Database, *, advance: Advance = lambda _: None
+    source: str | ServerLocation, target: str | os.PathLike[str] | Database, *, advance: Advance = lambda _: None
 ) -> MigrationReport:
     """Copies what ADK's ``DatabaseSessionService`` keeps on a PostgreSQL server to a database of sessiondb.
 
     Args:
-        source: The schema with ADK's tables, read as :func:`migrate_adk_file` reads a file. Events come in the order in which
+        source: The URL of the server, with ``?schema=`` if ADK's tables are not in ``public``. They are read as :func:`migrate_adk_file` reads a file. Events come in the order in which
             ADK reads them: by their times, then by their ids.
         target: The database, created if it is missing: a file, or a schema, which may be on the same server.
         advance: Told about sessions that were copied or compared.
@@ -76,13 +76,16 @@ def migrate_adk_server(
         UnsupportedDatabaseError: If the source has not ADK's tables, or the target other ones than those of sessiondb.
         StorageError: If one of them cannot be read or written.
     """
+    found = stores.resolve_database(source)
+    if not isinstance(found, ServerLocation):
+        raise ConfigurationError("the source is a file; migrate_adk_file reads it")
     from sessiondb.transfer.adk_server import AdkServer  # noqa: PLC0415  # needs the driver
 
-    url = source.url
-    if source.schema != DEFAULT_SCHEMA:
-        url += f"{'&' if '?' in url else '?'}options={quote(f'-csearch_path={source.schema}')}"
-    with AdkServer(source) as tables:
-        return _migrate(tables, str(source), url, target, advance)
+    url = found.url
+    if found.schema != DEFAULT_SCHEMA:
+        url += f"{'&' if '?' in url else '?'}options={quote(f'-csearch_path={found.schema}')}"
+    with AdkServer(found) as tables:
+        return _migrate(tables, str(found), url, stores.resolve_database(target), advance)
 
 
 def _migrate(tables: AdkTables, name: str, url: str, target: Database, advance: Advance) -> MigrationReport:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from itertools import groupby, zip_longest
@@ -29,11 +30,16 @@ from sessiondb.transfer.jsonl import Advance, now_text
 _ALL_SESSIONS = ListSessions(order="key", with_state=False)
 
 
-def migrate_sessiondb(source: Database, target: Database, *, advance: Advance = lambda _: None) -> MigrationReport:
+def migrate_sessiondb(
+    source: str | os.PathLike[str] | Database,
+    target: str | os.PathLike[str] | Database,
+    *,
+    advance: Advance = lambda _: None,
+) -> MigrationReport:
     """Copies a database of sessiondb to another one: from a file to a server, back, or between two of a kind.
 
     Args:
-        source: The database, which is only read.
+        source: The database, a path or URL; it is only read.
         target: The other one, created if it is missing. Services may have both open.
         advance: Told about sessions that were copied or compared.
 
@@ -42,6 +48,7 @@ def migrate_sessiondb(source: Database, target: Database, *, advance: Advance = 
         UnsupportedDatabaseError: If one of them is not a database of sessiondb.
         StorageError: If one cannot be read or written.
     """
+    source, target = stores.resolve_database(source), stores.resolve_database(target)
     check_apart(source, target)
     report = MigrationReport()
     with stores.open_reader(source) as reader, reader.snapshot():

@@ -122,8 +122,8 @@ def test_a_missing_file_is_created_once_and_then_only_checked(agents: Path) -> N
 def test_a_file_that_appears_meanwhile_is_not_overwritten(agents: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, look = agents / "services.yaml", services_file.plan
 
-    def look_too_early(folder: Path) -> services_file.ServicesFile:
-        found = look(folder)
+    def look_too_early(folder: Path, scheme: str) -> services_file.ServicesFile:
+        found = look(folder, scheme)
         file.write_text("services: []  # of another program\n")
         return found
 
@@ -427,7 +427,7 @@ def test_a_folder_whose_name_adk_cannot_import_is_noticed(agents: Path, adk_answ
     assert notes == ["ADK cannot load the agent 'my-bot': the name of its folder may have letters, digits and _ only"]
 
 
-def init_json(agents: Path, database: Path, **environment: str) -> tuple[int, dict[str, object], str]:
+def init_json(agents: Path, database: Path | str, **environment: str) -> tuple[int, dict[str, object], str]:
     done = run_sessiondb("init", agents, database, "--json", **environment)
     report: dict[str, object] = json.loads(done.stdout)
     return done.returncode, report, done.stderr
@@ -477,6 +477,31 @@ def test_the_report_has_all_that_is_needed_to_start_adk(agents: Path, tmp_path: 
         "services.py registers the scheme, and ADK takes that one",
     ]
     assert database.is_file()
+
+
+def test_a_server_has_a_scheme_of_its_own(agents: Path, postgres_database: str) -> None:
+    url = postgres_database.replace("postgres@", "postgres:hunter2@") + "?schema=theirs"
+    uri = f"sessiondb+{postgres_database}?schema=theirs"
+    for change in ("created", "unchanged"):
+        done = run_sessiondb("init", agents, url, "--json")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "hunter2" not in done.stdout
+        report = json.loads(done.stdout)
+        assert (report["change"], report["uri"], report["problem"]) == (change, uri, None)
+        assert report["commands"][0][-2] == f"--session_service_uri={uri}"
+        assert [note for note in report["notes"] if "PGPASSWORD" in note]
+    # ADK has opened it.
+    assert run_sessiondb("list", f"{postgres_database}?schema=theirs").returncode == 0
+    registered = yaml.safe_load((agents / "services.yaml").read_text())["services"]
+    assert [entry["scheme"] for entry in registered] == ["sessiondb", "sessiondb+postgresql"]
+    # A file that knows files only.
+    (agents / "services.yaml").write_text(
+        "services:\n- {scheme: sessiondb, type: session, class: sessiondb.DatabaseSessionService}\n"
+    )
+    status, report, errors = init_json(agents, url)
+    assert (status, report["change"]) == (1, "needed")
+    assert "scheme: sessiondb+postgresql" in str(report["lines"])
+    assert "does not register the scheme sessiondb+postgresql" in errors
 
 
 def fake_adk(folder: Path, python: Path) -> str:

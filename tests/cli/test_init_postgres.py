@@ -66,7 +66,7 @@ async def use(url: str) -> None:
 
 
 def counted(connection: psycopg.Connection[tuple[object, ...]], query: str) -> object:
-    row = connection.execute(query).fetchone()  # type: ignore[arg-type]  # of this module
+    row = connection.execute(query).fetchone()
     assert row is not None
     return row[0]
 
@@ -85,9 +85,9 @@ def test_service_works_on_tables_made_beforehand(partitions: int, schema: str, p
         parts = counted(connection, f"SELECT count(DISTINCT tableoid) FROM {schema}.adk_events")
         assert parts == (partitions or 1)
         # What is edited outside sessiondb is noticed.
-        connection.execute(f"UPDATE {schema}.adk_events SET author = 'other' WHERE user_id = 'user 1'")  # type: ignore[arg-type]  # of this module
+        connection.execute(f"UPDATE {schema}.adk_events SET author = 'other' WHERE user_id = 'user 1'")
         assert counted(connection, f"SELECT log_epoch FROM {schema}.adk_sessions WHERE user_id = 'user 1'") == 1
-        connection.execute(f"DELETE FROM {schema}.adk_sessions WHERE user_id = 'user 2'")  # type: ignore[arg-type]  # of this module
+        connection.execute(f"DELETE FROM {schema}.adk_sessions WHERE user_id = 'user 2'")
         assert counted(connection, f"SELECT count(*) FROM {schema}.adk_events WHERE user_id = 'user 2'") == 0
         assert counted(connection, f"SELECT count(*) FROM {schema}.adk_state WHERE session_id IS NOT NULL") == 19
     assert run_sessiondb("check", shown).returncode == 0
@@ -102,7 +102,7 @@ def test_print_needs_no_server_and_does_the_same(postgres_database: str) -> None
     assert (done.returncode, done.stderr) == (0, "")
     assert "secret" not in done.stdout
     with psycopg.connect(postgres_database, autocommit=True) as connection:
-        connection.execute(done.stdout)  # type: ignore[call-overload]  # as printed
+        connection.execute(done.stdout)
     asyncio.run(use(f"{postgres_database}?schema=theirs"))
     assert run_sessiondb("check", f"{postgres_database}?schema=theirs").returncode == 0
 

@@ -155,7 +155,7 @@ SOURCES = [
 def everything(url: str) -> list[Any]:
     with closing(psycopg.connect(url)) as connection:
         return [
-            connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall()  # type: ignore[arg-type]
+            connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall()
             for table in ("sessions", "events", "app_states", "user_states")
         ]
 

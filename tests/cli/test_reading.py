@@ -34,6 +34,7 @@ READING = [
     ["history", "progress"],
     ["stats"],
     ["tail"],
+    ["usage"],
 ]
 
 
@@ -78,6 +79,8 @@ def test_read_only_commands_see_the_wal_of_running_service(arguments: list[str],
                     assert last["value"] == "fresh"
                 case "stats":
                     assert last["events"] == 5
+                case "usage":
+                    assert (last["day"], last["events"]) > ("2023-11-14", 0)
                 case _:
                     assert last["seq"] == 5
             await service.update_keys(APP, USER, SESSION, {"progress": "later"})
@@ -172,7 +175,7 @@ def test_terminal_escape_sequences_are_not_printed(arguments: list[str], more: l
         arguments = ["show", f"s{hostile}s"]
     done = run_sessiondb(*reading(arguments, database, *more))
     assert done.returncode == 0, done.stderr
-    assert re.findall(r"[^\n\x20-\x7e]", done.stdout.replace("…", "")) == []
+    assert re.findall(r"[^\n\x20-\x7e]", re.sub("[…━╸╺]", "", done.stdout)) == []
 
 
 def test_show_escapes_control_characters_of_unknown_id(filled: str) -> None:
@@ -295,7 +298,8 @@ def test_history_notes_go_to_a_terminal_only(database: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "values"), [("progress", [1, 2, None]), ("user:theme", ["dark", "light"]), ("app:version", [1, 2]), ("theme", [])]
+    ("key", "values"),
+    [("progress", [1, 2, None]), ("user:theme", ["dark", "light"]), ("app:version", [1, 2]), ("theme", [])],
 )
 def test_history_has_every_change_of_a_key(key: str, values: list[object], filled: str) -> None:
     changes = lines_of("history", filled, key, says="" if values else f"there is no change of {key!r} in the log")

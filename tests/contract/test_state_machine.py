@@ -466,14 +466,18 @@ def _compare(live: Session, model: Session) -> None:
 def test_life_of_a_database_follows_the_model(store: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     numbers = itertools.count()
 
-    def life() -> Life:
-        if store == "sqlite":
-            return Life(tmp_path / f"{next(numbers)}.sqlite3")
-        server: Server = request.getfixturevalue("postgres_server")
-        return Life(server.fresh_database())
+    class NextLife(Life):
+        """A life in the next empty database."""
+
+        def __init__(self) -> None:
+            if store == "sqlite":
+                super().__init__(tmp_path / f"{next(numbers)}.sqlite3")
+            else:
+                server: Server = request.getfixturevalue("postgres_server")
+                super().__init__(server.fresh_database())
 
     run_state_machine_as_test(
-        life,
+        NextLife,
         settings=settings(
             max_examples=settings().max_examples // (4 if store == "sqlite" else 8),
             stateful_step_count=40,

@@ -113,7 +113,7 @@ class Reader:
     def _run_python(self, block: Block) -> None:
         # Lines before the code make line numbers those of the page.
         code = compile(
-            "\n" * block.line + re.sub(r"(?<=:)80\d\d\b", lambda port: self._ports.get(port[0], port[0]), block.code),
+            "\n" * block.line + re.sub(r"(?<=:)80\d\d\b", lambda named: self._ports[named[0]], block.code),
             str(block.page),
             "exec",
             flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,
@@ -186,20 +186,21 @@ class Reader:
                 ).stdout
             case ["uvicorn", *arguments, "&"]:
                 self._start_server(arguments)
-            case ["kill", ("%1" | "%2") as job]:
+            case ["kill", ("%1" | "%2" | "%3") as job]:
                 self._stop_server(int(job[1]))
-            case ["kill", "-9", ("%1" | "%2") as job]:
+            case ["kill", "-9", ("%1" | "%2" | "%3") as job]:
                 self._kill_server(int(job[1]))
             case _:
                 raise AssertionError(f"{block.place}: a reader cannot run {words}")
         return ""
 
     def _start_server(self, arguments: list[str]) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = str(free.getsockname()[1])
         named = arguments[arguments.index("--port") + 1] if "--port" in arguments else _PORTS[0]
         assert named in _PORTS
-        self._ports[named] = port
+        if named not in self._ports:
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                self._ports[named] = str(free.getsockname()[1])
+        port = self._ports[named]
         server = subprocess.Popen(
             [sys.executable, "-m", "uvicorn", *arguments, "--port", port], stderr=subprocess.PIPE, text=True
         )
@@ -256,8 +257,9 @@ def reader(
     patch.setattr(LLMRegistry, "new_llm", lambda model: OfflineModel(model=model, respond=_respond))
     # A page may configure OpenTelemetry, which a process can do once.
     with no_providers(), asyncio.Runner() as loop:
-        for place in filter(None, (folder / DATABASE, database)):
-            loop.run(_make_database(place))
+        loop.run(_make_database(folder / DATABASE))
+        if database is not None:
+            loop.run(_make_database(database))
         agent = folder / "agents" / "assistant"
         agent.mkdir(parents=True)
         (agent / "agent.py").touch()

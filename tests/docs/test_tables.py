@@ -89,6 +89,7 @@ def test_schema_page_lists_every_index_and_trigger(connection: sqlite3.Connectio
     assert sorted((name, table) for name, table, _ in rows) == sorted(found)
 
 
+@pytest.mark.anyio
 async def test_schema_page_says_what_columns_are_on_a_server(postgres_database: str) -> None:
     async with DatabaseSessionService(postgres_database):
         pass
@@ -100,7 +101,9 @@ async def test_schema_page_says_what_columns_are_on_a_server(postgres_database: 
     assert [row[1].startswith("one column more, xid8") for row in differences if row[0] == "written of adk_events"] == [
         True
     ]
-    listed[1].append(("written", "xid8"))
+    listed[0].remove(("begun_after", "bigint"))
+    for columns in listed[:2]:
+        columns.append(("written", "xid8"))
     (added,) = tables_of(page, "index or trigger")
     with psycopg.connect(postgres_database) as connection:
         found = [
@@ -241,8 +244,17 @@ def test_api_reference_lists_every_public_name() -> None:
             and (inspect.isfunction(thing) or inspect.isclass(thing))
             and thing.__module__ == module.__name__
         }
-    # A service opens its store itself.
-    public.remove("sessiondb.stores.open_store")
+    # A service opens its store itself, and commands are what is documented of the others.
+    of_commands = (
+        "open_store",
+        "open_writer",
+        "check",
+        "holds_sessions",
+        "server_script",
+        "create_on_server",
+        "resolve_database",
+    )
+    public -= {f"sessiondb.stores.{name}" for name in of_commands}
     assert public <= documented
 
 

@@ -6,7 +6,9 @@ of that name first, which may hold it up or raise.
 
 from __future__ import annotations
 
+import copy
 import json
+import operator
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
@@ -18,6 +20,7 @@ from sessiondb.model import commands, queries
 from sessiondb.model.commands import DataCommand, advance_handle
 from sessiondb.model.records import (
     EventRow,
+    LogPage,
     Outcome,
     SessionHead,
     SessionKey,
@@ -28,6 +31,8 @@ from sessiondb.model.records import (
 )
 
 ResultT = TypeVar("ResultT")
+
+_HARMLESS = (Status.DONE, Status.DUPLICATE)
 
 
 class MemoryStore:
@@ -102,6 +107,8 @@ class MemoryWriter:
             for table in (store.heads, store.rows, store.state):
                 table.pop(key, None)
             return Outcome(Status.DONE)
+        if isinstance(command, commands.AppendEvents):
+            return self._append_all(command)
         result = self._create(command) if isinstance(command, commands.CreateSession) else self._append(command)
         if isinstance(result, Outcome):
             return result
@@ -113,6 +120,23 @@ class MemoryWriter:
         outcome = Outcome(Status.DONE, result.incarnation, result.revision, *store.states(key))
         advance_handle(command, outcome)
         return outcome
+
+    def _append_all(self, command: commands.AppendEvents) -> Outcome | StorageError:
+        store, handle = self._store, command.handle
+        before = copy.deepcopy((store.heads, store.rows, store.state))
+        seen = None if handle is None else (handle.incarnation, handle.revision)
+        results = [self._execute(part) for part in command.parts]
+        failures = (one for one in results if not isinstance(one, Outcome) or one.status not in _HARMLESS)
+        if failure := next(failures, None):
+            store.heads, store.rows, store.state = before
+            if handle is not None and seen is not None:
+                handle.incarnation, handle.revision = seen
+            return failure
+        outcomes = [one for one in results if isinstance(one, Outcome)]
+        duplicates = tuple(n for n, one in enumerate(outcomes) if one.status is Status.DUPLICATE)
+        if len(duplicates) == len(outcomes):
+            return Outcome(Status.DUPLICATE)
+        return max(one for one in outcomes if one.status is Status.DONE)._replace(duplicates=duplicates)
 
     def _create(self, command: commands.CreateSession) -> SessionHead | Outcome:
         if command.key in self._store.heads:
@@ -173,8 +197,10 @@ class MemoryReader:
         match query:
             case queries.GetSession(key=key, part=part):
                 return SessionSnapshot(self._head(key), self._rows(key, part)) if key in store.heads else None
-            case queries.ListSessions():  # those of all users, in the order of their creation
-                return iter([SessionSummary(key, "", "", self._head(key)) for key in store.heads])
+            case queries.ListSessions():
+                return iter(self._sessions(query))
+            case queries.GetLogPage(key=key):
+                return LogPage(store.heads[key].incarnation, self._page(query)) if key in store.heads else None
             case queries.CountEvents(key=key):
                 return len(store.rows[key])
             case queries.GetUserState(app_name=app_name, user_id=user_id):
@@ -186,6 +212,23 @@ class MemoryReader:
 
     def _head(self, key: SessionKey) -> SessionHead:
         return SessionHead(*self._store.heads[key][:-3], *self._store.states(key))
+
+    def _sessions(self, query: queries.ListSessions) -> list[SessionSummary]:
+        """Those of all users, in the order of their update; of the selections only those that pages need."""
+        places = {key: (head.update_time, key[1], key[2], key[0]) for key, head in self._store.heads.items()}
+        order = sorted(places, key=lambda key: places[key], reverse=query.order == "newest")
+        if query.after is not None:
+            time, (app, user, session) = query.after
+            behind = operator.lt if query.order == "newest" else operator.gt
+            order = [key for key in order if behind(places[key], (time, user, session, app))]
+        return [SessionSummary(key, "", "", self._head(key)) for key in order[: query.limit]]
+
+    def _page(self, query: queries.GetLogPage) -> list[EventRow]:
+        rows = self._store.rows[query.key][:: -1 if query.newest_first else 1]
+        ends = [None if place is None else place.seq for place in (query.after, query.before)]
+        after, before = reversed(ends) if query.newest_first else ends
+        rows = [row for row in rows if (after is None or row.seq > after) and (before is None or row.seq < before)]
+        return [row for row in rows if query.authors is None or row.author in query.authors][: query.limit]
 
     def _rows(self, key: SessionKey, part: queries.Slice) -> list[EventRow]:
         rows, incarnation = self._store.rows[key], self._store.heads[key].incarnation

@@ -15,15 +15,17 @@ from tests.postgres.server import TIMEOUT, Server, run
 class Cluster:
     """Two servers, one of which takes writes. See :func:`cluster`."""
 
-    def __init__(self, *, synchronous: bool) -> None:
+    def __init__(self, *, synchronous: bool, fsync: bool) -> None:
         """Takes folders and ports.
 
         Args:
             synchronous: Whether a commit waits until the standby has it. If not, a promotion loses what the standby has
                 not received yet.
+            fsync: Whether what is committed survives a loss of power. Off is faster.
         """
         self._synchronous = synchronous
         settings = {
+            "fsync": "on" if fsync else "off",
             "wal_log_hints": "on",
             "wal_keep_size": "1GB",
             "wal_receiver_status_interval": "1",
@@ -124,9 +126,9 @@ def _wait(server: Server, query: LiteralString, value: str) -> None:
 
 
 @contextmanager
-def cluster(*, synchronous: bool = True) -> Iterator[Cluster]:
-    """A primary and its standby, both running; :class:`Cluster` explains the argument."""
-    one = Cluster(synchronous=synchronous)
+def cluster(*, synchronous: bool = True, fsync: bool = True) -> Iterator[Cluster]:
+    """A primary and its standby, both running; :class:`Cluster` explains the arguments."""
+    one = Cluster(synchronous=synchronous, fsync=fsync)
     try:
         one.start()
         yield one

@@ -249,7 +249,7 @@ class _Connection:
             if message[:1] == b"p":
                 self._server.sendall(request)
                 request = b""
-            elif message[:1] in b"SQHX":
+            elif message[:1] in b"SQHXcf":
                 self._hand_on(request)
                 request = b""
 
@@ -306,13 +306,13 @@ def _message(end: socket.socket, *, typed: bool = True) -> bytes:
 
 
 def _whole_messages(received: bytes) -> tuple[int, bool]:
-    """How many bytes are whole messages, and whether the last of them ends an answer."""
+    """How many bytes are whole messages, and whether the last of them ends an answer, or asks for what is to be copied."""
     end, answered = 0, False
     while len(received) - end >= 5:
         (length,) = _LENGTH.unpack_from(received, end + 1)
         if len(received) - end < 1 + length:
             break
-        answered = received[end : end + 1] == b"Z"
+        answered = received[end : end + 1] in (b"Z", b"G")
         end += 1 + length
     return end, answered
 

@@ -64,7 +64,7 @@ class Server:
         self.data = self.folder / "data"
         self.log = self.folder / "log"
         self.password = password
-        self.port = _free_port()
+        self.port = free_port()
         self.settings = {
             # A server for tests starts with little: Debian's defaults would take twice as long to stop.
             "shared_buffers": "32MB",
@@ -349,7 +349,7 @@ def _close(watcher: subprocess.Popen[bytes]) -> None:
 # --- Processes and ports ----------------------------------------------------------------------------------------------
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port that nobody listens on; another process of the tests draws another one."""
     while True:
         port = _PORTS[secrets.randbelow(len(_PORTS))]

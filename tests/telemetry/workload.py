@@ -42,6 +42,7 @@ async def every_call(service: DatabaseSessionService, folder: Path) -> None:
     await service.get_session(APP, USER, "s")
     await service.get_user_state(APP, USER)
     await service.list_sessions(app_name=APP, user_id=USER)
+    await service.usage(app_name=APP, user_id=USER, session_id="s", by="day")
     service.get_event_count(APP, USER, "s")
     service.get_stats()
     service.vacuum()
@@ -60,6 +61,7 @@ OPERATIONS = {
     ("update_keys", "sqlite"): 1,
     ("get_user_state", "sqlite"): 1,
     ("list_sessions", "sqlite"): 1,
+    ("usage", "sqlite"): 1,
     ("get_event_count", "sqlite"): 1,
     ("get_stats", "sqlite"): 1,
     ("vacuum", "sqlite"): 1,

@@ -36,6 +36,9 @@ _DEFAULTS: dict[str, Any] = {
 
 _NOTHING: Mapping[str, object] = {}
 
+_LEAST_SECONDS = 1.0
+"""How long a call may take on a connection that took all the time to open: or no call would ever succeed."""
+
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
 """How long to wait before another attempt to connect, in seconds."""
@@ -61,15 +64,21 @@ class Server:
             # libpq's message quotes what it did not understand, which may be a password.
             raise ConfigurationError(f"libpq does not understand the URL of {location}") from None
         self._parameters = {**_DEFAULTS, **given, "client_encoding": "utf8"}
+        try:
+            # 0 is for ever, as libpq has it.
+            self._connect_timeout = int(self._parameters["connect_timeout"]) or 2**31 - 1
+        except ValueError:
+            raise ConfigurationError(f"connect_timeout in the URL of {location} is no number of seconds") from None
         self._password = location.password
         self.name = str(location)
         self.pooled = location.pooled
 
-    def connect(self, settings: Mapping[str, object] = _NOTHING) -> psycopg.Connection:
+    def connect(self, settings: Mapping[str, object] = _NOTHING, *, within: float | None = None) -> psycopg.Connection:
         """Opens a connection whose statements commit by themselves.
 
         Args:
             settings: What to set on it; nothing is where a pooler stands between.
+            within: How long that may take, in seconds, if not as long as the URL says. A host gets 2 seconds at least.
 
         Raises:
             psycopg.Error: If it cannot be opened.
@@ -82,6 +91,10 @@ class Server:
             parameters["options"] = " ".join([given, *(_option(*setting) for setting in settings.items())]).strip()
         if self._password is not None:
             parameters["password"] = self._current_password()
+        if within is not None:
+            # A host that is silent must not take the time in which another one would answer.
+            hosts = str(parameters.get("host", "")).count(",") + 1
+            parameters["connect_timeout"] = min(self._connect_timeout, max(int(within / hosts), 1))
         connection = psycopg.connect(make_conninfo("", **parameters), autocommit=True)
         connection.prepare_threshold = None
         return connection
@@ -96,7 +109,7 @@ class Server:
         pause = _FIRST_PAUSE
         while True:
             try:
-                return self.connect(settings)
+                return self.connect(settings, within=deadline - time.monotonic())
             except psycopg.Error as error:
                 left = deadline - time.monotonic()
                 if not is_connection_lost(error) or left <= 0:
@@ -150,8 +163,8 @@ class Link:
 
     @contextmanager
     def deadline(self, moment: float) -> Generator[None, None, None]:
-        """Cuts off what is done within at a moment of the monotonic clock."""
-        WATCHDOG.watch(self, moment)
+        """Cuts off what is done within at a moment of the monotonic clock, but not before it could be over."""
+        WATCHDOG.watch(self, max(moment, time.monotonic() + _LEAST_SECONDS))
         try:
             yield
         finally:

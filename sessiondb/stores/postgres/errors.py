@@ -31,15 +31,19 @@ def is_connection_lost(error: psycopg.Error) -> bool:
     So does a server that became a standby: the primary is elsewhere.
     """
     state = error.sqlstate
-    if not state:
-        # What libpq says by itself comes as the one or the other, by where it was noticed.
-        return isinstance(error, psycopg.OperationalError) or type(error) is psycopg.DatabaseError
+    if state is None:
+        return isinstance(error, psycopg.OperationalError)
     return state[:2] == "08" or state[:3] in ("57P", "25P") or state == _READ_ONLY
 
 
 def is_worth_another_try(error: psycopg.Error) -> bool:
     """Whether the server took everything back for a reason that may be gone by now."""
     return error.sqlstate in _TRY_AGAIN
+
+
+def is_worth_waiting(error: psycopg.Error) -> bool:
+    """Whether the server gave up, by itself or since somebody said so, while it may have waited for another transaction."""
+    return error.sqlstate in (*_TRY_AGAIN, *_BUSY)
 
 
 def is_of_one_command(error: psycopg.Error) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from itertools import islice
 from types import GeneratorType
 from typing import Any, TypeVar, cast
 
@@ -25,6 +26,8 @@ _SETTINGS = {
     "default_transaction_isolation": "read committed",
     # Without statistics a table that has grown is read as a whole; here a log is looked up by its key, always.
     "enable_seqscan": "off",
+    # It would look up all there is of an app, where a few are wanted.
+    "enable_bitmapscan": "off",
     "plan_cache_mode": "force_generic_plan",
     "jit": "off",
     "statement_timeout": 0,
@@ -59,7 +62,7 @@ class PostgresReader(Reader):
         self._link: Link | None = None
         try:
             if outside:
-                link = self._attach(server.connect(_SETTINGS))
+                link = self._attach(server.connect(_SETTINGS, within=timeout))
                 schema.check_version(link.connection, schema_name, server.name)
             else:
                 # A server that is away for a moment keeps a service waiting, whether it has a connection already or not.
@@ -77,8 +80,7 @@ class PostgresReader(Reader):
         while True:
             link = self._connected(deadline)
             try:
-                # A command may count or list all there is, and takes as long as that takes.
-                with nullcontext() if self._outside else link.deadline(deadline + _GRACE_SECONDS):
+                with self._deadline(link, deadline):
                     answer = reads.answer(self._asked, query)
             except psycopg.Error as error:
                 if not is_connection_lost(error):
@@ -88,7 +90,7 @@ class PostgresReader(Reader):
                     raise translate(error, self._server.name, reading=True) from error
                 continue
             if isinstance(answer, GeneratorType):
-                stream = self._streamed(answer)
+                stream = self._streamed(link, answer)
                 self._streams.add(stream)
                 return cast("ResultT", stream)
             return answer
@@ -147,8 +149,18 @@ class PostgresReader(Reader):
         if link is not None:
             link.close()
 
-    def _streamed(self, answer: Iterator[Any]) -> Generator[Any, None, None]:
+    def _deadline(self, link: Link, moment: float) -> AbstractContextManager[None]:
+        # A command may count, list or sort all there is, and takes as long as that takes.
+        return nullcontext() if self._outside else link.deadline(moment + _GRACE_SECONDS)
+
+    def _streamed(self, link: Link, answer: Generator[Any, None, None]) -> Generator[Any, None, None]:
         try:
-            yield from answer
+            with closing(answer):
+                while True:
+                    with self._deadline(link, time.monotonic() + self._timeout):
+                        some = list(islice(answer, reads.AT_ONCE))
+                    yield from some
+                    if len(some) < reads.AT_ONCE:
+                        return
         except psycopg.Error as error:
             raise translate(error, self._server.name, reading=True) from error

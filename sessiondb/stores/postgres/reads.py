@@ -23,8 +23,10 @@ from sessiondb.model.queries import (
     CountEvents,
     GetBeginning,
     GetLogEnd,
+    GetLogPage,
     GetPast,
     GetSession,
+    GetUsage,
     GetUserState,
     Last,
     ListChanges,
@@ -44,6 +46,7 @@ from sessiondb.model.records import (
     ForkPoint,
     LoggedChange,
     LoggedEvent,
+    LogPage,
     PastSnapshot,
     Selection,
     SessionHead,
@@ -53,14 +56,16 @@ from sessiondb.model.records import (
     StateRow,
     StoreSize,
 )
+from sessiondb.model.usage import UsageRow, usage_rows
 from sessiondb.stores.postgres import schema
 from sessiondb.stores.postgres.connection import checked
+from sessiondb.stores.postgres.usage import usage_statement
 
 ResultT = TypeVar("ResultT")
 
 _NO_LIMIT = 2**63 - 1
 
-_AT_ONCE = 1000
+AT_ONCE = 1000
 """Rows of a long answer that are fetched at a time."""
 
 _KEY = ", ".join(columns.SESSION_KEY)
@@ -203,7 +208,7 @@ class Asked:
 
     def stream(self, statement: str, parameters: dict[str, Any]) -> Generator[tuple[Any, ...], None, None]:
         """Yields rows as they come; the statement is ended when whoever asks goes away."""
-        size = _AT_ONCE if capabilities.has_stream_chunked() else 1
+        size = AT_ONCE if capabilities.has_stream_chunked() else 1
         with self.connection.cursor() as cursor:
             yield from cursor.stream(schema.rendered(statement, self.schema), parameters, size=size)
 
@@ -235,17 +240,49 @@ def _get_session(asked: Asked, query: GetSession) -> SessionSnapshot | None:
 
 
 _SUMMARY = f"{_KEY}, created_at, updated_at, {_HEAD_COLUMNS}"
+_BY_UPDATE = ("update_time", "user_id", "session_id", "app_name")
 _ORDERS = {
-    "oldest": "update_time, user_id, session_id, app_name",
-    "newest": "update_time DESC, app_name, user_id, session_id",
+    "oldest": ", ".join(_BY_UPDATE),
+    "newest": ", ".join(f"{column} DESC" for column in _BY_UPDATE),
     "key": _KEY,
 }
+_BEHIND = {"oldest": ">", "newest": "<"}
+
+_FEW_SESSIONS = 500
+"""As many are looked up, or counted, and sorted for a page within a millisecond or two."""
 
 
 def _list_sessions(asked: Asked, query: ListSessions) -> Iterator[SessionSummary]:
-    where = _where(query.selection, "" if query.updated_before is None else "update_time < %(updated_before)s")
+    parameters: dict[str, Any] = {
+        **query.selection._asdict(),
+        "updated_since": query.updated_since,
+        "updated_before": query.updated_before,
+        "limit": query.limit,
+    }
+    conditions = [
+        "" if query.updated_since is None else "update_time >= %(updated_since)s",
+        "" if query.updated_before is None else "update_time < %(updated_before)s",
+    ]
+    if query.after is not None:
+        time, (app_name, user_id, session_id) = query.after
+        parameters |= {"after_0": time, "after_1": user_id, "after_2": session_id, "after_3": app_name}
+        conditions.append(
+            f"({', '.join(_BY_UPDATE)}) {_BEHIND[query.order]}"
+            " (%(after_0)s::double precision, %(after_1)s, %(after_2)s, %(after_3)s)"
+        )
+    for n, (key, value) in enumerate(query.state):
+        parameters |= {f"key_{n}": key, f"value_{n}": value}
+        conditions.append(
+            f"EXISTS (SELECT 1 FROM @adk_state AS t WHERE t.app_name = s.app_name AND {_OWNER['SESSION'].format('s.', '')}"
+            f" AND t.scope = 'SESSION' AND t.state_key = %(key_{n})s AND t.state_value = %(value_{n})s)"
+        )
+    where = _where(query.selection, *conditions)
     limit = "" if query.limit is None else "LIMIT %(limit)s"
-    parameters = {**query.selection._asdict(), "updated_before": query.updated_before, "limit": query.limit}
+    is_page = query.limit is not None and query.order != "key"
+    if is_page and query.selection.app_name is not None and _are_many(asked, query.selection):
+        # They are read in the order of their update until there are enough. Without statistics the server would rather look
+        # them all up by their keys, which it cannot with such an expression.
+        where = where.replace("WHERE app_name", "WHERE app_name || ''", 1)
     states = "'{}', '{}', '{}'"
     if query.with_state:
         states = ", ".join(_state_of(scope, "s.", "") for scope in ("SESSION", "USER", "APP"))
@@ -255,6 +292,38 @@ def _list_sessions(asked: Asked, query: ListSessions) -> Iterator[SessionSummary
     )
     # One at a time, so that the garbage collector is not given all of them to look at, again and again.
     return (SessionSummary(SessionKey(*row[:3]), row[3], row[4], SessionHead(*row[5:])) for row in rows)
+
+
+def _are_many(asked: Asked, selection: Selection) -> bool:
+    """Whether more sessions are selected than can be sorted for a page."""
+    some = f"SELECT 1 FROM @adk_sessions {_where(selection)} LIMIT {_FEW_SESSIONS + 1}"
+    return int(asked.one(f"SELECT count(*) FROM ({some}) AS bounded", selection._asdict())[0]) > _FEW_SESSIONS
+
+
+def _get_log_page(asked: Asked, query: GetLogPage) -> LogPage | None:
+    parameters = {
+        **query.key._asdict(),
+        "after": None if query.after is None else query.after.seq,
+        "before": None if query.before is None else query.before.seq,
+        "authors": None if query.authors is None else list(query.authors),
+        "limit": query.limit,
+    }
+    behind, ahead, direction = ("<", ">", "DESC") if query.newest_first else (">", "<", "ASC")
+    conditions = [
+        "" if query.after is None else f"seq {behind} %(after)s",
+        "" if query.before is None else f"seq {ahead} %(before)s",
+        "" if query.authors is None else "author = ANY(%(authors)s)",
+    ]
+    rows = _where(Selection(*query.key), *conditions)
+    found = asked.all(
+        f"SELECT incarnation, e.* FROM @adk_sessions AS s LEFT JOIN LATERAL ("
+        f"SELECT {_EVENT_ROW} FROM @adk_events {rows} ORDER BY seq {direction} LIMIT %(limit)s) AS e ON true"
+        f" WHERE {_THIS_SESSION} ORDER BY e.seq {direction}",
+        parameters,
+    )
+    if not found:
+        return None
+    return LogPage(int(found[0][0]), [EventRow(*row[1:]) for row in found if row[1] is not None])
 
 
 _NEW = (
@@ -317,10 +386,10 @@ def _new_events(
     while True:
         (bound, position) = rest or (asked.one(_SNAPSHOT, {})[0], (0, 0))
         rows = asked.all(
-            f"SELECT {_KEY}, {_EVENT_ROW}, written::text FROM @adk_events {where} ORDER BY written, id LIMIT {_AT_ONCE}",
+            f"SELECT {_KEY}, {_EVENT_ROW}, written::text FROM @adk_events {where} ORDER BY written, id LIMIT {AT_ONCE}",
             {**parameters, "base": base, "bound": bound, "written": str(position[0]), "id": position[1]},
         )
-        complete = len(rows) < _AT_ONCE
+        complete = len(rows) < AT_ONCE
         for index, row in enumerate(rows):
             event = EventRow(*row[3:-1])
             position = (int(row[-1]), event.row_id)
@@ -490,6 +559,14 @@ def _get_user_state(asked: Asked, query: GetUserState) -> str:
     return str(asked.one(f"SELECT {_state_of('USER')}", owner)[0])
 
 
+def _get_usage(asked: Asked, query: GetUsage) -> list[UsageRow]:
+    since = "" if query.since is None else "event_time >= %(since)s"
+    until = "" if query.until is None else "event_time < %(until)s"
+    statement = usage_statement(query.by, _where(query.selection, since, until))
+    parameters = {**query.selection._asdict(), "since": query.since, "until": query.until}
+    return usage_rows(query.by, asked.all(statement, parameters))
+
+
 def _count_events(asked: Asked, query: CountEvents) -> int:
     return int(asked.one(f"SELECT count(*) FROM @adk_events WHERE {_THIS_SESSION}", query.key._asdict())[0])
 
@@ -528,6 +605,7 @@ _COUNTED = {"sessions": "adk_sessions", "events": "adk_events", "state_keys": "a
 
 _ANSWERS: dict[type[Any], Callable[[Asked, Any], Any]] = {
     GetSession: _get_session,
+    GetLogPage: _get_log_page,
     ListSessions: _list_sessions,
     ListEvents: _list_events,
     GetBeginning: _get_beginning,
@@ -538,6 +616,7 @@ _ANSWERS: dict[type[Any], Callable[[Asked, Any], Any]] = {
     ListState: _list_state,
     GetUserState: _get_user_state,
     CountEvents: _count_events,
+    GetUsage: _get_usage,
     MeasureStore: _measure,
 }
 

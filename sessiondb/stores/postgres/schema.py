@@ -45,6 +45,8 @@ CREATE TABLE @adk_sessions (
     PRIMARY KEY (app_name, user_id, session_id)
 )@sessions_divided;
 
+-- The order of listings, page by page.
+CREATE INDEX adk_sessions_updated ON @adk_sessions (update_time, user_id, session_id, app_name);
 CREATE INDEX adk_sessions_forks ON @adk_sessions (app_name, forked_user_id, forked_session_id) WHERE forked_seq IS NOT NULL;
 
 CREATE SEQUENCE @sessiondb_incarnations;

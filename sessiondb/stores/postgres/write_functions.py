@@ -248,6 +248,8 @@ CREATE TYPE @sessiondb_command_1 AS (
     session_set json, user_set json, app_set json, session_removed json, user_removed json, app_removed json,
     -- What a prune may delete.
     updated_before double precision, max_sessions bigint,
+    -- The events that are appended all or none, as rows of this type.
+    parts json,
     -- What a session is created with; and of a fork where it comes from, beside what a handle would know of that.
     initial_state text,
     source_user_id text COLLATE "C", source_session_id text COLLATE "C", log_epoch bigint, last_seq bigint, events bigint
@@ -276,7 +278,9 @@ DECLARE
 BEGIN
     {_LEDGER}
     v_all := ARRAY(SELECT c FROM json_populate_recordset(NULL::sessiondb_command_1, p_rows::json) AS c);
-    v_rows := v_all;
+    v_rows := v_all || ARRAY(
+        SELECT p FROM unnest(v_all) AS c, json_populate_recordset(NULL::sessiondb_command_1, c.parts) AS p
+    );
     {_LOCK_SESSIONS_AND_SOURCES}
     PERFORM 1 FROM adk_state AS t
      WHERE (t.app_name, t.user_id, t.scope, t.state_key) IN (
@@ -295,7 +299,10 @@ BEGIN
         v_states := '["{{}}", "{{}}", "{{}}"]';
         v_pruned := '[]';
         v_rows := ARRAY[r];
-        IF r.kind = 'append' THEN
+        IF r.kind IN ('append', 'append_all') THEN
+            IF r.kind = 'append_all' THEN
+                v_rows := ARRAY(SELECT p FROM json_populate_recordset(NULL::sessiondb_command_1, r.parts) AS p);
+            END IF;
             IF r.handle IS NOT NULL AND r.handle > cardinality(v_revisions) THEN
                 v_incarnations[r.handle] := r.incarnation;
                 v_revisions[r.handle] := r.revision;
@@ -303,13 +310,15 @@ BEGIN
             SELECT * INTO s FROM adk_sessions AS s WHERE {_THIS_SESSION};
             IF NOT FOUND THEN
                 v_status := {Status.MISSING};
-            ELSIF EXISTS (
+            ELSIF r.kind = 'append' AND EXISTS (
                 {_EVENT_OF_ID} AND e.event_time = r.event_time AND e.invocation_id = r.invocation_id
                    AND e.author = r.author AND e.content IS NOT DISTINCT FROM r.content AND e.actions = r.actions
                    AND e.extra IS NOT DISTINCT FROM r.extra
             ) THEN
                 v_status := {Status.DUPLICATE};
-            ELSIF r.is_new IS NULL AND EXISTS ({_EVENT_OF_ID}) THEN
+            ELSIF r.is_new IS NULL AND EXISTS (
+                SELECT 1 FROM unnest(v_rows) AS r WHERE ({_EVENT_OF_ID} LIMIT 1) IS NOT NULL
+            ) THEN
                 v_status := {SAME_ID};
             ELSIF r.handle IS NULL THEN
                 NULL;
@@ -330,14 +339,16 @@ BEGIN
             END IF;
             IF v_status = {Status.DONE} THEN
                 v_incarnation := s.incarnation;
-                v_revision := s.revision + r.advance;
-                INSERT INTO adk_events ({_EVENT_COLUMNS}) VALUES (
-                    r.app_name, r.user_id, r.session_id, r.invocation_id, r.author, r."timestamp", r.content, r.actions,
-                    r.extra, s.last_seq + 1, v_revision, r.event_id, r.event_time, s.incarnation, r.event_hash
-                );
+                v_revision := s.revision + (SELECT sum(r.advance) FROM unnest(v_rows) AS r);
+                INSERT INTO adk_events ({_EVENT_COLUMNS})
+                    SELECT r.app_name, r.user_id, r.session_id, r.invocation_id, r.author, r."timestamp", r.content,
+                           r.actions, r.extra, s.last_seq + row_number() OVER before,
+                           s.revision + sum(r.advance) OVER before, r.event_id, r.event_time, s.incarnation, r.event_hash
+                      FROM unnest(v_rows) AS r WINDOW before AS (ORDER BY r.n) ORDER BY r.n;
                 UPDATE adk_sessions AS s
-                   SET revision = v_revision, last_seq = s.last_seq + 1, updated_at = r."timestamp",
+                   SET revision = v_revision, last_seq = s.last_seq + cardinality(v_rows), updated_at = r."timestamp",
                        update_time = r.event_time
+                  FROM unnest(v_rows[cardinality(v_rows):]) AS r
                  WHERE {_THIS_SESSION};
                 IF r.handle IS NOT NULL THEN
                     v_incarnations[r.handle] := v_incarnation;
@@ -405,7 +416,7 @@ BEGIN
                        update_time
                    ) ORDER BY update_time, user_id, session_id, app_name), '[]') INTO v_pruned FROM gone;
         END IF;
-        IF v_status = {Status.DONE} AND r.kind IN ('append', 'create', 'fork') THEN
+        IF v_status = {Status.DONE} AND r.kind IN ('append', 'append_all', 'create', 'fork') THEN
             {_APPLY_DELTAS}
         END IF;
         IF v_status = {Status.DONE} AND r.kind IN ('create', 'fork') THEN

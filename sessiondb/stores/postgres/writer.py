@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
 
@@ -25,13 +26,19 @@ from sessiondb.errors import (
 )
 from sessiondb.logger import Repeated, logger
 from sessiondb.model import columns
-from sessiondb.model.commands import AppendEvent, DataCommand, UpdateKeys, advance_handle
+from sessiondb.model.commands import AppendEvent, AppendEvents, DataCommand, UpdateKeys, advance_handle
 from sessiondb.model.event_identity import event_hash, is_same_event
-from sessiondb.model.records import EventRecord, Outcome, Status
+from sessiondb.model.records import EventRecord, Outcome, SessionKey, Status
 from sessiondb.options import StoreOptions
 from sessiondb.stores.postgres import schema, writes
 from sessiondb.stores.postgres.connection import Link, Server, checked
-from sessiondb.stores.postgres.errors import is_connection_lost, is_of_one_command, is_worth_another_try, translate
+from sessiondb.stores.postgres.errors import (
+    is_connection_lost,
+    is_of_one_command,
+    is_worth_another_try,
+    is_worth_waiting,
+    translate,
+)
 from sessiondb.stores.postgres.write_functions import LOST, SAME_ID, UNEXPECTED
 
 _GRACE_SECONDS = 1.0
@@ -51,17 +58,18 @@ _REGISTER = "INSERT INTO @sessiondb_writers (writer, batch) VALUES (%s, 0)"
 _UNREGISTER = "DELETE FROM @sessiondb_writers WHERE writer = %s"
 _FORGET_OLD = f"DELETE FROM @sessiondb_writers WHERE seen < now() - interval '{_FORGET}'"
 _SHOW_UP = "UPDATE @sessiondb_writers SET seen = now() WHERE writer = %s"
-_EVENTS_OF_ID = (
+_EVENTS_OF_IDS = (
     f"SELECT {', '.join(f'e.{column}' for column in columns.EVENT_RECORD)} FROM @adk_sessions AS s JOIN @adk_events AS e"
     " ON e.app_name = s.app_name AND e.user_id = s.user_id AND e.incarnation = s.incarnation"
     " WHERE s.app_name = %(app_name)s AND s.user_id = %(user_id)s AND s.session_id = %(session_id)s"
-    " AND e.event_hash = %(event_hash)s AND e.event_id = %(event_id)s"
+    " AND e.event_hash = ANY(%(event_hashes)s)"
 )
 # The number after the one in doubt: whatever of that is still under way cannot be committed any more.
 _SETTLE = (
     "WITH old AS (SELECT batch FROM @sessiondb_writers WHERE writer = %(writer)s FOR UPDATE)"
     " UPDATE @sessiondb_writers AS w SET batch = %(batch)s + 1, results = NULL, seen = now() FROM old"
-    " WHERE w.writer = %(writer)s AND old.batch >= %(batch)s - 1 RETURNING old.batch"
+    # One that is still under way itself, from an earlier attempt, must not take back what came after it.
+    " WHERE w.writer = %(writer)s AND old.batch BETWEEN %(batch)s - 1 AND %(batch)s + 1 RETURNING old.batch"
 )
 
 
@@ -84,7 +92,7 @@ class PostgresWriter(Writer):
         """Connects, makes sure that the tables are there, and takes a row of the ledger."""
         with ExitStack() as undo:
             try:
-                connection = self._server.connect(self._settings())
+                connection = self._server.connect(self._settings(), within=self._options.busy_timeout)
                 link = Link(connection)
                 undo.callback(link.close)
                 with link.deadline(time.monotonic() + self._options.busy_timeout + _GRACE_SECONDS):
@@ -123,7 +131,7 @@ class PostgresWriter(Writer):
             _take_note(progress, command, outcome)
         results: list[Outcome | StorageError] = [*outcomes]
         for index, (command, outcome) in enumerate(zip(commands, outcomes, strict=True)):
-            if outcome.status == SAME_ID and isinstance(command, AppendEvent | UpdateKeys):
+            if outcome.status == SAME_ID and isinstance(command, AppendEvent | UpdateKeys | AppendEvents):
                 # By itself, since the others are stored by now. Appends in flight together have no order.
                 try:
                     results[index] = self._execute_again(command, progress, deadline)
@@ -133,26 +141,33 @@ class PostgresWriter(Writer):
                     results[index] = error
         return results
 
-    def _execute_again(self, command: AppendEvent | UpdateKeys, progress: writes.Progress, deadline: float) -> Outcome:
-        """Executes a command whose event has the id of one that is there."""
+    def _execute_again(
+        self, command: AppendEvent | UpdateKeys | AppendEvents, progress: writes.Progress, deadline: float
+    ) -> Outcome:
+        """Executes a command of which an event has the id of one that is there."""
         # The JSON of an equal event may differ to the letter, which SQL cannot see past.
-        if self._is_in_log(command, deadline):
+        parts = command.parts if isinstance(command, AppendEvents) else (command,)
+        duplicates = self._duplicates(command.key, [part.event for part in parts], deadline)
+        if len(duplicates) == len(parts):
             return Outcome(Status.DUPLICATE)
+        if isinstance(command, AppendEvents):
+            command = command.without(duplicates)
         (outcome,) = self._execute([command], deadline, progress)
         _take_note(progress, command, outcome)
-        return outcome
+        return outcome._replace(duplicates=duplicates)
 
-    def _is_in_log(self, command: AppendEvent | UpdateKeys, deadline: float) -> bool:
-        """Whether an equal event is in the log."""
-        parameters = {
-            **command.key._asdict(),
-            "event_hash": event_hash(command.event.event_id),
-            "event_id": command.event.event_id,
-        }
+    def _duplicates(self, key: SessionKey, events: list[EventRecord], deadline: float) -> tuple[int, ...]:
+        """Returns which of these events are in the log, equal ones, by their numbers from 0."""
+        parameters = {**key._asdict(), "event_hashes": [event_hash(event.event_id) for event in events]}
         link = self._connected(deadline)
         with link.deadline(deadline + _GRACE_SECONDS):
-            rows = self._run(link.connection, _EVENTS_OF_ID, parameters).fetchall()
-        return any(is_same_event(EventRecord._make(row), command.event) for row in rows)
+            rows = self._run(link.connection, _EVENTS_OF_IDS, parameters).fetchall()
+        stored: defaultdict[str, list[EventRecord]] = defaultdict(list)
+        for record in map(EventRecord._make, rows):
+            stored[record.event_id].append(record)
+        return tuple(
+            n for n, event in enumerate(events) if any(is_same_event(one, event) for one in stored[event.event_id])
+        )
 
     @override
     def vacuum(self) -> None:
@@ -189,8 +204,10 @@ class PostgresWriter(Writer):
         if not idle:
             return
         try:
-            link = self._connected(time.monotonic() + self._options.busy_timeout)
-            self._run(link.connection, _SHOW_UP, (self._writer,))
+            deadline = time.monotonic() + self._options.busy_timeout
+            link = self._connected(deadline)
+            with link.deadline(deadline + _GRACE_SECONDS):
+                self._run(link.connection, _SHOW_UP, (self._writer,))
         except (StorageError, psycopg.Error):
             # The next batch finds out what is the matter, and tells whoever waits for it.
             self._drop_link()
@@ -232,12 +249,16 @@ class PostgresWriter(Writer):
             raise WriterStoppedError(*self._stopped.args)
         expected = None if progress is not None else writes.expected_rows(commands)
         sent = False
+        # Whether one of the sendings may still be committed: what is said to the next one is not said of all of them.
+        open_end = False
         while True:
-            link = self._connected(deadline, sent=sent)
+            link = self._connected(deadline, sent=open_end)
             link.warned = False
             try:
-                if self._in_doubt and not sent:
-                    self._settle(link, deadline)
+                if self._in_doubt and not sent and not self._settle(link, deadline):
+                    if time.monotonic() >= deadline:
+                        raise self._unknown(None)
+                    continue
                 sent = True
                 outcomes = self._send(link, commands, expected, progress, deadline)
             except psycopg.Error as error:
@@ -245,14 +266,18 @@ class PostgresWriter(Writer):
                     raise self._stop(error) from error
                 if is_connection_lost(error):
                     self._drop_link()
-                elif not is_worth_another_try(error):
+                    open_end = sent
+                elif open_end and not is_worth_waiting(error):
+                    raise self._unknown(error) from error
+                elif not open_end and not is_worth_another_try(error):
                     raise
                 if time.monotonic() >= deadline:
-                    raise self._unknown(error) if sent else self._failure(error, len(commands)) from error
+                    raise self._unknown(error) if open_end else self._failure(error, len(commands)) from error
                 continue
             if link.warned:
                 # The commit is on this server, but may not be on its standby. To be answered again takes a commit that
                 # waits for that.
+                open_end = True
                 if time.monotonic() >= deadline:
                     raise self._unknown(None)
                 continue
@@ -292,17 +317,24 @@ class PostgresWriter(Writer):
                 result = pgconn.exec_prepared(_NAMES[statement is self._append], parameters)
         return (checked(result, pgconn).get_value(0, 0) or b"").decode()
 
-    def _settle(self, link: Link, deadline: float) -> None:
-        """Finds out what became of a batch whose callers have been told that it is unknown, and ends it."""
+    def _settle(self, link: Link, deadline: float) -> bool:
+        """Finds out what became of a batch whose callers have been told that it is unknown, and ends it.
+
+        Returns:
+            False if that is not on the standby yet: after a failover the ledger would be where it was before.
+        """
         batch = self._batch + 1
         with link.deadline(deadline + _GRACE_SECONDS):
             row = self._run(link.connection, _SETTLE, {"writer": self._writer, "batch": batch}).fetchone()
         if row is None:
             raise self._stop(None)
+        if link.warned:
+            return False
         self._batch = batch + 1
         self._in_doubt = False
         self._figures["settled_batches"] += 1
         logger.warning("batch_settled", path=self._server.name, stored=row[0] == batch)
+        return True
 
     def _execute_alone(self, command: DataCommand, deadline: float) -> Outcome | StorageError:
         if self._stopped is not None:
@@ -392,7 +424,6 @@ class PostgresWriter(Writer):
     def _unknown(self, error: BaseException | None) -> OutcomeUnknownError:
         """Returns the error for a batch that was sent, and of which nothing was heard."""
         self._in_doubt = True
-        self._drop_link()
         failure = OutcomeUnknownError(
             f"{self._server.name} has not said within busy_timeout whether the write is stored: read the session again, or"
             " append the same event again, which stores it once"
@@ -446,5 +477,6 @@ _NAMES = {True: b"sessiondb_append", False: b"sessiondb_execute"}
 
 def _take_note(progress: writes.Progress, command: DataCommand, outcome: Outcome) -> None:
     """Notes what the handle of an append knows after it."""
-    if type(command) is AppendEvent and command.handle is not None and outcome.status is Status.DONE:
-        progress[command.handle] = (outcome.incarnation, outcome.revision)
+    handle = command.handle if isinstance(command, AppendEvent | AppendEvents) else None
+    if handle is not None and outcome.status is Status.DONE:
+        progress[handle] = (outcome.incarnation, outcome.revision)

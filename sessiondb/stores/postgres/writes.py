@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import islice
 from json.encoder import encode_basestring as quoted
 from typing import Any, TypeAlias
 
 from sessiondb.model.commands import (
     AppendEvent,
+    AppendEvents,
     CreateSession,
     DataCommand,
     DeleteSession,
@@ -38,7 +40,8 @@ def expected_rows(commands: Sequence[DataCommand]) -> tuple[str, list[Outcome]] 
     # For each session: how many rows there are so far, how many of them advance it, and the last of them.
     sessions: dict[SessionKey, list[int]] = {}
     ids = set()
-    for n, command in enumerate(commands):
+    events = [part for command in commands for part in _parts_of(command)]
+    for n, command in enumerate(events):
         if type(command) is AppendEvent:
             handle = command.handle
             if handle is None or handle.incarnation is None:
@@ -62,14 +65,21 @@ def expected_rows(commands: Sequence[DataCommand]) -> tuple[str, list[Outcome]] 
         session[1] += advance
         session[2] = n
         ids.add((command.key, command.event.event_id))
-    if len(ids) < len(commands):
+    if len(ids) < len(events):
         return None
     last = {session[2] for session in sessions.values()}
     rows = [
         f'{head},"is_last":{"true" if n in last else "false"},{_event(command)}}}'  # type: ignore[arg-type]  # as looked at
-        for n, (head, command) in enumerate(zip(heads, commands, strict=True))
+        for n, (head, command) in enumerate(zip(heads, events, strict=True))
     ]
-    return rows[0] if len(rows) == 1 else f"[{','.join(rows)}]", outcomes
+    remaining = iter(outcomes)
+    # Of the parts of a command the last one that belongs to the conversation has the highest revision.
+    done = [max(islice(remaining, len(_parts_of(command)))) for command in commands]
+    return rows[0] if len(rows) == 1 else f"[{','.join(rows)}]", done
+
+
+def _parts_of(command: DataCommand) -> tuple[DataCommand, ...]:
+    return command.parts if isinstance(command, AppendEvents) else (command,)
 
 
 def all_rows(commands: Sequence[DataCommand], progress: Progress | None = None) -> str:
@@ -83,8 +93,8 @@ def all_rows(commands: Sequence[DataCommand], progress: Progress | None = None) 
     handles: dict[Handle, int] = {}
     rows = []
     for n, command in enumerate(commands):
-        if isinstance(command, AppendEvent | UpdateKeys):
-            handle = command.handle if type(command) is AppendEvent else None
+        if isinstance(command, AppendEvent | UpdateKeys | AppendEvents):
+            handle = None if isinstance(command, UpdateKeys) else command.handle
             known = ""
             if handle is not None:
                 known = f',"handle":{handles.setdefault(handle, len(handles) + 1)}'
@@ -96,11 +106,24 @@ def all_rows(commands: Sequence[DataCommand], progress: Progress | None = None) 
                     known += f',"last_event_id":{quoted(last)},"last_event_hash":{event_hash(last)}'
             if progress is not None:
                 known += ',"is_new":true'
-            advance = int(type(command) is AppendEvent)
-            rows.append(f'{{"n":{n},"kind":"append","advance":{advance}{known},{_event(command)}}}')
+            if isinstance(command, AppendEvents):
+                rows.append(
+                    f'{{"n":{n},"kind":"append_all"{known},{_key(command.key)},"parts":{_rows_of(command.parts)}}}'
+                )
+            else:
+                rows.append(f'{{"n":{n},"kind":"append"{known},{_row(command)}}}')
         else:
             rows.append(json.dumps({"n": n, **_fields_of(command)}))
     return f"[{','.join(rows)}]"
+
+
+def _rows_of(parts: Sequence[AppendEvent | UpdateKeys]) -> str:
+    rows = [f'{{"n":{n},{_row(part)}}}' for n, part in enumerate(parts)]
+    return f"[{','.join(rows)}]"
+
+
+def _row(command: AppendEvent | UpdateKeys) -> str:
+    return f'"advance":{int(type(command) is AppendEvent)},{_event(command)}'
 
 
 def outcomes_of(results: str) -> list[Outcome]:
@@ -150,12 +173,16 @@ def _fields_of(command: DataCommand) -> dict[str, Any]:
     raise TypeError(type(command).__name__)
 
 
+def _key(key: SessionKey) -> str:
+    app_name, user_id, session_id = map(quoted, key)
+    return f'"app_name":{app_name},"user_id":{user_id},"session_id":{session_id}'
+
+
 def _event(command: AppendEvent | UpdateKeys) -> str:
     """Returns the members of a row that hold the event."""
-    app_name, user_id, session_id = command.key
     event: EventRecord = command.event
     members = (
-        f'"app_name":{quoted(app_name)},"user_id":{quoted(user_id)},"session_id":{quoted(session_id)},'
+        f"{_key(command.key)},"
         f'"event_hash":{event_hash(event.event_id)},"event_id":{quoted(event.event_id)},'
         f'"invocation_id":{quoted(event.invocation_id)},"author":{quoted(event.author)},"event_time":{event.time!r},'
         f'"timestamp":"{event.timestamp}","actions":{quoted(event.actions)}'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import operator
 import sqlite3
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -16,8 +17,10 @@ from sessiondb.model.queries import (
     CountEvents,
     GetBeginning,
     GetLogEnd,
+    GetLogPage,
     GetPast,
     GetSession,
+    GetUsage,
     GetUserState,
     Last,
     ListChanges,
@@ -38,6 +41,7 @@ from sessiondb.model.records import (
     ForkPoint,
     LoggedChange,
     LoggedEvent,
+    LogPage,
     PastSnapshot,
     Selection,
     SessionHead,
@@ -47,9 +51,11 @@ from sessiondb.model.records import (
     StateRow,
     StoreSize,
 )
+from sessiondb.model.usage import UsageRow
 from sessiondb.stores.sqlite.connection import snapshot
 from sessiondb.stores.sqlite.counting import count_rows
 from sessiondb.stores.sqlite.sql import OBJECT, equal, names, state_of
+from sessiondb.stores.sqlite.usage import get_usage
 from sessiondb.stores.sqlite.wal import wal_bytes
 
 ResultT = TypeVar("ResultT")
@@ -225,21 +231,46 @@ _GET_SINCE = _both_ways(_SINCE)
 
 _SUMMARY = ("created_at", "updated_at", "incarnation", "revision", "last_seq", "log_epoch", "update_time")
 _SESSIONS = f"SELECT {_KEY}, {names(_SUMMARY)}"
+_BY_UPDATE = ("update_time", "user_id", "session_id", "app_name")
 _ORDERS = {
-    "oldest": "update_time, user_id, session_id, app_name",
-    "newest": "update_time DESC, app_name, user_id, session_id",
+    "oldest": names(_BY_UPDATE),
+    "newest": ", ".join(f"{column} DESC" for column in _BY_UPDATE),
     "key": _KEY,
 }
+_BEHIND = {"oldest": ">", "newest": "<"}
+
+_FEW_SESSIONS = 2_000
+"""As many are looked up and sorted for a page within about a millisecond."""
 
 
 def _list_sessions(connection: sqlite3.Connection, query: ListSessions) -> Iterator[SessionSummary]:
-    also = "" if query.updated_before is None else "update_time < :updated_before"
-    where = _where(query.selection, also)
+    parameters: dict[str, Any] = {
+        **query.selection._asdict(),
+        "updated_since": query.updated_since,
+        "updated_before": query.updated_before,
+        "limit": query.limit,
+    }
+    conditions = [
+        "" if query.updated_since is None else "update_time >= :updated_since",
+        "" if query.updated_before is None else "update_time < :updated_before",
+    ]
+    if query.after is not None:
+        time, (app_name, user_id, session_id) = query.after
+        parameters |= {"after_0": time, "after_1": user_id, "after_2": session_id, "after_3": app_name}
+        conditions.append(f"({names(_BY_UPDATE)}) {_BEHIND[query.order]} (:after_0, :after_1, :after_2, :after_3)")
+    for n, (key, value) in enumerate(query.state):
+        parameters |= {f"key_{n}": key, f"value_{n}": value}
+        conditions.append(
+            f"EXISTS (SELECT 1 FROM adk_state AS t WHERE {equal(columns.SESSION_KEY, 's')} AND scope = 'SESSION'"
+            f" AND state_key = :key_{n} AND state_value = :value_{n})"
+        )
+    if query.limit is not None:
+        return _list_some_sessions(connection, query, conditions, parameters)
+    where = _where(query.selection, *conditions)
     # A LIMIT, even one that lets all pass, makes SQLite sort in another way, which takes longer.
-    rest = f"{where} ORDER BY {_ORDERS[query.order]}{'' if query.limit is None else ' LIMIT :limit'}"
-    parameters = {**query.selection._asdict(), "updated_before": query.updated_before, "limit": query.limit}
+    rest = f"{where} ORDER BY {_ORDERS[query.order]}"
     if not query.with_state:
-        return _summaries(_rows(connection, f"{_SESSIONS}, '{{}}' FROM adk_sessions {rest}", parameters), {}, {})
+        return _summaries(_rows(connection, f"{_SESSIONS}, '{{}}' FROM adk_sessions AS s {rest}", parameters), {}, {})
     of_user = _where(query.selection._replace(session_id=None), "scope = 'USER'")
     of_app = _where(Selection(query.selection.app_name), "scope = 'APP'")
     # Three statements, one snapshot. None is left half read if one fails: the error's traceback would keep it, and it the
@@ -263,12 +294,81 @@ def _list_sessions(connection: sqlite3.Connection, query: ListSessions) -> Itera
     return _summaries(iter(sessions), users, apps)
 
 
+def _list_some_sessions(
+    connection: sqlite3.Connection, query: ListSessions, conditions: list[str], parameters: dict[str, Any]
+) -> Iterator[SessionSummary]:
+    """Lists sessions up to a limit. SQLite is told how: what it knows of the tables may be old, or nothing.
+
+    Many are read in the order of their update, by the index that has it, until there are enough. Of few, which may be anywhere
+    in that order, all are looked up by their keys, and sorted.
+    """
+    where, order = _where(query.selection, *conditions), _ORDERS[query.order]
+    if query.order != "key" and query.selection.app_name is not None:
+        # A plus keeps SQLite from looking a column up in an index. The app stands first.
+        if _are_many(connection, query.selection):
+            where = f"WHERE +{where.removeprefix('WHERE ')}"
+        else:
+            order = f"+{order}"
+    some = f"{_SESSIONS} FROM adk_sessions AS s {where} ORDER BY {order} LIMIT :limit"
+    if not query.with_state:
+        return _summaries(_rows(connection, f"SELECT *, '{{}}' FROM ({some})", parameters), {}, {})
+    # The state of a user or an app is read once, and comes behind the sessions.
+    nulls = ", ".join(["NULL"] * len(_SUMMARY))
+    found = connection.execute(
+        f"""
+        WITH page AS MATERIALIZED ({some})
+        SELECT *, {state_of("SESSION", "page")} FROM page
+        UNION ALL
+        SELECT app_name, user_id, NULL, {nulls}, {state_of("USER", "o")}
+          FROM (SELECT DISTINCT app_name, user_id FROM page) AS o
+        UNION ALL
+        SELECT app_name, NULL, NULL, {nulls}, {state_of("APP", "o")} FROM (SELECT DISTINCT app_name FROM page) AS o
+        """,
+        parameters,
+    ).fetchall()
+    users = {row[:2]: row[-1] for row in found if row[2] is None and row[1] is not None}
+    apps = {row[0]: row[-1] for row in found if row[1] is None}
+    return _summaries((row for row in found if row[2] is not None), users, apps)
+
+
+def _are_many(connection: sqlite3.Connection, selection: Selection) -> bool:
+    """Whether more sessions are selected than can be sorted for a page."""
+    some = f"SELECT 1 FROM adk_sessions {_where(selection)} LIMIT {_FEW_SESSIONS + 1}"
+    (count,) = connection.execute(f"SELECT count(*) FROM ({some})", selection._asdict()).fetchone()
+    return int(count) > _FEW_SESSIONS
+
+
 def _summaries(
     rows: Iterator[Any], users: dict[tuple[str, str], str], apps: dict[str, str]
 ) -> Generator[SessionSummary, None, None]:
     for row in rows:
         head = (*row[5:], users.get(row[:2], "{}"), apps.get(row[0], "{}"))
         yield SessionSummary(SessionKey._make(row[:3]), row[3], row[4], SessionHead._make(head))
+
+
+def _get_log_page(connection: sqlite3.Connection, query: GetLogPage) -> LogPage | None:
+    parameters = {
+        **query.key._asdict(),
+        "after": None if query.after is None else query.after.row_id,
+        "before": None if query.before is None else query.before.row_id,
+        "authors": None if query.authors is None else json.dumps(query.authors),
+        "limit": query.limit,
+    }
+    behind, ahead, direction = ("<", ">", "DESC") if query.newest_first else (">", "<", "ASC")
+    conditions = [
+        "" if query.after is None else f"id {behind} :after",
+        "" if query.before is None else f"id {ahead} :before",
+        "" if query.authors is None else "author IN (SELECT value FROM json_each(:authors))",
+    ]
+    rows = " AND ".join([_ROWS, *filter(None, conditions)])
+    nulls = ", ".join(["NULL"] * (len(columns.EVENT_ROW) - 1))
+    found = connection.execute(
+        f"SELECT incarnation, {nulls} FROM adk_sessions WHERE {_THIS_SESSION}"
+        f" UNION ALL SELECT * FROM ({rows} ORDER BY id {direction} LIMIT :limit)",
+        parameters,
+    ).fetchall()
+    # As with a session, its own row comes first.
+    return LogPage(found[0][0], [EventRow._make(row) for row in found[1:]]) if found else None
 
 
 _HOLDS_KEY = (
@@ -438,6 +538,12 @@ def _get_user_state(connection: sqlite3.Connection, query: GetUserState) -> str:
     return str(connection.execute(f"SELECT {state_of('USER', '')}", owner).fetchone()[0])
 
 
+def _get_usage(connection: sqlite3.Connection, query: GetUsage) -> list[UsageRow]:
+    since = "" if query.since is None else "event_time >= :since"
+    until = "" if query.until is None else "event_time < :until"
+    return get_usage(connection, query, _where(query.selection, since, until))
+
+
 def _count_events(connection: sqlite3.Connection, query: CountEvents) -> int:
     count = f"SELECT count(*) FROM adk_events WHERE {_THIS_SESSION}"
     return int(connection.execute(count, query.key._asdict()).fetchone()[0])
@@ -463,6 +569,7 @@ _COUNTED = {"sessions": "adk_sessions", "events": "adk_events", "state_keys": "a
 
 _ANSWERS: dict[type[Any], Callable[[sqlite3.Connection, Any], Any]] = {
     GetSession: _get_session,
+    GetLogPage: _get_log_page,
     ListSessions: _list_sessions,
     ListEvents: _list_events,
     GetBeginning: _get_beginning,
@@ -473,6 +580,7 @@ _ANSWERS: dict[type[Any], Callable[[sqlite3.Connection, Any], Any]] = {
     ListState: _list_state,
     GetUserState: _get_user_state,
     CountEvents: _count_events,
+    GetUsage: _get_usage,
     MeasureStore: _measure,
 }
 
@@ -491,8 +599,10 @@ def _rows(connection: sqlite3.Connection, statement: str, parameters: dict[str, 
 
 _TABLES_OF: dict[type[Any], tuple[str, ...]] = {
     GetSession: ("adk_events", "adk_sessions", "adk_state"),
+    GetLogPage: ("adk_events",),
     ListSessions: ("adk_sessions", "adk_state"),
     ListEvents: ("adk_events",),
+    GetUsage: ("adk_events",),
     GetBeginning: ("adk_sessions",),
     GetPast: ("adk_events", "adk_sessions", "adk_state"),
     ListChanges: ("adk_events", "adk_sessions"),
@@ -505,7 +615,7 @@ _TABLES_OF: dict[type[Any], tuple[str, ...]] = {
 
 def not_utf8(connection: sqlite3.Connection, query: Query[Any]) -> CorruptRowError:
     """Looks for the text that could not be read, and returns the error that names its row, never the text."""
-    if isinstance(query, GetSession | GetPast | GetBeginning):
+    if isinstance(query, GetSession | GetLogPage | GetPast | GetBeginning):
         selection = Selection(*query.key)
     elif isinstance(query, GetUserState):
         selection = Selection(query.app_name, query.user_id)
@@ -538,7 +648,7 @@ def _is_utf8(value: bytes) -> bool:
 
 
 def _of_session(query: Query[Any]) -> str:
-    if not isinstance(query, GetSession | GetPast | GetBeginning):
+    if not isinstance(query, GetSession | GetLogPage | GetPast | GetBeginning):
         return ""
     app_name, user_id, session_id = query.key
     return f", which session {session_id!r}, user {user_id!r}, app {app_name!r} reads"

@@ -14,6 +14,7 @@ from typing import Any
 from sessiondb.model import columns
 from sessiondb.model.commands import (
     AppendEvent,
+    AppendEvents,
     CreateSession,
     DataCommand,
     DeleteSession,
@@ -40,7 +41,8 @@ from sessiondb.stores.sqlite.write_triggers import (
 )
 
 # The rows of a batch are padded to one of these counts, so that as few statements are ever prepared.
-_BATCH_SIZES = (1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+_MAX_ROWS = 1024
+_BATCH_SIZES = (1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, _MAX_ROWS)
 
 _DELETE = f"DELETE FROM adk_sessions WHERE {equal(columns.SESSION_KEY, '')}"
 
@@ -66,12 +68,21 @@ def execute(connection: sqlite3.Connection, commands: Sequence[DataCommand], *, 
     fast = _fast_rows(commands)
     if fast is not None:
         parameters, outcomes = fast
+        rows = len(parameters) // len(FAST_APPENDS)
+        is_one_statement = rows <= _MAX_ROWS
+        if not is_one_statement:
+            if not begun:
+                connection.execute("BEGIN IMMEDIATE")
+                begun = True
+            connection.execute("SAVEPOINT fast")
         try:
-            # This one statement is the transaction: it takes the write lock at its start and commits at its end.
-            _insert(connection, _FAST_INSERTS, parameters, len(commands))
+            # If it is one statement, that is the transaction: it takes the write lock at its start and commits at its end.
+            _insert(connection, _FAST_INSERTS, parameters, rows)
         except sqlite3.IntegrityError as error:
             if str(error) != UNEXPECTED:
                 raise
+            if not is_one_statement:
+                connection.execute("ROLLBACK TO fast")
         else:
             if begun:
                 connection.execute("COMMIT")
@@ -159,9 +170,12 @@ _FORK_INSERTS = _inserts("new_forks", len(FORKS))
 def _insert(
     connection: sqlite3.Connection, inserts: dict[int, tuple[int, str]], parameters: list[Any], rows: int
 ) -> None:
-    padding, statement = inserts[rows]
-    # Once, but not with execute(): that asks for the last row's id too, and gives up the GIL to do so.
-    connection.executemany(statement, (parameters + [None] * padding,))
+    width = len(parameters) // rows if rows else 0
+    for first in range(0, rows, _MAX_ROWS):
+        some = parameters if rows <= _MAX_ROWS else parameters[first * width : (first + _MAX_ROWS) * width]
+        padding, statement = inserts[min(rows - first, _MAX_ROWS)]
+        # Once, but not with execute(): that asks for the last row's id too, and gives up the GIL to do so.
+        connection.executemany(statement, (some + [None] * padding,))
 
 
 def _results(connection: sqlite3.Connection) -> list[Outcome]:
@@ -178,21 +192,42 @@ def _fast_rows(commands: Sequence[DataCommand]) -> tuple[list[Any], list[Outcome
     outcomes: list[Outcome] = []
     seen: dict[Handle, int] = {}
     for command in commands:
-        if type(command) is AppendEvent:
-            handle = command.handle
-            if handle is None or handle.incarnation is None:
-                return None
-            revision = seen.get(handle, handle.revision)
-            seen[handle] = revision + 1
-            parameters += (1, handle.incarnation, revision)
-            outcomes.append(Outcome(Status.DONE, handle.incarnation, revision + 1))
-        elif type(command) is UpdateKeys:
-            parameters += _UPDATE
-            outcomes.append(_DONE)
+        kind = type(command)
+        if kind is AppendEvent or kind is UpdateKeys:
+            outcome = _add_fast_row(parameters, command, seen)  # type: ignore[arg-type]  # as looked at
+        elif isinstance(command, AppendEvents):
+            outcome = _DONE
+            for part in command.parts:
+                done = _add_fast_row(parameters, part, seen)
+                if done is None:
+                    return None
+                outcome = max(outcome, done)
         else:
             return None
-        _add_event(parameters, command)
+        if outcome is None:
+            return None
+        outcomes.append(outcome)
     return parameters, outcomes
+
+
+def _add_fast_row(parameters: list[Any], command: AppendEvent | UpdateKeys, seen: dict[Handle, int]) -> Outcome | None:
+    """Adds the row of one event, and returns its outcome; None if its handle knows no revision.
+
+    ``seen`` is what handles know after the rows before it.
+    """
+    outcome = _DONE
+    if type(command) is AppendEvent:
+        handle = command.handle
+        if handle is None or handle.incarnation is None:
+            return None
+        revision = seen.get(handle, handle.revision)
+        seen[handle] = revision + 1
+        parameters += (1, handle.incarnation, revision)
+        outcome = Outcome(Status.DONE, handle.incarnation, revision + 1)
+    else:
+        parameters += _UPDATE
+    _add_event(parameters, command)
+    return outcome
 
 
 _UPDATE = (0, None, None)
@@ -212,6 +247,33 @@ def _append(
                 # Written after the others of its run: appends in flight together have no order.
                 (outcomes[index],) = _append_rows(connection, [run[index]], progress, is_new=True)
     return outcomes
+
+
+def _append_lists(connection: sqlite3.Connection, run: Sequence[AppendEvents], progress: _Progress) -> list[Outcome]:
+    """Appends lists of events by the general path, each as a whole or not at all."""
+    return [_append_list(connection, command, progress) for command in run]
+
+
+def _append_list(connection: sqlite3.Connection, command: AppendEvents, progress: _Progress) -> Outcome:
+    duplicates = tuple(n for n, part in enumerate(command.parts) if _is_in_log(connection, part))
+    parts = command.without(duplicates).parts
+    if not parts:
+        return Outcome(Status.DUPLICATE)
+    connection.execute("SAVEPOINT list")
+    before = dict(progress)
+    outcomes: list[Outcome] = []
+    for first in range(0, len(parts), _MAX_ROWS):
+        outcomes += _append_rows(connection, parts[first : first + _MAX_ROWS], progress, is_new=True)
+    refused = next((outcome for outcome in outcomes if outcome.status is not Status.DONE), None)
+    if refused is not None:
+        connection.execute("ROLLBACK TO list")
+        progress.clear()
+        progress |= before
+    connection.execute("RELEASE list")
+    if refused is not None:
+        return Outcome(refused.status)
+    # Of the events that belong to the conversation the last one has brought the session to the highest revision.
+    return max(outcomes)._replace(duplicates=duplicates)
 
 
 def _append_rows(
@@ -272,6 +334,7 @@ def _is_in_log(connection: sqlite3.Connection, command: AppendEvent | UpdateKeys
 _STEPS: dict[type[DataCommand], _Step] = {
     AppendEvent: _append,
     UpdateKeys: _append,
+    AppendEvents: _append_lists,
     CreateSession: _create,
     ForkSession: _fork,
     DeleteSession: _delete,

@@ -83,6 +83,8 @@ class _Host:
 
     def __init__(self, service: DatabaseSessionService, name: str, stop: str, report: Report) -> None:
         self.told: Counter[str] = Counter()
+        # Sessions in which an outcome was unknown, at some time.
+        self._doubted: set[str] = set()
         self._service = service
         self._name = name
         self._stop = Path(stop)
@@ -103,12 +105,11 @@ class _Host:
         async def create() -> Session:
             return await self._service.create_session(app_name=APP, user_id=user, session_id=session_id)
 
-        unknown = self.told["OutcomeUnknownError"]
         try:
-            session = await self._surely(create)
+            session = await self._surely(session_id, create)
         except AlreadyExistsError:
             # Of this name there is one creation: an earlier attempt was stored, and that was not known.
-            assert self.told["OutcomeUnknownError"] > unknown, f"{session_id} was created twice"
+            assert session_id in self._doubted, f"{session_id} was created twice"
             session = await self._read(user, session_id)
         self._report([session_id, ""])
         return session
@@ -120,10 +121,12 @@ class _Host:
                 await _in_time(self._service.append_event(session, event))
             except StaleSessionError:
                 # An attempt whose outcome was unknown was stored, and this Session does not hold its event.
+                assert session.id in self._doubted, f"{session.id} was written to twice"
                 self.told["StaleSessionError"] += 1
                 session = await self._read(session.user_id, session.id)
             except OutcomeUnknownError:
                 self.told["OutcomeUnknownError"] += 1
+                self._doubted.add(session.id)
                 in_doubt = True
             except REFUSALS as error:
                 self.told[type(error).__name__] += 1
@@ -139,17 +142,19 @@ class _Host:
         async def read() -> Session | None:
             return await self._service.get_session(app_name=APP, user_id=user, session_id=session_id)
 
-        session = await self._surely(read)
+        session = await self._surely(session_id, read)
         assert session is not None, f"{session_id}, which was created, is not there"
         return session
 
-    async def _surely(self, call: Callable[[], Awaitable[ResultT]]) -> ResultT:
+    async def _surely(self, session_id: str, call: Callable[[], Awaitable[ResultT]]) -> ResultT:
         """Makes a call until it is answered."""
         while True:
             try:
                 return await _in_time(call())
             except (OutcomeUnknownError, *REFUSALS) as error:
                 self.told[type(error).__name__] += 1
+                if isinstance(error, OutcomeUnknownError):
+                    self._doubted.add(session_id)
 
 
 async def _in_time(call: Awaitable[ResultT]) -> ResultT:
@@ -206,13 +211,16 @@ def _opened(url: str, busy_timeout: float) -> DatabaseSessionService:
             return DatabaseSessionService(url, busy_timeout=busy_timeout)
 
 
-def open_new(report: Report, *, url: str, name: str) -> None:
-    """Opens a database that may have no tables yet, and creates a session in it."""
+def open_new(report: Report, *, url: str, name: str, go: str) -> None:
+    """Opens a database that may have no tables yet, as soon as there is a file ``go``, and creates a session in it."""
 
     async def main() -> None:
         async with DatabaseSessionService(url) as service:
-            report("ready")
             await service.create_session(app_name=APP, user_id="u", session_id=name)
 
+    report("ready")
+    signal = Path(go)
+    while not signal.exists():
+        pass
     asyncio.run(main())
     report(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import select
 import socket
 import threading
@@ -16,6 +15,9 @@ Way = Literal["request", "half request", "reply", "half reply", "answered"]
 the reply is sent on, and then the connection is cut."""
 
 WAYS: tuple[Way, ...] = ("request", "half request", "reply", "half reply", "answered")
+
+_READY = b"Z\x00\x00\x00\x05I"
+"""With this a server ends each reply, outside a transaction."""
 
 _LARGE = 256
 """Messages of more bytes are batches; what is smaller belongs to opening a connection, or is a question."""
@@ -35,6 +37,8 @@ class Cutter:
         self.port: int = self._listener.getsockname()[1]
         self.cuts = 0
         self._orders: list[Way] = []
+        self._delayed: list[bytes] = []
+        self._late: list[tuple[socket.socket, bytes]] = []
         self._held = False
         self._ended = False
         self._changed = threading.Condition()
@@ -50,10 +54,13 @@ class Cutter:
     ) -> None:
         with self._changed:
             self._ended = True
+            self._orders.clear()
             self._held = False
             self._changed.notify_all()
             for each in self._open:
                 _shut(each)
+            for each, _ in self._late:
+                each.close()
         _shut(self._listener)
         for thread in self._threads:
             thread.join()
@@ -76,6 +83,31 @@ class Cutter:
         with self._changed:
             self._held = False
             self._changed.notify_all()
+
+    def cut_all(self) -> None:
+        """Cuts all connections, now. The server finds out when it has something to say."""
+        with self._changed:
+            for each in self._open:
+                _shut(each)
+
+    def delay(self, words: bytes) -> None:
+        """Keeps back the next request that holds some words, until :meth:`deliver`, whatever becomes of its sender."""
+        with self._changed:
+            self._delayed.append(words)
+
+    def deliver(self) -> None:
+        """Sends on the requests that were delayed, in their order, and waits for the replies, which go nowhere."""
+        with self._changed:
+            late, self._late = self._late, []
+            assert not self._delayed, "a request to be delayed has not come"
+        for server, data in late:
+            with server:
+                server.sendall(data)
+                reply = b""
+                while not reply.endswith(_READY):
+                    said = server.recv(1 << 20)
+                    assert said, "the server has closed the connection"
+                    reply += said
 
     def _start(self, target: Callable[..., None], *arguments: object) -> None:
         thread = threading.Thread(target=target, args=arguments, daemon=True)
@@ -106,36 +138,37 @@ class Cutter:
     def _pass_on(self, client: socket.socket, server: socket.socket) -> None:
         """Serves one connection. What a client says in one piece is a request: it waits for the reply then."""
         order: Way | None = None
+        kept: list[socket.socket] = []
         try:
             while True:
                 ready, _, _ = select.select([client, server], [], [])
-                for source in ready:
-                    data = source.recv(1 << 20)
-                    if not data:
+                source = ready[0]
+                data = source.recv(1 << 20)
+                self._wait_while_held()
+                if source is client:
+                    if self._is_late(server, data):
+                        kept.append(server)
+                        # Whoever asked waits until it has had enough.
+                        client.recv(1)
                         return
-                    self._wait_while_held()
-                    if source is client:
-                        if order is None and len(data) > _LARGE:
-                            order = self._next_order()
-                        if order in ("request", "half request"):
-                            if order == "half request":
-                                server.sendall(data[: len(data) // 2])
-                            return
-                        server.sendall(data)
-                    else:
-                        if order == "half reply":
-                            client.sendall(data[: len(data) // 2])
-                        elif order != "reply":
-                            client.sendall(data)
-                        if order is not None:
-                            return
+                    if order is None and len(data) > _LARGE:
+                        order = self._next_order()
+                    server.sendall(data[: _share(order, "request", len(data))])
+                    if order in ("request", "half request"):
+                        return
+                else:
+                    client.sendall(data[: _share(order, "reply", len(data))])
+                    if order is not None:
+                        return
+                if not data:
+                    return
         except OSError:
             return
         finally:
-            for each in (client, server):
-                _shut(each)
-                each.close()
             with self._changed:
+                for each in {client, server}.difference(kept):
+                    _shut(each)
+                    each.close()
                 self._open -= {client, server}
                 if order is not None:
                     self.cuts += 1
@@ -145,14 +178,30 @@ class Cutter:
         with self._changed:
             return self._orders.pop() if self._orders else None
 
+    def _is_late(self, server: socket.socket, data: bytes) -> bool:
+        with self._changed:
+            for words in self._delayed:
+                if words in data:
+                    self._delayed.remove(words)
+                    self._late.append((server, data))
+                    return True
+        return False
+
     def _wait_while_held(self) -> None:
         with self._changed:
             self._changed.wait_for(lambda: not self._held)
 
 
-def any_way(rng: random.Random) -> Way:
-    """Returns a way to cut."""
-    return rng.choice(WAYS)
+def through(cutter: Cutter, database: str) -> str:
+    """Returns the URL of a database behind a cutter."""
+    return f"postgresql://postgres@127.0.0.1:{cutter.port}/{database}"
+
+
+def _share(order: Way | None, what: str, size: int) -> int:
+    """Returns how many bytes of a message go on."""
+    if order == what:
+        return 0
+    return size // 2 if order == f"half {what}" else size
 
 
 def _shut(one: socket.socket) -> None:

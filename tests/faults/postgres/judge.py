@@ -35,11 +35,12 @@ def find_problems(url: str, acknowledged: Mapping[str, Sequence[str]], refused: 
     logs: dict[str, Rows] = defaultdict(list)
     for row in events:
         logs[row[0]].append(row[1:])
-    problems = [f"events of {session}, which is not there" for session in logs.keys() - {row[0] for row in sessions}]
+    names = {row[0] for row in sessions}
+    problems = [f"events of {session}, which is not there" for session in logs.keys() - names]
     for session in sessions:
         problems += _log(session, logs[session[0]])
     for name, expected in acknowledged.items():
-        if name not in {row[0] for row in sessions}:
+        if name not in names:
             problems.append(f"session {name} is missing")
             continue
         stored = [row[1] for row in logs[name]]

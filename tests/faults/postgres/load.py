@@ -109,6 +109,11 @@ class Load:
             f"no acknowledgement for {HUNG:g} s: {[host.name for host, goal in goals if host.acknowledged < goal]}"
         )
 
+    def is_over(self) -> bool:
+        """Whether all hosts have come to an end by themselves."""
+        with self._changed:
+            return all(host.ended for host in self._hosts)
+
     def kill_oldest(self) -> None:
         """Ends the host that was started first, as a crash would."""
         host = self._hosts.pop(0)

@@ -14,12 +14,21 @@ from tests.faults.zygote import Zygote
 from tests.postgres.server import Server
 
 
-def test_hosts_that_start_at_once_create_the_tables(hosts: Zygote, postgres_server: Server, figures: Figures) -> None:
+def test_hosts_that_start_at_once_create_the_tables(
+    hosts: Zygote, postgres_server: Server, tmp_path: Path, figures: Figures
+) -> None:
+    """Seen failing while nobody waited for another who creates them."""
     rounds, together = sized(3, 50), 6
-    for _ in range(rounds):
+    for number in range(rounds):
         url = postgres_server.fresh_database()
-        children = [hosts.start(PROGRAM + "open_new", url=url, name=f"host{n}") for n in range(together)]
-        names = [child.result() for child in children]
+        go = tmp_path / f"go{number}"
+        children = [hosts.start(PROGRAM + "open_new", url=url, name=f"host{n}", go=str(go)) for n in range(together)]
+        reports = [child.reports() for child in children]
+        assert {next(said) for said in reports} == {"ready"}
+        go.touch()
+        names = [name for said in reports for name in said]
+        assert [child.wait() for child in children] == [0] * together
+        assert len(names) == together
         assert_sound(url, {name: [] for name in names})
     figures(f"empty databases opened by {together} hosts at once", databases=rounds, errors=0)
 

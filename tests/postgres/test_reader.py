@@ -1,0 +1,42 @@
+"""Connections that read: a server that is away for a moment, and names that libpq would cut short."""
+
+from __future__ import annotations
+
+import pytest
+
+from sessiondb import DatabaseSessionService, errors
+from sessiondb.model.queries import GetSession
+from sessiondb.model.records import SessionKey
+from sessiondb.stores import open_reader
+from tests.contract.places import APP, SESSION, USER
+from tests.postgres.proxy import proxy
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_first_read_of_a_service_waits_for_the_server(postgres_database: str) -> None:
+    attempts = 0
+
+    def password() -> str:
+        """Is asked before each attempt to connect: the writer's, then the reader's."""
+        nonlocal attempts
+        attempts += 1
+        if attempts == 3:
+            between.accept()
+        return ""
+
+    with proxy(postgres_database) as between:
+        async with DatabaseSessionService(between.url, password=password) as service:
+            await service.create_session(APP, USER, SESSION)
+            between.cut_all(refuse=True)
+            assert len(await service.list_sessions()) == 1
+    assert attempts >= 3
+
+
+async def test_name_with_a_nul_does_not_lead_to_the_session_of_what_stands_before_it(postgres_database: str) -> None:
+    async with DatabaseSessionService(postgres_database) as service:
+        await service.create_session(APP, USER, SESSION)
+    with open_reader(postgres_database) as reader:
+        assert reader.ask(GetSession(SessionKey(APP, USER, SESSION))) is not None
+        with pytest.raises(errors.StorageError, match="NUL"):
+            reader.ask(GetSession(SessionKey(APP, USER, f"{SESSION}\0of another")))
