@@ -323,7 +323,9 @@ async def test_fork_to_an_id_that_exists_changes_nothing(service: DatabaseSessio
     assert await service.list_forks(APP) == []
 
 
-async def test_fork_of_session_that_is_replaced_meanwhile_takes_the_new_one(service: DatabaseSessionService) -> None:
+async def test_fork_of_session_that_is_replaced_meanwhile_takes_the_new_one(
+    service: DatabaseSessionService, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await service.create_session(APP, USER, SESSION, {"own": "old"})
     write = service._shared.write  # what happens between its read and its write cannot be arranged otherwise
     replaced = False
@@ -336,7 +338,7 @@ async def test_fork_of_session_that_is_replaced_meanwhile_takes_the_new_one(serv
             await service.create_session(APP, USER, SESSION, {"own": "new"})
         return await write(command, *rest)
 
-    service._shared.write = replacing  # type: ignore[method-assign]
+    monkeypatch.setattr(service._shared, "write", replacing)
     fork = await service.fork_session(APP, USER, SESSION)
     assert fork.state == {"own": "new"}
 
@@ -363,7 +365,8 @@ async def test_cancelled_fork_is_whole_or_not_there(service: DatabaseSessionServ
 async def test_hostile_ids_name_what_they_name(service: DatabaseSessionService) -> None:
     for text in HOSTILE:
         session = await service.create_session(text, text, text, {text: 1})
-        await service.append_event(session, event(event_id=text, **{text: 2}))
+        added = Event(id=text, author="agent", actions=EventActions(state_delta={text: 2}))
+        await service.append_event(session, added)
         past = await service.get_session_at(text, text, text, event_id=text)
         assert past is not None
         assert past.state == {text: 2}
