@@ -170,7 +170,7 @@ class ForkPoint(NamedTuple):
     user_id: str
     session_id: str
     seq: int
-    """The number of the last event that was taken over; 0: none."""
+    """The last event that was taken over, by its number; 0 if none was."""
 
 
 class Beginning(NamedTuple):

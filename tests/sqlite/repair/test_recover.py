@@ -34,6 +34,7 @@ from tests.sqlite.repair.files import (
     state_of,
     user_of,
 )
+from tests.sqlite.schema import frozen
 
 # What is compared of an event: numbers within the session may be new.
 _KEPT = [column for column in range(16) if column not in (10, 11, 14)]
@@ -346,3 +347,19 @@ def test_page_reader_equals_sqlite_row_by_row(original: Original) -> None:
     # The id is the row id, and stored as such only.
     assert {row_id: (row_id, *values[1:]) for row_id, values in events.items()} == original.rows["adk_events"]
     assert free == original.layout.free
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("upgraded", [False, True], ids=["version 1", "upgraded"])
+async def test_recover_takes_sessions_of_an_earlier_version(upgraded: bool, tmp_path: Path) -> None:
+    old = tmp_path / "old" / "adk.sqlite3"
+    old.parent.mkdir()
+    frozen.load(1, old)
+    if upgraded:
+        # Rows that were there keep their width in the file until they are written again.
+        async with DatabaseSessionService(old) as service:
+            await service.update_keys("my_app", "user_123", "empty", {"written": True})
+    (target := tmp_path / "new").mkdir()
+    _, rows = recover_from(old.read_bytes(), target)
+    assert {row[2] for row in rows["adk_sessions"].values()} == {each["id"] for each in frozen.recorded(1)["sessions"]}
+    assert {row[10:] for row in rows["adk_sessions"].values()} == {(None,) * 5}
