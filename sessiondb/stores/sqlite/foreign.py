@@ -19,7 +19,7 @@ _FOREIGN = """
 SELECT type, name, tbl_name, sql FROM sqlite_schema
  WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name NOT IN (
     'adk_sessions', 'adk_events', 'adk_state', 'sessiondb_meta',
-    'adk_sessions_forks', 'adk_events_log', 'adk_events_identity', 'adk_state_user', 'adk_state_app',
+    'adk_sessions_forks', 'adk_sessions_updated', 'adk_events_log', 'adk_events_identity', 'adk_state_user', 'adk_state_app',
     'adk_events_changed', 'adk_events_removed', 'adk_sessions_deleted'
  )
  ORDER BY name
