@@ -298,7 +298,8 @@ def test_history_notes_go_to_a_terminal_only(database: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "values"), [("progress", [1, 2, None]), ("user:theme", ["dark", "light"]), ("app:version", [1, 2]), ("theme", [])]
+    ("key", "values"),
+    [("progress", [1, 2, None]), ("user:theme", ["dark", "light"]), ("app:version", [1, 2]), ("theme", [])],
 )
 def test_history_has_every_change_of_a_key(key: str, values: list[object], filled: str) -> None:
     changes = lines_of("history", filled, key, says="" if values else f"there is no change of {key!r} in the log")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from google.adk.errors import StaleSessionError, already_exists_error, session_not_found_error
 from google.adk.errors.input_validation_error import InputValidationError
-from google.adk.sessions import BaseSessionService
+from google.adk.sessions import BaseSessionService, Session
 
 from sessiondb import DatabaseSessionService, errors
 from tests.contract.places import APP, SESSION, USER, event
@@ -37,6 +37,11 @@ CALLS: dict[str, Call] = {
     "fork_session": lambda service: service.fork_session(APP, USER, SESSION),
     "list_forks": lambda service: service.list_forks(APP),
     "turn": lambda service: service.turn(APP, USER, SESSION),
+    "append_events": lambda service: service.append_events(Session(id=SESSION, app_name=APP, user_id=USER), [event()]),
+    "get_events": lambda service: service.get_events(APP, USER, SESSION),
+    "iter_sessions": lambda service: anext(service.iter_sessions()),
+    "iter_events": lambda service: anext(service.iter_events(APP, USER, SESSION)),
+    "usage": lambda service: service.usage(),
 }
 
 

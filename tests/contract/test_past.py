@@ -336,7 +336,7 @@ async def test_fork_of_session_that_is_replaced_meanwhile_takes_the_new_one(serv
             await service.create_session(APP, USER, SESSION, {"own": "new"})
         return await write(command, *rest)
 
-    service._shared.write = replacing  # type: ignore[method-assign]
+    service._shared.write = replacing  # type: ignore[assignment, method-assign]
     fork = await service.fork_session(APP, USER, SESSION)
     assert fork.state == {"own": "new"}
 
@@ -363,7 +363,8 @@ async def test_cancelled_fork_is_whole_or_not_there(service: DatabaseSessionServ
 async def test_hostile_ids_name_what_they_name(service: DatabaseSessionService) -> None:
     for text in HOSTILE:
         session = await service.create_session(text, text, text, {text: 1})
-        await service.append_event(session, event(event_id=text, **{text: 2}))
+        delta: dict[str, Any] = {text: 2}
+        await service.append_event(session, event(event_id=text, **delta))
         past = await service.get_session_at(text, text, text, event_id=text)
         assert past is not None
         assert past.state == {text: 2}

@@ -39,6 +39,12 @@ async def every_call(service: DatabaseSessionService, folder: Path) -> None:
     with pytest.raises(SessionNotFoundError):
         await service.update_keys(APP, USER, "missing", {SECRET: SECRET})
     await service.update_keys(APP, USER, "s", {SECRET: SECRET})
+    await service.append_events(session, [event("three"), event("four")])
+    await service.get_events(APP, USER, "s")
+    await service.history(APP, USER, "s")
+    await service.get_session_at(APP, USER, "s", seq=1)
+    await service.fork_session(APP, USER, "s", new_session_id="fork")
+    await service.list_forks(APP)
     await service.get_session(APP, USER, "s")
     await service.get_user_state(APP, USER)
     await service.list_sessions(app_name=APP, user_id=USER)
@@ -53,7 +59,7 @@ async def every_call(service: DatabaseSessionService, folder: Path) -> None:
 
 OPERATIONS = {
     ("create_session", "sqlite"): 1,
-    ("get_session", "sqlite"): 2,
+    ("get_session", "sqlite"): 3,
     ("append_event", "sqlite"): 2,
     ("append_event", "sqlite", "StaleSessionError"): 1,
     ("append_event", "sqlite", "InvalidInputError"): 1,
@@ -62,6 +68,12 @@ OPERATIONS = {
     ("get_user_state", "sqlite"): 1,
     ("list_sessions", "sqlite"): 1,
     ("usage", "sqlite"): 1,
+    ("append_events", "sqlite"): 1,
+    ("get_events", "sqlite"): 1,
+    ("history", "sqlite"): 1,
+    ("get_session_at", "sqlite"): 1,
+    ("fork_session", "sqlite"): 1,
+    ("list_forks", "sqlite"): 1,
     ("get_event_count", "sqlite"): 1,
     ("get_stats", "sqlite"): 1,
     ("vacuum", "sqlite"): 1,
@@ -71,5 +83,5 @@ OPERATIONS = {
 }
 """What :func:`every_call` does, by operation, system, and error if there is one."""
 
-WRITES = 8
+WRITES = 10
 """How many writes of that are committed, in a transaction each: a refused append and a flush among them."""
