@@ -41,10 +41,9 @@ async def test_every_call_is_a_span_with_attributes(
         for span in exported.spans()
     }
     assert sessions == {
-        **dict.fromkeys(
-            ("create_session", "get_session", "append_event", "update_keys", "get_event_count", "usage"), "s"
-        ),
-        **dict.fromkeys(("list_sessions", "get_user_state", "get_stats", "vacuum", "backup", "flush")),
+        **dict.fromkeys(("list_sessions", "get_user_state", "get_stats", "vacuum", "backup", "flush", "list_forks")),
+        **dict.fromkeys(("create_session", "get_session", "append_event", "append_events", "update_keys"), "s"),
+        **dict.fromkeys(("get_events", "get_event_count", "usage", "history", "get_session_at", "fork_session"), "s"),
         "delete_session": "s",
     }
 
