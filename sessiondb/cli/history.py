@@ -54,8 +54,8 @@ def command(
 
 def _fields(change: StateChange) -> dict[str, Any]:
     fields = change._asdict()
-    fields["value"] = fields.pop("new")
-    return fields
+    value, deleted = fields.pop("new"), fields.pop("deleted")
+    return {**fields, "value": value, "deleted": deleted}
 
 
 def _cells(change: StateChange) -> tuple[str, ...]:
