@@ -25,7 +25,8 @@ _SECONDS_APART = 0.01
 
 _EVENT = (*SESSION_KEY, "seq", "revision", "incarnation", "event_hash", *EVENT_RECORD)
 _INSERT_EVENT = f"INSERT INTO adk_events ({', '.join(_EVENT)}) VALUES ({', '.join('?' * len(_EVENT))})"
-_INSERT_SESSION = "INSERT INTO adk_sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0)"
+_SESSION = (*SESSION_KEY, "created_at", "updated_at", "update_time", "incarnation", "revision", "last_seq")
+_INSERT_SESSION = f"INSERT INTO adk_sessions ({', '.join(_SESSION)}) VALUES ({', '.join('?' * len(_SESSION))})"
 _INSERT_STATE = "INSERT INTO adk_state VALUES (?, ?, ?, ?, ?, ?, ?)"
 
 

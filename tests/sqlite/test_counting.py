@@ -29,7 +29,8 @@ def path(database_path: Path) -> Path:
     numbers = "WITH RECURSIVE numbers (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < ?)"
     rows(
         database_path,
-        f"INSERT INTO adk_sessions {numbers} SELECT ?, ?, 's' || n, '', '', n, n + 1, 25, 25, 0 FROM numbers",
+        "INSERT INTO adk_sessions (app_name, user_id, session_id, created_at, updated_at, update_time, incarnation, revision,"
+        f" last_seq, log_epoch) {numbers} SELECT ?, ?, 's' || n, '', '', n, n + 1, 25, 25, 0 FROM numbers",
         SESSIONS,
         APP,
         USER,

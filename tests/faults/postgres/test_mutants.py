@@ -14,9 +14,12 @@ from tests.faults.postgres.load import Load
 from tests.faults.postgres.test_failover import cancel_waits, take_over
 from tests.faults.zygote import Zygote
 from tests.postgres.cluster import cluster
-from tests.postgres.server import TIMEOUT, Server
+from tests.postgres.server import Server
 
 ATTEMPTS = 20
+
+_SOON = 10.0
+"""How long hosts that are well may take to send something, in seconds."""
 
 
 def test_answers_before_the_commit_are_noticed_when_a_host_is_killed(
@@ -63,12 +66,13 @@ def test_batch_that_is_sent_again_without_the_ledger_is_noticed(
         load.start()
         for _ in range(ATTEMPTS):
             load.wait_for(1)
-            cutter.cut("reply", TIMEOUT)
+            cutter.cut("reply", _SOON)
         load.stop()
 
     with Cutter(harmed_server.port) as cutter:
         mutated = Load(hosts, tmp_path, through(cutter, database), mutant="a new number for each sending")
-        with pytest.raises(AssertionError, match="twice"), mutated as load:
+        # What finds its event in the log already may also be overtaken by itself: such a host ends, and says nothing more.
+        with pytest.raises(AssertionError, match=r"twice|nobody sends anything|StaleSessionError"), mutated as load:
             cut_replies(load, cutter)
 
 
