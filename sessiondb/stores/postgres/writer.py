@@ -70,7 +70,7 @@ _FIGURES = (
 _SET_DURABLE = (
     "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
 )
-_REGISTER = "INSERT INTO @sessiondb_writers (writer, batch) VALUES (%s, 0)"
+_REGISTER = "INSERT INTO @sessiondb_writers (writer, batch) VALUES (%s, 0) ON CONFLICT DO NOTHING"
 _UNREGISTER = "DELETE FROM @sessiondb_writers WHERE writer = %s"
 _FORGET_OLD = f"DELETE FROM @sessiondb_writers WHERE seen < now() - interval '{_FORGET}'"
 _SHOW_UP = "UPDATE @sessiondb_writers SET seen = now() WHERE writer = %s"
@@ -115,7 +115,7 @@ class PostgresWriter(Writer):
                     schema.prepare(connection, self._schema, self._server.name)
                     self._set_up(connection)
                     self._writer = uuid.uuid4()
-                    self._run(connection, _REGISTER, (self._writer,))
+                    self._register(connection)
                     self._run(connection, _FORGET_OLD)
             except psycopg.Error as error:
                 raise translate(error, self._server.name) from error
@@ -124,6 +124,11 @@ class PostgresWriter(Writer):
         # The number of the last batch that was answered, and whether it is not known what became of the next one.
         self._batch = 0
         self._in_doubt = False
+
+    def _register(self, connection: psycopg.Connection) -> None:
+        """Takes a row of the ledger."""
+        self._run(connection, _REGISTER, (self._writer,))
+        self._registered = True
 
     @override
     def commit(self, commands: Sequence[DataCommand]) -> Sequence[Outcome | StorageError]:
@@ -275,18 +280,13 @@ class PostgresWriter(Writer):
                     if time.monotonic() >= deadline:
                         raise self._unknown(None)
                     continue
+                if not self._registered:
+                    with link.deadline(deadline + _GRACE_SECONDS):
+                        self._register(link.connection)
                 sent = True
                 outcomes = self._send(link, commands, expected, progress, deadline)
             except psycopg.Error as error:
-                if error.sqlstate == LOST:
-                    raise self._stop(error) from error
-                if is_connection_lost(error):
-                    self._drop_link()
-                    open_end = sent
-                elif open_end and not is_worth_waiting(error):
-                    raise self._unknown(error) from error
-                elif not open_end and not is_worth_another_try(error):
-                    raise
+                open_end = self._may_still_be_committed(error, sent=sent, open_end=open_end)
                 if time.monotonic() >= deadline:
                     raise self._unknown(error) if open_end else self._failure(error, len(commands)) from error
                 continue
@@ -300,6 +300,28 @@ class PostgresWriter(Writer):
             self._batch += 1
             self._in_doubt = False
             return outcomes
+
+    def _may_still_be_committed(self, error: psycopg.Error, *, sent: bool, open_end: bool) -> bool:
+        """Says of a batch that is worth sending again whether one of its sendings may still be committed.
+
+        Raises:
+            psycopg.Error: The error, if the server refuses the batch for good; nothing was written.
+            OutcomeUnknownError: If it refuses this sending for good, and another one may be stored.
+            WriterStoppedError: If nothing can be written any more.
+        """
+        if error.sqlstate == LOST:
+            if self._batch:
+                raise self._stop(error) from error
+            # A failover to a standby that has not heard of this writer, which had not been told of anything either.
+            self._registered = False
+        elif is_connection_lost(error):
+            self._drop_link()
+            return sent
+        elif open_end and not is_worth_waiting(error):
+            raise self._unknown(error) from error
+        elif not open_end and not is_worth_another_try(error):
+            raise error
+        return open_end
 
     def _send(
         self,
