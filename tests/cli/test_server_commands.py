@@ -121,8 +121,9 @@ def test_driver_that_is_not_installed_is_named(command: str, tmp_path: Path) -> 
     places = {"URL": "postgresql://host/db", "IN": str(header)}
     done = subprocess.run(
         [sys.executable, "-m", "sessiondb", *(places.get(word, word) for word in command.split())],
-        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
-        cwd=PACKAGE_PARENT,
+        # Python looks in the working directory first.
+        env={**os.environ, "PYTHONPATH": f"{PACKAGE_PARENT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
+        cwd=tmp_path,
         capture_output=True,
         encoding="utf-8",
         check=False,
