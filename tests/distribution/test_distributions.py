@@ -90,7 +90,7 @@ def test_wheel_metadata_is_complete(distributions: dict[str, Path]) -> None:
     )
     assert found["Description-Content-Type"] == "text/markdown"
     assert str(found.get_payload()).startswith("# sessiondb\n")
-    assert found.get_all("Provides-Extra") == ["testing"]
+    assert found.get_all("Provides-Extra") == ["postgres", "testing"]
     requirements = [requirement for requirement in found.get_all("Requires-Dist", []) if "extra" not in requirement]
     assert len(requirements) == len(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"])
 
