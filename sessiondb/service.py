@@ -23,11 +23,11 @@ from sessiondb.adk.cached import form_of
 from sessiondb.adk.events import EncodedEvent, encode_event, is_aside, timestamp_text
 from sessiondb.adk.limits import check_key, check_text
 from sessiondb.adk.past import creation_time
-from sessiondb.adk.sessions import build_session, decode_scope, handle_of, model_access, revision_marker
+from sessiondb.adk.sessions import build_session, decode_scope, handle_of
 from sessiondb.adk.state import EncodedDelta, checked_state, encode_delta
 from sessiondb.calls.appends import Appends
 from sessiondb.calls.base import stripped
-from sessiondb.calls.live import apply_event, check_appended, check_event, check_present, check_session
+from sessiondb.calls.live import apply_event, check_appended, check_event, check_present, check_session, note_revision
 from sessiondb.calls.maintenance import Maintenance
 from sessiondb.calls.pages import Pages
 from sessiondb.calls.past import Past
@@ -196,10 +196,6 @@ class DatabaseSessionService(Pages, Appends, Past, Maintenance, Usage, BaseSessi
         return f"<{type(self).__name__} {self._shared.store.name!r}{' closed' if self._closed else ''}>"
 
     @property
-    def _keeps_none(self) -> bool:
-        return self._options.none_in_delta == "store"
-
-    @property
     def _engine(self) -> Engine:
         if self._closed:
             raise ServiceClosedError("the session service is closed")
@@ -355,9 +351,7 @@ class DatabaseSessionService(Pages, Appends, Past, Maintenance, Usage, BaseSessi
                 return
             apply_event(session, event, encoded, delta)
             if type(command) is AppendEvent:
-                # A handle knows of all that was committed through it, also of answers that are still on their way.
-                known = outcome if handle is None or handle.incarnation is None else handle
-                model_access.set_marker(session, revision_marker(known.incarnation, known.revision))
+                note_revision(session, handle, outcome)
 
         try:
             outcome: Outcome = await engine.write(command, update_session, in_flight)

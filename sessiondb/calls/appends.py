@@ -13,10 +13,10 @@ from google.adk.sessions import Session
 from sessiondb import telemetry
 from sessiondb.adk.events import EncodedEvent, is_aside
 from sessiondb.adk.limits import check_key
-from sessiondb.adk.sessions import handle_of, model_access, revision_marker
+from sessiondb.adk.sessions import handle_of
 from sessiondb.adk.state import EncodedDelta, checked_state, encode_delta
 from sessiondb.calls.base import Calls
-from sessiondb.calls.live import apply_event, check_appended, check_event, check_present, check_session
+from sessiondb.calls.live import apply_event, check_appended, check_event, check_present, check_session, note_revision
 from sessiondb.engine.queue import WriteTicket
 from sessiondb.model.commands import AppendEvent, AppendEvents, UpdateKeys
 from sessiondb.model.event_identity import is_same_event
@@ -93,9 +93,7 @@ class Appends(Calls):
                 if n not in outcome.duplicates:
                     apply_event(session, event, encoded, delta)
             if any(type(part) is AppendEvent for part in command.without(outcome.duplicates).parts):
-                # A handle knows of all that was committed through it, also of answers that are still on their way.
-                known = outcome if handle is None or handle.incarnation is None else handle
-                model_access.set_marker(session, revision_marker(known.incarnation, known.revision))
+                note_revision(session, handle, outcome)
 
         try:
             outcome: Outcome = await engine.write(command, update_session, in_flight)
@@ -113,9 +111,7 @@ class Appends(Calls):
                 await anyio.lowlevel.checkpoint()
             if event.partial:
                 continue
-            delta = encode_delta(
-                checked_state(event.actions.state_delta), keep_none=self._options.none_in_delta == "store"
-            )
+            delta = encode_delta(checked_state(event.actions.state_delta), keep_none=self._keeps_none)
             encoded, record, changes = self._encode(event, delta)
             same_id = by_id[record.event_id]
             if not any(is_same_event(one, record) for one in same_id):

@@ -21,6 +21,10 @@ class Calls(Protocol):
     _options: ServiceOptions
     _logs: LogReader
 
+    @property
+    def _keeps_none(self) -> bool:
+        return self._options.none_in_delta == "store"
+
     def _encode(self, event: Event, delta: EncodedDelta) -> tuple[EncodedEvent, EventRecord, StateDelta]:
         """Encodes an event as its Session has it; and what of it is stored, with the changes of state that this makes."""
 

@@ -7,11 +7,12 @@ from google.adk.sessions import Session
 
 from sessiondb.adk.events import EncodedEvent, show_as_read
 from sessiondb.adk.past import PAST_MARKER
-from sessiondb.adk.sessions import model_access
+from sessiondb.adk.sessions import model_access, revision_marker
 from sessiondb.adk.state import EncodedDelta
 from sessiondb.errors import InvalidInputError, SessionNotFoundError, StaleSessionError
 from sessiondb.logger import logger
-from sessiondb.model.records import Status
+from sessiondb.model.commands import Handle
+from sessiondb.model.records import Outcome, Status
 
 
 def check_session(session: object) -> None:
@@ -49,6 +50,13 @@ def apply_event(session: Session, event: Event, encoded: EncodedEvent, delta: En
                 session.state[name] = value
     model_access.append_event(session, event)
     model_access.set_field(session, "last_update_time", event.timestamp)
+
+
+def note_revision(session: Session, handle: Handle | None, outcome: Outcome) -> None:
+    """Notes in a live Session what it knows of the log after an append through its handle, which has the given outcome."""
+    # A handle knows of all that was committed through it, also of answers that are still on their way.
+    known = outcome if handle is None or handle.incarnation is None else handle
+    model_access.set_marker(session, revision_marker(known.incarnation, known.revision))
 
 
 def check_appended(session: Session, status: Status) -> None:

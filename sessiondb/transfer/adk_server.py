@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 from sessiondb.location import ServerLocation
 from sessiondb.stores.postgres.foreign import ForeignSchema
 from sessiondb.transfer.adk_tables import AdkTables, Statements
@@ -37,8 +39,7 @@ class AdkServer(ForeignSchema, AdkTables):
             StorageError: If it cannot be read.
         """
         super().__init__(location)
-        try:
+        with ExitStack() as undo:
+            undo.callback(self.close)
             self.layout = self.find_layout(str(location))
-        except BaseException:
-            self.close()
-            raise
+            undo.pop_all()

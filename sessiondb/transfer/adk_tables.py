@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar, NamedTuple
@@ -64,9 +65,9 @@ class AdkTables(Source):
     statements: ClassVar[Statements]
     layout: Layout
 
+    @abstractmethod
     def rows(self, statement: str, parameters: Sequence[Any] = ()) -> Iterator[Any]:
         """Runs a statement, and yields what it finds as it is found."""
-        raise NotImplementedError
 
     @override
     def sessions(self) -> Iterator[SourceSession]:

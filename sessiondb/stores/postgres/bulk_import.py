@@ -7,7 +7,7 @@ starts again: what is there is left as it is.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import chain, islice
 
 import psycopg
@@ -64,20 +64,16 @@ class PostgresImport(BulkImport):
         self._server = Server(location)
         self._schema = location.schema
         self._timeout = timeout
-        try:
-            connection = self._server.connect()
-        except psycopg.Error as error:
-            raise translate(error, self._server.name) from error
-        try:
-            schema.prepare(connection, location.schema, self._server.name)
-            connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
-            connection.read_only = False
-        except psycopg.Error as error:
-            connection.close()
-            raise translate(error, self._server.name) from error
-        except BaseException:
-            connection.close()
-            raise
+        with ExitStack() as undo:
+            try:
+                connection = self._server.connect()
+                undo.callback(connection.close)
+                schema.prepare(connection, location.schema, self._server.name)
+                connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+                connection.read_only = False
+            except psycopg.Error as error:
+                raise translate(error, self._server.name) from error
+            undo.pop_all()
         self._link = Link(connection)
 
     @override

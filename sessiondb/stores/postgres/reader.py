@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Generator, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from itertools import islice
 from types import GeneratorType
 from typing import Any, TypeVar, cast
@@ -60,19 +60,18 @@ class PostgresReader(Reader):
         self._in_snapshot = False
         self._outside = outside
         self._link: Link | None = None
-        try:
-            if outside:
-                link = self._attach(server.connect(_SETTINGS, within=timeout))
-                schema.check_version(link.connection, schema_name, server.name)
-            else:
-                # A server that is away for a moment keeps a service waiting, whether it has a connection already or not.
-                self._connected(time.monotonic() + timeout)
-        except psycopg.Error as error:
-            self.close()
-            raise translate(error, server.name, reading=True) from error
-        except BaseException:
-            self.close()
-            raise
+        with ExitStack() as undo:
+            undo.callback(self.close)
+            try:
+                if outside:
+                    link = self._attach(server.connect(_SETTINGS, within=timeout))
+                    schema.check_version(link.connection, schema_name, server.name)
+                else:
+                    # A server that is away for a moment keeps a service waiting, whether it has a connection already or not.
+                    self._connected(time.monotonic() + timeout)
+            except psycopg.Error as error:
+                raise translate(error, server.name, reading=True) from error
+            undo.pop_all()
 
     @override
     def ask(self, query: Query[ResultT]) -> ResultT:
@@ -98,18 +97,13 @@ class PostgresReader(Reader):
     @override
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        link = self._connected(time.monotonic() + self._timeout)
+        self._connected(time.monotonic() + self._timeout)
         try:
-            with link.connection.transaction():
-                link.connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            with self._asked.snapshot():
                 self._in_snapshot = True
                 yield
         except psycopg.Error as error:
-            self._asked.forget()
             raise translate(error, self._server.name, reading=True) from error
-        except BaseException:  # also of whoever asks: the transaction is rolled back
-            self._asked.forget()
-            raise
         finally:
             self._in_snapshot = False
 

@@ -6,7 +6,7 @@ import json
 import operator
 import re
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from itertools import count, islice
 from json.encoder import encode_basestring
 from typing import Any, TypeVar
@@ -91,13 +91,12 @@ _THIS_SESSION = "app_name = %(app_name)s AND user_id = %(user_id)s AND session_i
 
 def _head(known: str = "0") -> str:
     """Returns SQL for the head of a session; ``known`` is the number of the last event that a reader knows."""
-    nulls = ", ".join(f"NULL::{kind}" for kind in ("text", "text", "text"))
     return f"""
     WITH head AS MATERIALIZED (
         SELECT {_HEAD_COLUMNS}, {known} AS known FROM @adk_sessions WHERE {_THIS_SESSION}
     )
     SELECT 0::bigint AS place, incarnation, revision, {_state_of("SESSION")}, {_state_of("USER")}, {_state_of("APP")},
-           update_time, last_seq::text, log_epoch::text, {nulls}
+           update_time, last_seq::text, log_epoch::text, NULL::text, NULL::text, NULL::text
       FROM head
     """
 
@@ -191,8 +190,21 @@ class Asked:
         self._loading.set_pgresult(checked(result, pgconn))
         return self._loading.load_rows(0, result.ntuples, tuple)
 
-    def forget(self) -> None:
-        """Deallocates all that is prepared. Call it after a rollback: psycopg has done so then, if it had prepared any itself."""
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Makes the statements within see one moment, unless they do so already."""
+        if self.connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+            yield
+            return
+        with ExitStack() as undo:
+            undo.callback(self._forget)
+            with self.connection.transaction():
+                self.connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+                yield
+            undo.pop_all()
+
+    def _forget(self) -> None:
+        """Deallocates all that is prepared, after a rollback: psycopg has done so then, if it had prepared any itself."""
         if self._prepared and not self.connection.closed:
             self._prepared.clear()
             self.connection.execute("DEALLOCATE ALL")
@@ -429,7 +441,7 @@ _CHANGE = f"{_KEY}, seq, event_id, invocation_id, author, event_time, timestamp,
 def _get_past(asked: Asked, query: GetPast) -> PastSnapshot | None:
     at = query.at
     parameters: dict[str, Any] = {**query.key._asdict(), **at._asdict()}
-    with _one_moment(asked):
+    with asked.snapshot():
         found = _get_session(asked, GetSession(query.key, NO_EVENTS))
         if found is None:
             return None
@@ -467,21 +479,6 @@ def _get_past(asked: Asked, query: GetPast) -> PastSnapshot | None:
     return PastSnapshot(
         found.head, created_at, _beginning_of(*beginning), seq, moment, count_of_events, revision, rows, changes
     )
-
-
-@contextmanager
-def _one_moment(asked: Asked) -> Iterator[None]:
-    """Makes the statements within see one snapshot, unless they do so already."""
-    if asked.connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
-        yield
-        return
-    try:
-        with asked.connection.transaction():
-            asked.connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            yield
-    except psycopg.Error:
-        asked.forget()
-        raise
 
 
 def _change(row: tuple[Any, ...]) -> LoggedChange:
@@ -590,14 +587,15 @@ def _measure(asked: Asked, query: MeasureStore) -> StoreSize:
     counts: dict[str, int] = {}
     estimated = []
     size = 0
-    for name, table in _COUNTED.items():
-        statement = f"SELECT count(*) FROM (SELECT 1 FROM @{table} LIMIT %(most)s) AS bounded"
-        counts[name] = int(asked.one(statement, {"most": query.exact_up_to + 1})[0])
-        named = {"table": schema.rendered(f"@{table}", asked.schema)}
-        if counts[name] > query.exact_up_to:
-            counts[name] = max(counts[name], int(asked.one(_ESTIMATE, named)[0]))
-            estimated.append(name)
-        size += int(asked.one(_SIZE, named)[0])
+    with asked.snapshot():
+        for name, table in _COUNTED.items():
+            statement = f"SELECT count(*) FROM (SELECT 1 FROM @{table} LIMIT %(most)s) AS bounded"
+            counts[name] = int(asked.one(statement, {"most": query.exact_up_to + 1})[0])
+            named = {"table": schema.rendered(f"@{table}", asked.schema)}
+            if counts[name] > query.exact_up_to:
+                counts[name] = max(counts[name], int(asked.one(_ESTIMATE, named)[0]))
+                estimated.append(name)
+            size += int(asked.one(_SIZE, named)[0])
     return StoreSize(**counts, file_bytes=size, wal_bytes=0, estimated=tuple(estimated))
 
 
