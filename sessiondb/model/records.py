@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, NewType, TypeAlias
+from typing import Any, NamedTuple, NewType, TypeAlias
 
 
 class SessionKey(NamedTuple):
@@ -180,6 +180,11 @@ class Beginning(NamedTuple):
     """What it was created with: a JSON object of keys with their prefixes to values; None if that is not known."""
     origin: ForkPoint | None
     """Where it was forked from, if it was. What it took over is part of its own log."""
+
+    @classmethod
+    def of_columns(cls, initial_state: str | None, *origin: Any) -> Beginning:
+        """Makes it of what is stored: ``origin`` is the three columns of a fork, NULL where it is none."""
+        return cls(initial_state, None if origin[-1] is None else ForkPoint(*origin))
 
 
 class ForkedSession(NamedTuple):

@@ -8,6 +8,7 @@ connection                      ``test_opening`` (set-up), ``test_wal`` (file sy
 errors                          ``test_errors``
 counting                        ``test_counting``
 reads                           ``test_reads_at_once``, ``test_corrupt_rows``; snapshots: ``tests/engine/test_reading``
+session_list, past              ``tests/contract/test_pages``, ``tests/contract/test_past``
 usage                           ``tests/contract/test_usage``
 writes                          ``schema/test_tables``, ``schema/test_direct_sql``; ``tests/engine/test_batching``
 wal                             ``test_wal`` (checkpoints), ``test_vacuum``

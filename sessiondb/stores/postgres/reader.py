@@ -17,6 +17,7 @@ from sessiondb.engine.store import Reader
 from sessiondb.errors import ServerUnreachableError
 from sessiondb.model.queries import Query
 from sessiondb.stores.postgres import reads, schema
+from sessiondb.stores.postgres.asked import AT_ONCE, Asked
 from sessiondb.stores.postgres.connection import Link, Server
 from sessiondb.stores.postgres.errors import is_connection_lost, translate
 
@@ -134,7 +135,7 @@ class PostgresReader(Reader):
         if not self._server.pooled:
             # A statement is prepared when it is first run; a pooler would run it elsewhere the next time.
             connection.prepare_threshold = 0
-        self._asked = reads.Asked(connection, self._schema, prepares=not self._server.pooled)
+        self._asked = Asked(connection, self._schema, prepares=not self._server.pooled)
         link = self._link = Link(connection)
         return link
 
@@ -152,9 +153,9 @@ class PostgresReader(Reader):
             with closing(answer):
                 while True:
                     with self._deadline(link, time.monotonic() + self._timeout):
-                        some = list(islice(answer, reads.AT_ONCE))
+                        some = list(islice(answer, AT_ONCE))
                     yield from some
-                    if len(some) < reads.AT_ONCE:
+                    if len(some) < AT_ONCE:
                         return
         except psycopg.Error as error:
             raise translate(error, self._server.name, reading=True) from error

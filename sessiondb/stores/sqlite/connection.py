@@ -7,9 +7,9 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from urllib.parse import quote
 
 from sessiondb.errors import ConfigurationError, UnsupportedDatabaseError
@@ -198,3 +198,9 @@ class ClosedAtExit(ABC):
     @abstractmethod
     def close(self) -> None:
         """Closes it. Idempotent."""
+
+
+def stream(connection: sqlite3.Connection, statement: str, parameters: dict[str, Any]) -> Iterator[Any]:
+    """Runs a statement, and yields what it finds as it is found; it is ended when whoever asks goes away."""
+    with closing(connection.execute(statement, parameters)) as rows:
+        yield from rows

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from sessiondb.model import columns
 from sessiondb.model.columns import SESSION_KEY
+from sessiondb.model.records import Selection
 
 OWNERS = {"SESSION": SESSION_KEY, "USER": SESSION_KEY[:2], "APP": SESSION_KEY[:1]}
 """Which columns of ``adk_state`` say whose state a row of a scope is; the others are NULL."""
@@ -35,3 +37,23 @@ def of_scope(scope: str, table: str) -> str:
 def state_of(scope: str, table: str) -> str:
     """Returns SQL for the rows that :func:`of_scope` means, as one JSON object."""
     return f"(SELECT {OBJECT} FROM adk_state WHERE {of_scope(scope, table)})"
+
+
+KEY = names(SESSION_KEY)
+EVENT_ROW = names(columns.EVENT_ROW)
+HEAD_COLUMNS = "incarnation, revision, last_seq, log_epoch, update_time"
+THIS_SESSION = equal(SESSION_KEY, "")
+"""The condition that a row is of the session that the parameters name."""
+
+HOLDS_KEY = (
+    "json_valid(actions) AND EXISTS (SELECT 1 FROM json_each(actions, '$.state_delta') AS changed"
+    " WHERE changed.key = :state_key)"
+)
+"""The condition that the state delta of an event has a key, which a parameter names."""
+
+
+def where_clause(selection: Selection, *also: str) -> str:
+    """Returns the condition for rows of a selection, which is given as parameters, with others that hold as well."""
+    conditions = [f"{column} = :{column}" for column, value in selection._asdict().items() if value is not None]
+    conditions += filter(None, also)
+    return f"WHERE {' AND '.join(conditions)}" if conditions else ""
