@@ -100,7 +100,7 @@ class ServiceStats(TypedDict):
     """About how much memory this service's decoded logs take, now."""
 
 
-STORE_FIGURES = (
+STORE_SUMS = (
     "failed_batches",
     "lock_waits",
     "lock_wait_seconds",
@@ -111,6 +111,8 @@ STORE_FIGURES = (
     "checkpoints",
     "blocked_checkpoints",
     "failed_checkpoints",
-    "wal_bytes",
 )
+"""Names of those figures of a store that only grow, and stay counted when it is closed."""
+
+STORE_FIGURES = (*STORE_SUMS, "wal_bytes")
 """Names of :class:`ServiceStats` that a store counts. One that it has nothing to count for stays 0."""

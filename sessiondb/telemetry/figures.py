@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from sessiondb.forking import renew_after_fork
-from sessiondb.stats import CacheStats, Health
+from sessiondb.stats import STORE_SUMS, CacheStats, Health
 
 
 class OpenStore(Protocol):
@@ -33,21 +33,6 @@ class Cache(Protocol):
     @property
     def bytes(self) -> int:
         """About how much memory the entries take."""
-
-
-_SUMS = (
-    "failed_batches",
-    "checkpoints",
-    "blocked_checkpoints",
-    "failed_checkpoints",
-    "lock_waits",
-    "lock_wait_seconds",
-    "commit_waits",
-    "commit_wait_seconds",
-    "reconnects",
-    "settled_batches",
-)
-"""Figures of a store that only grow, and stay counted when it is closed."""
 
 
 class _Process:
@@ -80,7 +65,7 @@ class _Process:
             if store in self._stores:
                 self._stores.remove(store)
                 figures = store.measure()
-                _add(self._totals, {name: figures[name] for name in _SUMS if name in figures})
+                _add(self._totals, {name: figures[name] for name in STORE_SUMS if name in figures})
 
     def add_cache(self, cache: Cache) -> None:
         with self._lock:

@@ -57,16 +57,6 @@ _HEARTBEAT_SECONDS = 24 * 3600.0
 _FORGET = "30 days"
 """The ledger forgets writers that have not been seen for so long."""
 
-_FIGURES = (
-    "failed_batches",
-    "lock_waits",
-    "lock_wait_seconds",
-    "commit_waits",
-    "commit_wait_seconds",
-    "reconnects",
-    "settled_batches",
-)
-
 _SET_DURABLE = (
     "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
 )
@@ -100,7 +90,7 @@ class PostgresWriter(Writer):
         self._execute_any = f"SELECT {self._sql('@sessiondb_execute_1')}($1, $2, $3), {_EXECUTED}".encode()
         self._stopped: WriterStoppedError | None = None
         self._refused = Repeated()
-        self._figures: dict[str, float] = dict.fromkeys(_FIGURES, 0)
+        self._figures: defaultdict[str, float] = defaultdict(int)
         self._link: Link | None = None
         self._open()
 
