@@ -175,11 +175,13 @@ class Link:
         try:
             copy = socket.socket(fileno=os.dup(self._socket))
         except OSError:
+            # It was closed meanwhile: the call has failed.
             return
         with copy:
             try:
                 copy.shutdown(socket.SHUT_RDWR)
             except OSError:
+                # The other end was faster.
                 return
 
     def close(self) -> None:
