@@ -15,7 +15,6 @@ from google.adk.sessions.base_session_service import GetSessionConfig
 
 from tests.strategies import as_stored
 
-
 Hook: TypeAlias = Callable[[Event], Event | None]
 """What a service is given as ``before_store``."""
 

@@ -67,9 +67,10 @@ CONFIGS = st.none() | st.builds(
 
 def _redact(event: Event) -> Event:
     """Takes what an agent has said, and one key, out of an event."""
-    if event.author == "agent" and event.content is not None:
-        event.content = types.Content(role="model", parts=[types.Part(text="[redacted]")])
-    event.actions.state_delta.pop("a", None)
+    if event.author == "agent":
+        if event.content is not None:
+            event.content = types.Content(role="model", parts=[types.Part(text="[redacted]")])
+        event.actions.state_delta.pop("a", None)
     return event
 
 

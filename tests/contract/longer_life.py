@@ -156,7 +156,8 @@ class LongerLife(Life):
         for name, value in (("seq", seq), ("event_id", event_id), ("time", time)):
             if value is None:
                 continue
-            call = self.services[at].get_session_at(*key, **{name: value})
+            moment: dict[str, Any] = {name: value}
+            call = self.services[at].get_session_at(*key, **moment)
             if key not in self.model.records:
                 assert self.run(call) is None
                 continue
@@ -188,7 +189,7 @@ class LongerLife(Life):
         ]
         assert told == self.model.history(*chosen, name)
         forks = self.run(self.services[at].list_forks(*chosen))
-        assert [(fork.key, fork.origin) for fork in forks] == self.model.forks(*chosen)
+        assert [(tuple(fork.key), tuple(fork.origin)) for fork in forks] == self.model.forks(*chosen)
 
     @rule(
         target=list_cursors,
@@ -205,6 +206,7 @@ class LongerLife(Life):
     )
     def page_through_sessions(
         self,
+        *,
         at: int,
         app: str | None,
         user: str | None,
@@ -274,6 +276,7 @@ class LongerLife(Life):
     )
     def page_through_log(
         self,
+        *,
         at: int,
         pair: Pair,
         after: LogCursor | None,
@@ -321,10 +324,10 @@ class LongerLife(Life):
             place: LogPlace | None = None
             while True:
                 left = self.model.events(key, after=place, before=None, newest_first=newest_first, authors=authors)
-                for place, event in left[:size]:
-                    yield event
+                yield from (event for _, event in left[:size])
                 if len(left) <= size:
                     return
+                place, _ = left[size - 1]
 
         return Iteration(service, live, model())
 
@@ -336,12 +339,12 @@ class LongerLife(Life):
             try:
                 expected = next(iteration.model)
             except StopIteration:
-                assert self.run(at_end(iteration.live))
+                assert self.run(following(iteration.live)) is None
                 return
             except (MissingError, OtherLogError) as refusal:
-                self.refused(refusal, anext(iteration.live))
+                self.refused(refusal, following(iteration.live))
                 return
-            assert self.run(anext(iteration.live)) == expected
+            assert self.run(following(iteration.live)) == expected
 
     @rule(
         at=SERVICES,
@@ -354,6 +357,7 @@ class LongerLife(Life):
     )
     def sum_up(
         self,
+        *,
         at: int,
         app: str | None,
         user: str | None,
@@ -376,6 +380,6 @@ def compare_all(found: list[Session], expected: list[Session]) -> None:
         compare(one, other)
 
 
-async def at_end(live: AsyncIterator[Event]) -> bool:
-    """Whether an iterator has no more to give."""
-    return await anext(live, None) is None
+async def following(live: AsyncIterator[Event]) -> Event | None:
+    """What an iterator gives next; None at its end."""
+    return await anext(live, None)

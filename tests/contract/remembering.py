@@ -223,32 +223,23 @@ class RememberingService(DocumentedService):
         """Which keys were changed, in order: key, number, time, name, old and new value, whether it was there, deleted."""
         known: dict[tuple[Any, ...], Any] = {}
         found: list[tuple[Any, ...]] = []
-        for change in self._still_there(0, None):
-            if change.key.app_name != app:
+        for key, seq, time, event, changed, value, deleted in self._still_there(0, None):
+            if key.app_name != app:
                 continue
-            width = next((width for prefix, width in SHARED if change.name.startswith(prefix)), 3)
-            owner = (*change.key[:width], change.name)
-            old = known.get(owner)
-            if (
-                user in (None, change.key.user_id)
-                and session in (None, change.key.session_id)
-                and name in (None, change.name)
-            ):
-                event = change.event
+            owner = (*key[: next((width for prefix, width in SHARED if changed.startswith(prefix)), 3)], changed)
+            old, new = known.get(owner), None if deleted else value
+            if user in (None, key.user_id) and session in (None, key.session_id) and name in (None, changed):
                 of_event = ("", "", "") if event is None else (event.author, event.invocation_id, event.id)
-                values = (None if old is None else old[0], None if change.deleted else change.value)
-                found.append(
-                    (*change.key, change.seq, change.time, *of_event, change.name)
-                    + (*map(text_of, values), old is not None, change.deleted)
-                )
-            known[owner] = None if change.deleted else (change.value,)
+                values = (text_of(None if old is None else old[0]), text_of(new))
+                found.append((*key, seq, time, *of_event, changed, *values, old is not None, deleted))
+            known[owner] = None if deleted else (value,)
         return found
 
-    def forks(self, app: str, user: str | None, session: str | None) -> list[tuple[Key, Origin]]:
+    def forks(self, app: str, user: str | None, session: str | None) -> list[tuple[tuple[str, ...], tuple[Any, ...]]]:
         """The forks of such sessions that are there, the oldest first."""
         forked = [(self.records[key].incarnation, key, past.origin) for key, past in self._pasts.items() if past.origin]
         return [
-            (key, origin)
+            (tuple(key), tuple(origin))
             for _, key, origin in sorted(forked)
             if key.app_name == app and user in (None, origin.user_id) and session in (None, origin.session_id)
         ]
