@@ -262,9 +262,7 @@ class MemoryReader:
         last = found[-1] if found else None
         seq, revision = (0 if is_beginning else None, 0) if last is None else (last.seq, last.revision)
         until = [row for row in rows if row.seq <= (seq or 0)]
-        changes = [
-            LoggedChange((row.row_id,), query.key, row.seq, *row[3:8], row.actions, row.extra) for row in rows
-        ]
+        changes = [LoggedChange((row.row_id,), query.key, row.seq, *row[3:8], row.actions, row.extra) for row in rows]
         created_at, beginning = store.began[query.key]
         return PastSnapshot(
             *(self._head(query.key), created_at, beginning, seq, (seq or 0,), len(until), revision),
