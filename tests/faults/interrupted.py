@@ -138,26 +138,23 @@ def call_until_killed(
     """Clients make a call for ever; ``[client, n]`` is reported once the n-th was answered, and with 0 what they need.
 
     Args:
-        location: The path of a file, or the URL of a server. When the server is gone the clients are silent.
+        location: The path of a file, or the URL of a server, without which the clients wait for their end.
         call: Which row of :data:`CALLS`.
         run: Clients of each run are others.
-        kill: As for :func:`tests.faults.programs.write_until_killed`.
+        kill: As for :func:`tests.faults.programs.write_until_killed`, counted from when the clients begin.
         checkpoint_bytes: As for :func:`tests.faults.mutants.checkpoint_at`.
         mutant: Which break, if any.
     """
     MUTANTS[mutant]()
     checkpoint_at(checkpoint_bytes, cut=run % 2 == 0)
-    if kill is not None:
-        shim = Shim()
+    shim = None if kill is None else Shim()
+    if shim is not None:
         shim.watch(Path(location).parent)
-        operations, nth, action = kill
-        shim.arm(operations, action, nth=nth)
     row = CALLS[call]
+    names = [f"run{run}-{number}" for number in range(CLIENTS)]
 
     async def client(service: DatabaseSessionService, name: str) -> None:
-        with suppress(SessionDBError):
-            await row.prepare(service, name)
-            report([name, 0])
+        with suppress(*([SessionDBError] if "://" in location else [])):
             for n in itertools.count(1):
                 await row.make(service, name, n)
                 report([name, n])
@@ -165,7 +162,13 @@ def call_until_killed(
 
     async def main() -> None:
         service = DatabaseSessionService(location)
-        await asyncio.gather(*(client(service, f"run{run}-{number}") for number in range(CLIENTS)))
+        await asyncio.gather(*(row.prepare(service, name) for name in names))
+        for name in names:
+            report([name, 0])
+        if shim is not None and kill is not None:
+            operations, nth, action = kill
+            shim.arm(operations, action, nth=nth)
+        await asyncio.gather(*(client(service, name) for name in names))
 
     asyncio.run(main())
 
