@@ -14,9 +14,11 @@ from sessiondb.model.queries import (
     LOG_START,
     After,
     CountEvents,
+    FindEvents,
     GetBeginning,
     GetLogEnd,
     GetLogPage,
+    GetOutline,
     GetPast,
     GetSession,
     GetUsage,
@@ -46,6 +48,7 @@ from sessiondb.model.records import (
 from sessiondb.model.usage import UsageRow, usage_rows
 from sessiondb.stores.postgres import schema
 from sessiondb.stores.postgres.asked import AT_ONCE, Asked, Prepared
+from sessiondb.stores.postgres.edits import find_events, get_outline
 from sessiondb.stores.postgres.past import get_beginning, get_past, list_changes, list_forks
 from sessiondb.stores.postgres.session_list import list_sessions
 from sessiondb.stores.postgres.sql import EVENT_ROW, HEAD_COLUMNS, KEY, THIS_SESSION, state_of, where_clause
@@ -305,6 +308,8 @@ _ANSWERS: dict[type[Any], Callable[[Asked, Any], Any]] = {
     GetPast: get_past,
     ListChanges: list_changes,
     ListForks: list_forks,
+    GetOutline: get_outline,
+    FindEvents: find_events,
     GetLogEnd: _get_log_end,
     ListState: _list_state,
     GetUserState: _get_user_state,
