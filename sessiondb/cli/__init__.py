@@ -96,6 +96,7 @@ for _name in (
     "backup",
     "check",
     "demo",
+    "erase_user",
     "exporting",
     "history",
     "importing",

@@ -101,6 +101,13 @@ class LogCache:
             if entry is not None:
                 self.bytes -= entry.bytes
 
+    def discard_user(self, app_name: str, user_id: str) -> None:
+        """Forgets all sessions of a user of an app."""
+        with self._lock:
+            keys = [key for key in self._entries if key[:2] == (app_name, user_id)]
+        for key in keys:
+            self.discard(key)
+
 
 def estimate_bytes(event_bytes: int, characters: int) -> int:
     """Estimates the memory of a log, from the bytes that its events take beside their text, and the length of their JSON."""

@@ -224,6 +224,11 @@ class LogReader:
         if self.cache is not None:
             self.cache.discard(key)
 
+    def note_erased(self, app_name: str, user_id: str) -> None:
+        """Forgets the logs of a user who is gone."""
+        if self.cache is not None:
+            self.cache.discard_user(app_name, user_id)
+
     def _extended(
         self, known: CachedLog | None, new: list[Any], rows: Sequence[EventRow], head: SessionHead, *, complete: bool
     ) -> CachedLog:

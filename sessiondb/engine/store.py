@@ -81,6 +81,19 @@ class Writer(Protocol):
             StorageError: If it failed.
         """
 
+    def purge(self, *, last_step: bool) -> bool:
+        """Leaves nothing of what was deleted in the store's files, as far as it has a say in them.
+
+        Args:
+            last_step: Whether to do only what is left to do after a call that has returned False.
+
+        Returns:
+            False if somebody who reads kept it from the last step: call it again, with ``last_step``.
+
+        Raises:
+            StorageError: If it failed.
+        """
+
     def idle_after(self) -> float | None:
         """For how many seconds without a command the writer thread waits until it calls ``maintain``; None: for ever."""
 

@@ -197,6 +197,27 @@ class RedactEvents(NamedTuple):
     events: tuple[RedactedEvent, ...]
 
 
+class EraseUser(NamedTuple):
+    """Delete what belongs to a user of an app, some of it: again and again, until it is all.
+
+    Sessions go first, as a whole each, but for one that is too large, of which the oldest events go; then the state of the user,
+    and then the name of the user in forks that others have made.
+
+    Attributes:
+        app_name: Which app.
+        user_id: Which user of it.
+        limit: About how many rows of each kind to delete, so that other writers do not wait for long.
+    """
+
+    app_name: str
+    user_id: str
+    limit: int
+
+
+ERASED_AT_ONCE = 500
+"""Rows that one command of an erasure deletes: a matter of milliseconds."""
+
+
 class Flush:
     """Nothing to write: answered once all that was queued before is on disk."""
 
@@ -209,6 +230,16 @@ class Vacuum:
     __slots__ = ()
 
 
+class Purge(NamedTuple):
+    """Leave nothing of what was deleted in the files of the store; says whether that is so.
+
+    Attributes:
+        last_step: Whether to try only what somebody who reads has kept from being done.
+    """
+
+    last_step: bool
+
+
 DataCommand: TypeAlias = (
     AppendEvent
     | UpdateKeys
@@ -219,11 +250,15 @@ DataCommand: TypeAlias = (
     | RedactEvents
     | DeleteSession
     | PruneSessions
+    | EraseUser
     | Flush
 )
 """A command that shares a transaction with others."""
 
-WriteCommand: TypeAlias = DataCommand | Vacuum
+MaintenanceCommand: TypeAlias = Vacuum | Purge
+"""A command that cannot be part of a transaction."""
+
+WriteCommand: TypeAlias = DataCommand | MaintenanceCommand
 
 
 def advance_handle(command: DataCommand, outcome: Outcome) -> None:

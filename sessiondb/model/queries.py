@@ -14,6 +14,7 @@ from sessiondb.model.records import (
     EVERYTHING,
     Beginning,
     Cursor,
+    Erased,
     EventRow,
     ForkedSession,
     LoggedChange,
@@ -318,6 +319,14 @@ class CountEvents(Query[int]):
     """Count the events of a session's log."""
 
     key: SessionKey
+
+
+@dataclass(slots=True, eq=False)
+class MeasureUser(Query[Erased]):
+    """Count what belongs to a user of an app."""
+
+    app_name: str
+    user_id: str
 
 
 @dataclass(slots=True, eq=False)

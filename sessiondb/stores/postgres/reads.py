@@ -30,11 +30,13 @@ from sessiondb.model.queries import (
     ListSessions,
     ListState,
     MeasureStore,
+    MeasureUser,
     Query,
     Since,
 )
 from sessiondb.model.records import (
     Cursor,
+    Erased,
     EventRow,
     LoggedEvent,
     LogPage,
@@ -49,6 +51,7 @@ from sessiondb.model.usage import UsageRow, usage_rows
 from sessiondb.stores.postgres import schema
 from sessiondb.stores.postgres.asked import AT_ONCE, Asked, Prepared
 from sessiondb.stores.postgres.edits import find_events, get_outline
+from sessiondb.stores.postgres.erasure import MEASURE
 from sessiondb.stores.postgres.past import get_beginning, get_past, list_changes, list_forks
 from sessiondb.stores.postgres.session_list import list_sessions
 from sessiondb.stores.postgres.sql import EVENT_ROW, HEAD_COLUMNS, KEY, THIS_SESSION, state_of, where_clause
@@ -266,6 +269,10 @@ def _count_events(asked: Asked, query: CountEvents) -> int:
     return int(asked.one(f"SELECT count(*) FROM @adk_events WHERE {THIS_SESSION}", query.key._asdict())[0])
 
 
+def _measure_user(asked: Asked, query: MeasureUser) -> Erased:
+    return Erased(*asked.one(MEASURE, {"app_name": query.app_name, "user_id": query.user_id}), is_all=True)
+
+
 # A partitioned table has its rows in the parts. What was counted when it was last analysed is scaled by how it has grown since.
 _PARTS = """
     SELECT oid AS relid FROM pg_class WHERE oid = %(table)s::regclass AND relkind = 'r'
@@ -315,5 +322,6 @@ _ANSWERS: dict[type[Any], Callable[[Asked, Any], Any]] = {
     GetUserState: _get_user_state,
     CountEvents: _count_events,
     GetUsage: _get_usage,
+    MeasureUser: _measure_user,
     MeasureStore: _measure,
 }

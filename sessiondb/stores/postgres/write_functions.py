@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from sessiondb.model.records import Status
 from sessiondb.stores.postgres.edit_functions import REDACT, TRUNCATE
+from sessiondb.stores.postgres.erasure import ERASE
 
 LOST = "SDB01"
 """SQLSTATE: the ledger knows less of this writer than was acknowledged."""
@@ -247,8 +248,8 @@ CREATE TYPE @sessiondb_command_1 AS (
     event_id text, invocation_id text, author text, event_time double precision, "timestamp" text,
     content text, actions text, extra text,
     session_set json, user_set json, app_set json, session_removed json, user_removed json, app_removed json,
-    -- What a prune may delete.
-    updated_before double precision, max_sessions bigint,
+    -- What a prune may delete, and how much an erasure.
+    updated_before double precision, max_sessions bigint, max_rows bigint,
     -- The events that are appended all or none, as rows of this type; or what is left of those that are redacted.
     parts json,
     -- What a session is created with; and of a fork where it comes from, beside what a handle would know of that. A truncation
@@ -275,6 +276,10 @@ DECLARE
     v_revisions bigint[] := '{{}}';
     v_states json;
     v_pruned json;
+    -- What an erasure has deleted, of which sessions, and which of these as a whole.
+    v_erased bigint[];
+    v_ids text[] COLLATE "C";
+    v_whole text[] COLLATE "C";
     v_count bigint;
     v_answers text[] := '{{}}';
 BEGIN
@@ -300,6 +305,7 @@ BEGIN
         v_revision := 0;
         v_states := '["{{}}", "{{}}", "{{}}"]';
         v_pruned := '[]';
+        v_erased := NULL;
         v_rows := ARRAY[r];
         IF r.kind IN ('append', 'append_all') THEN
             IF r.kind = 'append_all' THEN
@@ -425,6 +431,8 @@ BEGIN
                        app_name, user_id, session_id, created_at, updated_at, incarnation, revision, last_seq, log_epoch,
                        update_time
                    ) ORDER BY update_time, user_id, session_id, app_name), '[]') INTO v_pruned FROM gone;
+        ELSIF r.kind = 'erase' THEN
+            {ERASE}
         END IF;
         IF v_status = {Status.DONE} AND r.kind IN ('append', 'append_all', 'create', 'fork') THEN
             {_APPLY_DELTAS}
@@ -437,7 +445,7 @@ BEGIN
             );
         END IF;
         v_answers := v_answers
-            || json_build_array(v_status, v_incarnation, v_revision, v_states, v_pruned)::text;
+            || json_build_array(v_status, v_incarnation, v_revision, v_states, v_pruned, v_erased)::text;
     END LOOP;
     v_results := '[' || array_to_string(v_answers, ',') || ']';
     UPDATE sessiondb_writers SET results = v_results WHERE writer = p_writer;

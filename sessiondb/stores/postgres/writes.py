@@ -14,6 +14,7 @@ from sessiondb.model.commands import (
     CreateSession,
     DataCommand,
     DeleteSession,
+    EraseUser,
     Flush,
     ForkSession,
     Handle,
@@ -23,7 +24,17 @@ from sessiondb.model.commands import (
     UpdateKeys,
 )
 from sessiondb.model.event_identity import event_hash
-from sessiondb.model.records import EventRecord, Outcome, SessionHead, SessionKey, SessionSummary, StateDelta, Status
+from sessiondb.model.records import (
+    NOTHING_ERASED,
+    Erased,
+    EventRecord,
+    Outcome,
+    SessionHead,
+    SessionKey,
+    SessionSummary,
+    StateDelta,
+    Status,
+)
 from sessiondb.stores.postgres.write_functions import SAME_ID
 
 Progress: TypeAlias = dict[Handle, tuple[int, int]]
@@ -131,8 +142,11 @@ def _row(command: AppendEvent | UpdateKeys) -> str:
 def outcomes_of(results: str) -> list[Outcome]:
     """Returns the outcomes that a batch came to."""
     return [
-        Outcome(_STATUSES[status], incarnation, revision, session, user, app, tuple(map(_summary, pruned)))
-        for status, incarnation, revision, (session, user, app), pruned in json.loads(results)
+        Outcome(
+            *(_STATUSES[status], incarnation, revision, session, user, app, tuple(map(_summary, pruned))),
+            erased=NOTHING_ERASED if erased is None else Erased(*erased[:-1], is_all=bool(erased[-1])),
+        )
+        for status, incarnation, revision, (session, user, app), pruned, erased in json.loads(results)
     ]
 
 
@@ -191,6 +205,8 @@ def _fields_of(command: DataCommand) -> dict[str, Any]:
             return {"kind": "delete", **key._asdict()}
         case PruneSessions(selection, updated_before, limit):
             return {"kind": "prune", **selection._asdict(), "updated_before": updated_before, "max_sessions": limit}
+        case EraseUser(app_name, user_id, limit):
+            return {"kind": "erase", "app_name": app_name, "user_id": user_id, "max_rows": limit}
         case Flush():
             return {"kind": "flush"}
     raise TypeError(type(command).__name__)

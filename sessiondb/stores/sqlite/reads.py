@@ -30,6 +30,7 @@ from sessiondb.model.queries import (
     ListSessions,
     ListState,
     MeasureStore,
+    MeasureUser,
     Query,
     Since,
 )
@@ -50,6 +51,7 @@ from sessiondb.model.usage import UsageRow
 from sessiondb.stores.sqlite.connection import snapshot, stream
 from sessiondb.stores.sqlite.counting import count_rows
 from sessiondb.stores.sqlite.edits import find_events, get_outline
+from sessiondb.stores.sqlite.erasure import measure_user
 from sessiondb.stores.sqlite.past import get_beginning, get_past, list_changes, list_forks
 from sessiondb.stores.sqlite.session_list import list_sessions
 from sessiondb.stores.sqlite.sql import EVENT_ROW, HEAD_COLUMNS, HOLDS_KEY, KEY, THIS_SESSION, state_of, where_clause
@@ -335,6 +337,7 @@ _ANSWERS: dict[type[Any], Callable[[sqlite3.Connection, Any], Any]] = {
     GetUserState: _get_user_state,
     CountEvents: _count_events,
     GetUsage: _get_usage,
+    MeasureUser: measure_user,
     MeasureStore: _measure,
 }
 

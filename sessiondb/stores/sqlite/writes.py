@@ -18,6 +18,7 @@ from sessiondb.model.commands import (
     CreateSession,
     DataCommand,
     DeleteSession,
+    EraseUser,
     Flush,
     ForkSession,
     Handle,
@@ -30,6 +31,7 @@ from sessiondb.model.event_identity import event_hash, is_same_event
 from sessiondb.model.queries import ListSessions
 from sessiondb.model.records import EventRecord, Outcome, StateDelta, Status
 from sessiondb.stores.sqlite import edits, reads
+from sessiondb.stores.sqlite.erasure import erase
 from sessiondb.stores.sqlite.sql import equal, names
 from sessiondb.stores.sqlite.write_triggers import (
     CREATES,
@@ -154,6 +156,10 @@ def _prune(connection: sqlite3.Connection, run: list[PruneSessions], _progress: 
             connection.execute(_DELETE, session.key._asdict())
         outcomes.append(_DONE._replace(pruned=pruned))
     return outcomes
+
+
+def _erase(connection: sqlite3.Connection, run: list[EraseUser], _progress: _Progress) -> list[Outcome]:
+    return [_DONE._replace(erased=erase(connection, command)) for command in run]
 
 
 _STATUSES = {int(status): status for status in Status}
@@ -351,5 +357,6 @@ _STEPS: dict[type[DataCommand], _Step] = {
     RedactEvents: _redact,
     DeleteSession: _delete,
     PruneSessions: _prune,
+    EraseUser: _erase,
     Flush: lambda _connection, run, _progress: [_DONE] * len(run),
 }
