@@ -39,6 +39,7 @@ _ONCE = (
     # What they show is done by SQLite and the operating system, or is plain computing.
     "servers/test_web.py",
     "cli/test_conventions.py",
+    "cli/test_edits.py",
     "cli/test_init.py",
     "cli/test_migrate.py",
     "cli/test_prune.py",
