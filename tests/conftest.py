@@ -48,6 +48,7 @@ _ONCE = (
     "faults/postgres",
     "faults/test_crash.py",
     "faults/test_disk.py",
+    "faults/test_edits.py",
     "faults/test_history.py",
     "faults/test_power.py",
     "faults/test_processes.py",

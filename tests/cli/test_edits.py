@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.adk.events import Event
@@ -16,14 +17,14 @@ from tests.command import run_sessiondb
 THIS = ["--app", APP, "--user", USER]
 
 
-def log_of(path: Path | str) -> list[dict[str, object]]:
+def log_of(path: Path | str) -> list[dict[str, Any]]:
     done = run_sessiondb("show", path, SESSION, *THIS, "--json")
     return [json.loads(line)["event"] for line in done.stdout.splitlines()]
 
 
 def test_truncate_cuts_off_what_it_has_shown(own: str) -> None:
     before = log_of(own)
-    arguments = ["truncate", own, SESSION, *THIS, "--after", str(before[0]["id"])]
+    arguments = ["truncate", own, SESSION, *THIS, "--after", before[0]["id"]]
     planned = run_sessiondb(*arguments, "--dry-run", "--json")
     assert log_of(own) == before
     told = run_sessiondb(*arguments, "--dry-run")
@@ -49,11 +50,11 @@ def test_truncate_cuts_off_what_it_has_shown(own: str) -> None:
 
 def test_truncate_refuses_to_part_call_and_response(database: Path) -> None:
     before = log_of(database)
-    arguments = ["truncate", database, SESSION, *THIS, "--after", str(before[1]["id"])]
+    arguments = ["truncate", database, SESSION, *THIS, "--after", before[1]["id"]]
     done = run_sessiondb(*arguments)
     assert (done.returncode, done.stdout) == (1, "")
     assert "--force" in done.stderr
-    assert str(before[0]["id"]) in done.stderr
+    assert before[0]["id"] in done.stderr
     assert log_of(database) == before
     assert run_sessiondb(*arguments, "--force").returncode == 0
     assert log_of(database) == before[:2]
@@ -61,8 +62,8 @@ def test_truncate_refuses_to_part_call_and_response(database: Path) -> None:
 
 def test_redact_takes_away_what_it_has_shown(own: str) -> None:
     before = log_of(own)
-    events = [option for n in (3, 0) for option in ("--event", str(before[n]["id"]))]
-    arguments = ["redact", own, SESSION, *THIS, *events]
+    events = [option for n in (3, 0) for option in ("--event", before[n]["id"])]
+    arguments: list[str] = ["redact", own, SESSION, *THIS, *events]
     planned = run_sessiondb(*arguments, "--dry-run", "--json")
     assert log_of(own) == before
     done = run_sessiondb(*arguments, "--replacement", "[removed]", "--json")
@@ -79,7 +80,7 @@ def test_redact_takes_away_what_it_has_shown(own: str) -> None:
 
 
 def test_redact_says_what_is_left_in_the_file(database: Path) -> None:
-    event = str(log_of(database)[0]["id"])
+    event = log_of(database)[0]["id"]
     # A note is for people: it comes where standard error is a terminal.
     assert run_sessiondb("redact", database, SESSION, *THIS, "--event", event).returncode == 0
     assert run_sessiondb("vacuum", database).returncode == 0

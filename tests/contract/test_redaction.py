@@ -150,7 +150,11 @@ async def test_conversation_keeps_its_calls_without_what_is_in_them(
     answer = types.FunctionResponse(id="c1", name="tool", response={"result": SECRET})
     session = await service.create_session(APP, USER, SESSION)
     events = [
-        Event(id="text and call", author="agent", content=types.ModelContent([SECRET, types.Part(function_call=call)])),
+        Event(
+            id="text and call",
+            author="agent",
+            content=types.ModelContent([types.Part(text=SECRET), types.Part(function_call=call)]),
+        ),
         Event(id="answer", author="agent", content=types.UserContent([types.Part(function_response=answer)])),
         said("text", role="user"),
         Event(id="state", author="agent", actions=EventActions(state_delta={"own": 1})),
