@@ -64,7 +64,7 @@ async def test_vacuum_leaves_nothing_of_what_was_taken_away(
     database_path: Path, service: DatabaseSessionService, size: int
 ) -> None:
     """Of large contents parts are on pages of their own. What is in the log and in the file first is looked for, too."""
-    redacted, cut_off, kept = (f"{word} ".ljust(size, "x") for word in ("redacted", "cut-off", "kept"))
+    redacted, cut_off, kept = (f"{word} ".ljust(size, "x") for word in ("secret", "cut-off", "kept"))
     session = await create(service, "s")
     other = await create(service, "other")
     for n in range(30):
@@ -74,13 +74,13 @@ async def test_vacuum_leaves_nothing_of_what_was_taken_away(
             content = types.UserContent(f"{name}{n} {text}")
             of = session if name != "c" else other
             await service.append_event(of, Event(id=f"{name}{n}", author="user", content=content, actions=actions))
-    words = [word for n in range(30) for word in (f"r{n} redacted", f"c{n} cut-off")]
+    words = [word for n in range(30) for word in (f"r{n} secret", f"c{n} cut-off")]
     assert found(database_path.parent, *words) == set(words)
     await service.redact_events(APP, USER, "s", [f"r{n}" for n in range(30)])
     await service.truncate_session(APP, USER, "other", after_event_id=None)
     assert found(database_path.parent, *words)
     service.vacuum()
-    assert found(database_path.parent, *words, "redacted", "cut-off") == set()
+    assert found(database_path.parent, *words, "secret", "cut-off") == set()
     assert found(database_path.parent, *(f"k{n} kept" for n in range(30))) == {f"k{n} kept" for n in range(30)}
 
 
