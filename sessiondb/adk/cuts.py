@@ -49,7 +49,7 @@ def check_cut(key: SessionKey, outline: Sequence[EventRow], seq: int) -> None:
     instead = f"after event {ids[earlier]!r}" if earlier >= 0 else "all events"
     raise UnsafeCutError(
         f"to cut {named(key)} off after event {ids[place]!r} would cut off {parted.loss}: cut off {instead}, or after event"
-        f" {ids[later]!r}; or force it",
+        f" {ids[later]!r}; or force it (force=True, --force)",
         ids[parted.event],
         ids[earlier] if earlier >= 0 else None,
         ids[later],

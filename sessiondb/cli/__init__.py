@@ -106,9 +106,11 @@ for _name in (
     "migrate",
     "prune",
     "recover",
+    "redact",
     "show",
     "stats",
     "tail",
+    "truncate",
     "usage",
     "vacuum",
 ):

@@ -502,7 +502,9 @@ async def test_appends_beside_truncations_are_cut_off_or_refused(
             if ended.is_set():
                 return
             try:
-                await service.append_event(await get(service), event(event_id=f"{name}/{n}", **{f"key{name}": n}))
+                await service.append_event(
+                    await get(service), event(float(n), event_id=f"{name}/{n}", own=f"{name}", other=n)
+                )
                 stored.put_nowait(n)
             except StaleSessionError:
                 pass
