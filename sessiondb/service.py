@@ -284,8 +284,8 @@ class DatabaseSessionService(Pages, Appends, Past, Edits, Maintenance, Erasure, 
             plan = plan.for_a_thread()
         return await self._engine.read(plan.query, functools.partial(self._session_of, plan))
 
-    def _session_of(self, plan: ReadPlan, snapshot: SessionSnapshot | None) -> Session | None:
-        events = self._logs.events(plan, snapshot)
+    def _session_of(self, plan: ReadPlan, snapshot: SessionSnapshot | None, *, later: bool = False) -> Session | None:
+        events = self._logs.events(plan, snapshot, later=later)
         if snapshot is None:
             return None
         return build_session(plan.query.key, snapshot.head, events, snapshot.head.update_time)

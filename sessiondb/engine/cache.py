@@ -69,6 +69,11 @@ class LogCache:
                 self._entries.move_to_end(key)
             return entry
 
+    def peek(self, key: SessionKey) -> CachedLog | None:
+        """Returns the entry of a session, for somebody who does not read that session."""
+        with self._lock:
+            return self._entries.get(key)
+
     def put(self, key: SessionKey, entry: CachedLog) -> None:
         """Keeps an entry, unless one that knows more of the same log is there; drops those not used for longest."""
         with self._lock:

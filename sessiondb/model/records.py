@@ -303,7 +303,13 @@ class Erased(NamedTuple):
 
     def plus(self, more: Erased) -> Erased:
         """Returns what two parts of an erasure have deleted together; ``more`` is the later one."""
-        return Erased(*(one + other for one, other in zip(self[:4], more[:4], strict=True)), is_all=more.is_all)
+        return Erased(
+            self.sessions + more.sessions,
+            self.events + more.events,
+            self.state_keys + more.state_keys,
+            self.forks + more.forks,
+            more.is_all,
+        )
 
 
 NOTHING_ERASED = Erased(0, 0, 0, 0, is_all=True)

@@ -270,7 +270,8 @@ def _count_events(asked: Asked, query: CountEvents) -> int:
 
 
 def _measure_user(asked: Asked, query: MeasureUser) -> Erased:
-    return Erased(*asked.one(MEASURE, {"app_name": query.app_name, "user_id": query.user_id}), is_all=True)
+    counts = asked.one(MEASURE, {"app_name": query.app_name, "user_id": query.user_id})
+    return Erased._make((*counts, True))
 
 
 # A partitioned table has its rows in the parts. What was counted when it was last analysed is scaled by how it has grown since.

@@ -144,7 +144,7 @@ def outcomes_of(results: str) -> list[Outcome]:
     return [
         Outcome(
             *(_STATUSES[status], incarnation, revision, session, user, app, tuple(map(_summary, pruned))),
-            erased=NOTHING_ERASED if erased is None else Erased(*erased[:-1], is_all=bool(erased[-1])),
+            erased=NOTHING_ERASED if erased is None else Erased._make((*erased[:4], bool(erased[4]))),
         )
         for status, incarnation, revision, (session, user, app), pruned, erased in json.loads(results)
     ]

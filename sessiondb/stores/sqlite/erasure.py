@@ -65,11 +65,9 @@ def measure_user(connection: sqlite3.Connection, query: MeasureUser) -> Erased:
     """Counts what belongs to a user."""
     user = {"app_name": query.app_name, "user_id": query.user_id}
     with snapshot(connection):
-        return Erased(
-            *connection.execute(
-                f"SELECT (SELECT count(*) FROM adk_sessions WHERE {_OF_USER}), {_COUNTS.format(_OF_USER)},"
-                f" (SELECT count(*) FROM adk_sessions WHERE {_FORKS})",
-                user,
-            ).fetchone(),
-            is_all=True,
-        )
+        counts = connection.execute(
+            f"SELECT (SELECT count(*) FROM adk_sessions WHERE {_OF_USER}), {_COUNTS.format(_OF_USER)},"
+            f" (SELECT count(*) FROM adk_sessions WHERE {_FORKS})",
+            user,
+        ).fetchone()
+    return Erased._make((*counts, True))
