@@ -102,6 +102,14 @@ class ServerUnreachableError(StorageError, ConnectionError):
     """The database server could not be reached within ``busy_timeout``; nothing was written. Later calls may succeed."""
 
 
+class LoginRefusedError(StorageError, PermissionError):
+    """The database server was reached, and did not let the role in: wrong password, no such role or database.
+
+    Nothing was written. It is raised at once when a service is opened; a running one tries for ``busy_timeout``, since what
+    refuses it may be in change. Later calls may succeed.
+    """
+
+
 class OutcomeUnknownError(StorageError, TimeoutError):
     """The database server did not say within ``busy_timeout`` whether a write is stored.
 

@@ -97,7 +97,8 @@ class Engine:
         waiter = waiter_for_task()
         ticket: WriteTicket = Ticket(command, waiter, on_complete, order)
         queued = queue.put(ticket)
-        return await wait_in_task(ticket, waiter, queue.withdraw, None if queued else self._place_in(queue))
+        admission = None if queued else self._place_in(queue)
+        return await wait_in_task(ticket, waiter, queue.withdraw, admission, queue.abandon)
 
     def write_from_thread(self, command: WriteCommand) -> Any:
         """As :meth:`write`, for a plain thread, which it blocks."""
@@ -110,7 +111,7 @@ class Engine:
     async def read(self, query: Query[AnswerT], then: Callable[[AnswerT], ResultT]) -> ResultT:
         """Answers a query from one snapshot; ``then`` turns the answer into the result, on the reader's thread.
 
-        A cancelled call is taken back, or its result dropped.
+        A cancelled call is taken back, or ended soon and its result dropped.
         """
         return await self._read(_job(query, then))
 
@@ -127,11 +128,16 @@ class Engine:
         pool = self.threads.readers
         waiter = waiter_for_task()
         ticket: ReadTicket = Ticket(job, waiter)
-        begun = pool.submit(ticket)
+        admission = None if pool.submit(ticket) else self._reader_of(pool)
         try:
-            result: ResultT = await wait_in_task(ticket, waiter, pool.cancel, None if begun else self._reader_of(pool))
-        finally:
+            result: ResultT = await wait_in_task(ticket, waiter, pool.cancel, admission, pool.abandon)
+        except GeneratorExit:
+            # It is abandoned.
+            raise
+        except BaseException:  # goes on, whatever it is
             pool.release(ticket)
+            raise
+        pool.release(ticket)
         return result
 
     def read_inline(self, query: Query[AnswerT], then: Callable[[AnswerT], ResultT]) -> tuple[ResultT] | None:

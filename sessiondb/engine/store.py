@@ -132,6 +132,12 @@ class Reader(AbstractContextManager["Reader"], Protocol):
             StorageError: If the store refuses, now or while the answer is iterated over.
         """
 
+    def hasten(self) -> None:
+        """Ends what is being asked, if it takes longer: nobody wants the answer any more. Called by any thread; does not wait.
+
+        ``ask``, or the iterator that is read, raises then. What is asked next is answered as ever.
+        """
+
     def snapshot(self) -> AbstractContextManager[None]:
         """Makes all that is asked within it be of one moment.
 

@@ -49,10 +49,11 @@ from sessiondb.model.records import (
 )
 from sessiondb.model.usage import UsageRow, usage_rows
 from sessiondb.stores.postgres import schema
-from sessiondb.stores.postgres.asked import AT_ONCE, Asked, Prepared
+from sessiondb.stores.postgres.asked import Asked, Prepared
 from sessiondb.stores.postgres.edits import find_events, get_outline
 from sessiondb.stores.postgres.erasure import MEASURE
 from sessiondb.stores.postgres.past import get_beginning, get_past, list_changes, list_forks
+from sessiondb.stores.postgres.patience import AT_ONCE
 from sessiondb.stores.postgres.session_list import list_sessions
 from sessiondb.stores.postgres.sql import EVENT_ROW, HEAD_COLUMNS, KEY, THIS_SESSION, state_of, where_clause
 from sessiondb.stores.postgres.usage import usage_statement
