@@ -43,6 +43,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("sessiondb benchmarks")
     group.addoption("--quick", action="store_true", help="small sizes, all of it within three minutes")
     group.addoption(
+        "--rounds", type=int, default=5, help="how often each line is measured, at most (5); the median counts"
+    )
+    group.addoption(
         "--services",
         default="",
         help=f"measure only these: some of {','.join([*PEERS, RAW, RAW_SERVER])}, without spaces",
@@ -75,8 +78,8 @@ def measured(workers: Workers, request: pytest.FixtureRequest) -> Callable[[Row]
 
     def measure(row: Row) -> Measured:
         if row.name not in results:
-            rounds = min(3, row.rounds) if quick else row.rounds
-            results[row.name] = workers.measure(row.tasks(quick=quick, services=services), rounds)
+            most: int = 3 if quick else request.config.getoption("--rounds")
+            results[row.name] = workers.measure(row.tasks(quick=quick, services=services), min(most, row.rounds))
         return results[row.name]
 
     return measure

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sessiondb.adk.listing import EventPage, SessionList
     from sessiondb.adk.past import StateChange
     from sessiondb.engine.turns import Turn
-    from sessiondb.model.records import BackupReport, ForkedSession
+    from sessiondb.model.records import BackupReport, ErasureReport, ForkedSession
     from sessiondb.model.usage import UsageRow
     from sessiondb.one_turn import OneTurnAtATime
     from sessiondb.service import DatabaseSessionService
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BackupReport",
     "DatabaseSessionService",
+    "ErasureReport",
     "EventPage",
     "ForkedSession",
     "Health",
@@ -39,6 +40,7 @@ __all__ = [
 _HOMES = {
     "BackupReport": "sessiondb.model.records",
     "DatabaseSessionService": "sessiondb.service",
+    "ErasureReport": "sessiondb.model.records",
     "EventPage": "sessiondb.adk.listing",
     "ForkedSession": "sessiondb.model.records",
     "Health": "sessiondb.stats",

@@ -27,6 +27,8 @@ from sessiondb.adk.sessions import build_session, decode_scope, handle_of
 from sessiondb.adk.state import EncodedDelta, checked_state, encode_delta
 from sessiondb.calls.appends import Appends
 from sessiondb.calls.base import stripped
+from sessiondb.calls.edits import Edits
+from sessiondb.calls.erasure import Erasure
 from sessiondb.calls.live import apply_event, check_appended, check_event, check_present, check_session, note_revision
 from sessiondb.calls.maintenance import Maintenance
 from sessiondb.calls.pages import Pages
@@ -67,7 +69,7 @@ from sessiondb.options import (
 )
 
 
-class DatabaseSessionService(Pages, Appends, Past, Maintenance, Usage, BaseSessionService):
+class DatabaseSessionService(Pages, Appends, Past, Edits, Maintenance, Erasure, Usage, BaseSessionService):
     """Keeps every session, event and state key of ADK agents in one SQLite file, or on a PostgreSQL server.
 
     A drop-in for ADK's ``InMemorySessionService``. A write is answered when it is on disk; writes of concurrent
@@ -166,6 +168,7 @@ class DatabaseSessionService(Pages, Appends, Past, Maintenance, Usage, BaseSessi
         self._closed = False
         cache = None if self._options.log_cache == "off" else LogCache(self._options.log_cache_bytes)
         self._logs = LogReader(form_of(self._options.log_cache), cache)
+        engine.note_logs(self._logs)
         telemetry.service_opened(self, self._shared.store, cache)
         # A service that is dropped without close() gives up its file all the same.
         self._finalizer = weakref.finalize(self, _abandoned, self._shared, repr(self))
@@ -281,8 +284,8 @@ class DatabaseSessionService(Pages, Appends, Past, Maintenance, Usage, BaseSessi
             plan = plan.for_a_thread()
         return await self._engine.read(plan.query, functools.partial(self._session_of, plan))
 
-    def _session_of(self, plan: ReadPlan, snapshot: SessionSnapshot | None) -> Session | None:
-        events = self._logs.events(plan, snapshot)
+    def _session_of(self, plan: ReadPlan, snapshot: SessionSnapshot | None, *, later: bool = False) -> Session | None:
+        events = self._logs.events(plan, snapshot, later=later)
         if snapshot is None:
             return None
         return build_session(plan.query.key, snapshot.head, events, snapshot.head.update_time)

@@ -10,8 +10,8 @@ from google.adk.sessions import Session
 from sessiondb.adk.events import EncodedEvent
 from sessiondb.adk.state import EncodedDelta
 from sessiondb.engine.engine import Engine
-from sessiondb.engine.reading import LogReader
-from sessiondb.model.records import EventRecord, StateDelta
+from sessiondb.engine.reading import LogReader, ReadPlan
+from sessiondb.model.records import EventRecord, SessionSnapshot, StateDelta
 from sessiondb.options import ServiceOptions
 
 
@@ -30,6 +30,9 @@ class Calls(Protocol):
 
     async def get_session(self, app_name: str, user_id: str, session_id: str) -> Session | None:
         """See the service."""
+
+    def _session_of(self, plan: ReadPlan, snapshot: SessionSnapshot | None, *, later: bool = False) -> Session | None:
+        """Makes a Session of the answer to a plan; ``later`` as in :meth:`.LogReader.events`."""
 
     @property
     def _engine(self) -> Engine:

@@ -18,13 +18,14 @@ from sessiondb.adk import past, scopes
 from sessiondb.adk.events import timestamp_text
 from sessiondb.adk.limits import check_key, check_text
 from sessiondb.adk.past import StateChange
-from sessiondb.adk.sessions import decode_scope
+from sessiondb.adk.sessions import build_session, decode_scope
 from sessiondb.adk.state import encode_delta
 from sessiondb.calls.base import Calls, stripped
+from sessiondb.engine.reading import EVERY_EVENT
 from sessiondb.engine.store import Reader
 from sessiondb.errors import AlreadyExistsError, EventNotFoundError, InvalidInputError, SessionNotFoundError
 from sessiondb.model.commands import ForkSession
-from sessiondb.model.queries import At, GetPast, ListChanges, ListForks
+from sessiondb.model.queries import At, GetPast, ListChanges, ListForks, LogPosition
 from sessiondb.model.records import (
     ForkedSession,
     LoggedChange,
@@ -175,7 +176,12 @@ class Past(Calls):
             # It was deleted, or edited outside sessiondb, since it was read.
         if outcome.status is Status.EXISTS:
             raise AlreadyExistsError(f"Session with id {key.session_id} already exists.")
-        session = await self.get_session(*key)
+        end = LogPosition(command.incarnation, command.log_epoch, command.seq)
+        events = self._logs.forked(source, end, command.events, key, outcome.incarnation)
+        if events is not None:
+            return build_session(key, outcome, events, command.time)
+        plan = self._logs.plan(key, EVERY_EVENT)
+        session = await self._engine.read(plan.query, functools.partial(self._session_of, plan, later=True))
         if session is None:
             raise SessionNotFoundError(f"Session {key.session_id} not found.")
         return session

@@ -69,6 +69,11 @@ class LogCache:
                 self._entries.move_to_end(key)
             return entry
 
+    def peek(self, key: SessionKey) -> CachedLog | None:
+        """Returns the entry of a session, for somebody who does not read that session."""
+        with self._lock:
+            return self._entries.get(key)
+
     def put(self, key: SessionKey, entry: CachedLog) -> None:
         """Keeps an entry, unless one that knows more of the same log is there; drops those not used for longest."""
         with self._lock:
@@ -100,6 +105,13 @@ class LogCache:
             entry = self._entries.pop(key, None)
             if entry is not None:
                 self.bytes -= entry.bytes
+
+    def discard_user(self, app_name: str, user_id: str) -> None:
+        """Forgets all sessions of a user of an app."""
+        with self._lock:
+            keys = [key for key in self._entries if key[:2] == (app_name, user_id)]
+        for key in keys:
+            self.discard(key)
 
 
 def estimate_bytes(event_bytes: int, characters: int) -> int:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import threading
+import time
+import weakref
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, TypeVar
+
+import anyio
 
 from sessiondb import telemetry
 from sessiondb.engine.handles import Handles
 from sessiondb.engine.jobs import Jobs
 from sessiondb.engine.queue import WriteQueue, WriteTicket
 from sessiondb.engine.readers import ReaderPool, ReadTicket
+from sessiondb.engine.reading import LogReader
 from sessiondb.engine.store import Progress, Reader, Store, SupportsBackup
 from sessiondb.engine.turns import Turns
 from sessiondb.engine.waiting import (
@@ -25,9 +30,9 @@ from sessiondb.engine.waiting import (
     waiter_for_task,
 )
 from sessiondb.engine.writer import WriterThread
-from sessiondb.errors import ConfigurationError, ServiceClosedError
+from sessiondb.errors import ConfigurationError, ServiceClosedError, StorageError
 from sessiondb.logger import logger
-from sessiondb.model.commands import WriteCommand
+from sessiondb.model.commands import Purge, WriteCommand
 from sessiondb.model.queries import Query
 from sessiondb.model.records import BackupReport
 from sessiondb.options import StoreOptions
@@ -35,6 +40,14 @@ from sessiondb.stats import STORE_FIGURES, Health
 
 AnswerT = TypeVar("AnswerT")
 ResultT = TypeVar("ResultT")
+
+_PURGE_AGAIN_SECONDS = 0.05
+"""How often it is tried again what somebody who reads has kept from being done."""
+
+_HELD_BACK = (
+    "somebody has been reading since before, so the write-ahead log still holds what was deleted: end that reader (a backup, a"
+    " command, another program), then call it again, or vacuum"
+)
 
 
 class Engine:
@@ -50,6 +63,7 @@ class Engine:
         self.options = options
         self.handles = Handles()
         self.turns = Turns(store)
+        self._logs: weakref.WeakSet[LogReader] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._closing = threading.Lock()
         self._closed = False
@@ -83,7 +97,8 @@ class Engine:
         waiter = waiter_for_task()
         ticket: WriteTicket = Ticket(command, waiter, on_complete, order)
         queued = queue.put(ticket)
-        return await wait_in_task(ticket, waiter, queue.withdraw, None if queued else self._place_in(queue))
+        admission = None if queued else self._place_in(queue)
+        return await wait_in_task(ticket, waiter, queue.withdraw, admission, queue.abandon)
 
     def write_from_thread(self, command: WriteCommand) -> Any:
         """As :meth:`write`, for a plain thread, which it blocks."""
@@ -96,7 +111,7 @@ class Engine:
     async def read(self, query: Query[AnswerT], then: Callable[[AnswerT], ResultT]) -> ResultT:
         """Answers a query from one snapshot; ``then`` turns the answer into the result, on the reader's thread.
 
-        A cancelled call is taken back, or its result dropped.
+        A cancelled call is taken back, or ended soon and its result dropped.
         """
         return await self._read(_job(query, then))
 
@@ -113,11 +128,16 @@ class Engine:
         pool = self.threads.readers
         waiter = waiter_for_task()
         ticket: ReadTicket = Ticket(job, waiter)
-        begun = pool.submit(ticket)
+        admission = None if pool.submit(ticket) else self._reader_of(pool)
         try:
-            result: ResultT = await wait_in_task(ticket, waiter, pool.cancel, None if begun else self._reader_of(pool))
-        finally:
+            result: ResultT = await wait_in_task(ticket, waiter, pool.cancel, admission, pool.abandon)
+        except GeneratorExit:
+            # It is abandoned.
+            raise
+        except BaseException:  # goes on, whatever it is
             pool.release(ticket)
+            raise
+        pool.release(ticket)
         return result
 
     def read_inline(self, query: Query[AnswerT], then: Callable[[AnswerT], ResultT]) -> tuple[ResultT] | None:
@@ -132,6 +152,38 @@ class Engine:
         pool.submit(ticket)
         answer: AnswerT = wait_in_thread(ticket, waiter, self._reader_of(pool))
         return answer
+
+    async def purge(self) -> str:
+        """Leaves nothing of what was deleted in the store's files; waits ``busy_timeout`` at most for those who read.
+
+        Returns:
+            Why something may be left; empty if nothing is.
+        """
+        give_up: float | None = None
+        while True:
+            try:
+                if await self.write(Purge(last_step=give_up is not None)):
+                    return ""
+            except StorageError as error:
+                return str(error)
+            now = time.monotonic()
+            if give_up is None:
+                give_up = now + self.options.busy_timeout
+            elif now >= give_up:
+                return _HELD_BACK
+            await anyio.sleep(_PURGE_AGAIN_SECONDS)
+
+    def note_logs(self, logs: LogReader) -> None:
+        """Takes note of a reader of this store's logs, for as long as it is there."""
+        with self._lock:
+            self._logs.add(logs)
+
+    def forget_user(self, app_name: str, user_id: str) -> None:
+        """Has every reader of the process forget the logs of a user."""
+        with self._lock:
+            readers = list(self._logs)
+        for logs in readers:
+            logs.note_erased(app_name, user_id)
 
     async def backup(
         self, target: str | os.PathLike[str], *, overwrite: bool, progress: Progress | None

@@ -21,13 +21,14 @@ class Handles:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # Entered again where the garbage collector ends an append in the middle of this.
+        self._lock = threading.RLock()
         self._in_flight: dict[int, InFlight] = {}
         renew_after_fork(self)
 
     def renew_in_child(self) -> None:
         """Forgets the appends in flight: they belong to tasks of the parent."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._in_flight = {}
 
     def take(self, session: SessionT, read: Callable[[SessionT], Handle]) -> InFlight:

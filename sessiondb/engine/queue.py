@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Hashable
 from typing import Any, TypeAlias
 
@@ -29,6 +30,9 @@ class WriteQueue:
     A sleeping writer is not woken by the first command but when the event loop that queued it has run what else was
     ready. It finds the commands of all those tasks then, and nobody who needs the GIL to add another. Beside a busy
     Python thread, where each hand-over of the GIL takes milliseconds, that decides how much one commit carries.
+
+    The lock is not reentrant: what the garbage collector ends in the middle of this goes through :meth:`abandon`. A signal
+    handler must not write.
     """
 
     def __init__(self, limit: int) -> None:
@@ -47,6 +51,8 @@ class WriteQueue:
         self._queued: dict[WriteTicket, None] = {}
         self._parked: dict[WriteTicket, None] = {}
         self._refusal: StorageError | None = None
+        # Of tasks that are gone; they are still to be taken out.
+        self._abandoned: deque[WriteTicket] = deque()
 
     @property
     def depth(self) -> int:
@@ -58,6 +64,7 @@ class WriteQueue:
         with self._lock:
             if self._refusal is not None:
                 raise copy_of(self._refusal)
+            self._take_out_abandoned()
             if self._parked or len(self._queued) >= self._limit:
                 self._parked[ticket] = None
                 return False
@@ -75,10 +82,20 @@ class WriteQueue:
     def withdraw(self, ticket: WriteTicket) -> bool:
         """Takes a ticket back that the writer has not begun; says whether that was so."""
         with self._lock:
-            if self._queued.pop(ticket, self) is None:
-                self._move_up()
-                return True
-            return self._parked.pop(ticket, self) is None
+            return self._take_out(ticket)
+
+    def abandon(self, ticket: WriteTicket) -> None:
+        """As :meth:`withdraw`, for a task that is gone, and without waiting for the lock.
+
+        The garbage collector may end a task on any thread, in the middle of what that does with the lock. Whoever takes it
+        next does the rest.
+        """
+        self._abandoned.append(ticket)
+        if self._lock.acquire(blocking=False):
+            try:
+                self._take_out_abandoned()
+            finally:
+                self._lock.release()
 
     def refuse_parked(self, ticket: WriteTicket, timeout: float) -> QueueFullError | None:
         """Takes a ticket back that is still parked, and returns the error for it; None if it has moved up."""
@@ -97,6 +114,7 @@ class WriteQueue:
         """
         while True:
             with self._lock:
+                self._take_out_abandoned()
                 if self._queued:
                     return self._take(limit)
                 if self._refusal is not None:
@@ -127,6 +145,16 @@ class WriteQueue:
             self._queued.clear()
             self._parked.clear()
             return tickets
+
+    def _take_out(self, ticket: WriteTicket) -> bool:
+        if self._queued.pop(ticket, self) is None:
+            self._move_up()
+            return True
+        return self._parked.pop(ticket, self) is None
+
+    def _take_out_abandoned(self) -> None:
+        while self._abandoned:
+            self._take_out(self._abandoned.popleft())
 
     def _wake_from_loop(self) -> None:
         with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Hashable
 from typing import Any, TypeAlias, TypeVar
 
@@ -26,6 +27,10 @@ class ReaderPool:
 
     Results do not pile up in front of an event loop that is slower than the readers: of its jobs, two for each reader are
     under way at most, and the next one is queued when a result was taken. Jobs of other loops and of threads pass by.
+
+    The lock is not reentrant, and the garbage collector may end a task in the middle of what is done with it: see
+    :meth:`abandon`. Nothing else comes in between: no callback runs with the lock held, and nothing that is freed then asks
+    for it. A signal handler must not read.
     """
 
     def __init__(self, store: Store, size: int, busy_timeout: float) -> None:
@@ -39,6 +44,9 @@ class ReaderPool:
         # their place in the queue until the task has its result.
         self._held: dict[ReadTicket, None] = {}
         self._under_way: dict[Hashable, set[ReadTicket]] = {}
+        # By whom a job is being done. Jobs of tasks that are gone, whose places are still to be taken back.
+        self._running: dict[ReadTicket, Reader] = {}
+        self._abandoned: deque[ReadTicket] = deque()
         self._threads: list[threading.Thread] = []
         self._idle = 0
         self._closed = False
@@ -66,6 +74,7 @@ class ReaderPool:
         with self._lock:
             if self._closed:
                 raise ServiceClosedError("the session service is closed")
+            self._take_back_abandoned()
             loop = _loop_of(ticket)
             if loop is not None:
                 if loop not in self._under_way:
@@ -80,19 +89,21 @@ class ReaderPool:
     def release(self, ticket: ReadTicket) -> None:
         """Says that a task has taken the result of its job, or does not want it any more."""
         with self._lock:
-            loop = _loop_of(ticket)
-            under_way = self._under_way.get(loop, set())
-            if ticket not in under_way:
-                self._held.pop(ticket, None)
-                return
-            under_way.remove(ticket)
-            following = next((held for held in self._held if _loop_of(held) == loop), None)
-            if following is not None:
-                del self._held[following]
-                under_way.add(following)
-                self._enqueue(following)
-            elif not under_way:
-                del self._under_way[loop]
+            self._take_back_abandoned()
+            self._release(ticket)
+
+    def abandon(self, ticket: ReadTicket) -> None:
+        """Takes a job back whose task is gone, and need not call :meth:`release`.
+
+        The garbage collector may do that on any thread, in the middle of what that does with the lock: so it is not waited
+        for. Whoever takes it next does the rest.
+        """
+        self._abandoned.append(ticket)
+        if self._mutex.acquire(blocking=False):
+            try:
+                self._take_back_abandoned()
+            finally:
+                self._mutex.release()
 
     def withdraw(self, ticket: ReadTicket) -> bool:
         """Takes a job back that no reader has begun; says whether that was so."""
@@ -100,8 +111,13 @@ class ReaderPool:
             return self._held.pop(ticket, self) is None or self._waiting.pop(ticket, self) is None
 
     def cancel(self, ticket: ReadTicket) -> bool:
-        """Takes a job back, or lets it run and drops its result; nobody has to wait for it."""
-        self.withdraw(ticket)
+        """Takes a job back, or has it end soon and drops its result; nobody has to wait for it."""
+        if not self.withdraw(ticket):
+            # With the lock held, so that the reader is not at another job by then.
+            with self._lock:
+                reader = self._running.get(ticket)
+                if reader is not None:
+                    reader.hasten()
         return True
 
     def refuse_waiting(self, ticket: ReadTicket, timeout: float) -> ReaderTimeoutError | None:
@@ -182,6 +198,29 @@ class ReaderPool:
             for ticket in waiting:
                 self._enqueue(ticket)
 
+    def _take_back_abandoned(self) -> None:
+        """Takes back, with the lock held, what belongs to tasks that are gone."""
+        while self._abandoned:
+            ticket = self._abandoned.popleft()
+            self._waiting.pop(ticket, None)
+            self._release(ticket)
+
+    def _release(self, ticket: ReadTicket) -> None:
+        """Gives up, with the lock held, the place that a job has among those of its loop."""
+        loop = _loop_of(ticket)
+        under_way = self._under_way.get(loop, set())
+        if ticket not in under_way:
+            self._held.pop(ticket, None)
+            return
+        under_way.remove(ticket)
+        following = next((held for held in self._held if _loop_of(held) == loop), None)
+        if following is not None:
+            del self._held[following]
+            under_way.add(following)
+            self._enqueue(following)
+        elif not under_way:
+            del self._under_way[loop]
+
     def _enqueue(self, ticket: ReadTicket) -> bool:
         """Queues a job, with the lock held; says whether a reader is free to begin it at once."""
         self._waiting[ticket] = None
@@ -222,6 +261,7 @@ class ReaderPool:
                 try:
                     if reader is None:
                         reader = self._store.reader(self._busy_timeout)
+                    self._running[ticket] = reader
                     ticket.outcome = ticket.work(reader)
                 except BaseException as error:  # noqa: BLE001  # reaches its caller, and the thread lives on
                     ticket.error = error
@@ -229,6 +269,8 @@ class ReaderPool:
                         # It may have the wrong file open; the next job opens what is there by then.
                         reader.close()
                         reader = None
+                with self._lock:
+                    self._running.pop(ticket, None)
                 complete([ticket])
                 # Or its result would live until the next one is there.
                 del ticket
@@ -238,6 +280,7 @@ class ReaderPool:
 
     def _next(self) -> ReadTicket | None:
         with self._lock:
+            self._take_back_abandoned()
             while not self._waiting or self._suspended:
                 if self._closed or self._suspended:
                     self._threads.remove(threading.current_thread())

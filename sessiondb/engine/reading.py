@@ -145,8 +145,16 @@ class LogReader:
             query = GetSession(key, WHOLE_LOG)
         return ReadPlan(query, tiny=False, wanted=wanted, cached=None)
 
-    def events(self, plan: ReadPlan, snapshot: SessionSnapshot | None) -> list[Any] | DeferredEvents:
+    def events(
+        self, plan: ReadPlan, snapshot: SessionSnapshot | None, *, later: bool = False
+    ) -> list[Any] | DeferredEvents:
         """Returns the events that a plan wants, from the answer to its query.
+
+        Args:
+            plan: What was wanted.
+            snapshot: The answer.
+            later: Whether events of a log that is read for the first time are made when somebody looks at them, however many
+                they are. That is over sooner, and takes longer in the end.
 
         Raises:
             LogHasGrownError: If the query had a limit, and the answer has reached it.
@@ -167,12 +175,9 @@ class LogReader:
             complete = plan.wanted.has_first(rows)
         new: list[Any] = []
         events: list[Any] | DeferredEvents
-        if (
-            self._form.is_deferred
-            and not (known and known.events)
-            and self._are_few(rows)
-            and plan.wanted == EVERY_EVENT
-        ):
+        can_be_later = self._form.is_deferred or self.cache is None
+        is_for_later = (later and can_be_later and rows) or (self._form.is_deferred and self._are_few(rows))
+        if is_for_later and not (known and known.events) and plan.wanted == EVERY_EVENT:
             events = self._checked(rows, key)
         else:
             new = list(self._form.decode(rows, key))
@@ -219,10 +224,48 @@ class LogReader:
             start = LogPosition(incarnation, 0, 0)
             self.cache.put(key, CachedLog(start, [], complete=True, bytes=estimate_bytes(0, 0), origin=[]))
 
+    def forked(
+        self, source: SessionKey, end: LogPosition, events: int, key: SessionKey, incarnation: int
+    ) -> list[Any] | DeferredEvents | None:
+        """Gives a fork the log that it has taken over, and returns its events; None if that must be read.
+
+        Args:
+            source: The session that it was forked from.
+            end: The last event that was taken over, in the log of the source.
+            events: How many events that are.
+            key: The fork.
+            incarnation: Its incarnation.
+        """
+        if self.cache is None:
+            return None if events else []
+        known = self.cache.peek(source)
+        if not events:
+            known = CachedLog(end, [], complete=True, bytes=estimate_bytes(0, 0), origin=[])
+        elif (
+            known is None
+            or not known.complete
+            or known.position[:2] != end[:2]
+            or known.position.seq < end.seq
+            or len(known.events) < events
+        ):
+            return None
+        # Of a log rows are only added, so the first ones are those that were there then.
+        kept = known.events[:events]
+        size = known.bytes * events // max(len(known.events), 1) or known.bytes
+        log = CachedLog(LogPosition(incarnation, 0, end.seq), kept, complete=True, bytes=size, origin=kept)
+        self.cache.put(key, log)
+        give = functools.partial(self._give, log, slice(None), key)
+        return DeferredEvents(give, []) if self._form.is_deferred else give()
+
     def note_deleted(self, key: SessionKey) -> None:
         """Forgets the log of a session that is gone."""
         if self.cache is not None:
             self.cache.discard(key)
+
+    def note_erased(self, app_name: str, user_id: str) -> None:
+        """Forgets the logs of a user who is gone."""
+        if self.cache is not None:
+            self.cache.discard_user(app_name, user_id)
 
     def _extended(
         self, known: CachedLog | None, new: list[Any], rows: Sequence[EventRow], head: SessionHead, *, complete: bool

@@ -81,6 +81,19 @@ class Writer(Protocol):
             StorageError: If it failed.
         """
 
+    def purge(self, *, last_step: bool) -> bool:
+        """Leaves nothing of what was deleted in the store's files, as far as it has a say in them.
+
+        Args:
+            last_step: Whether to do only what is left to do after a call that has returned False.
+
+        Returns:
+            False if somebody who reads kept it from the last step: call it again, with ``last_step``.
+
+        Raises:
+            StorageError: If it failed.
+        """
+
     def idle_after(self) -> float | None:
         """For how many seconds without a command the writer thread waits until it calls ``maintain``; None: for ever."""
 
@@ -117,6 +130,12 @@ class Reader(AbstractContextManager["Reader"], Protocol):
         Raises:
             CorruptRowError: If a text that is read is not UTF-8.
             StorageError: If the store refuses, now or while the answer is iterated over.
+        """
+
+    def hasten(self) -> None:
+        """Ends what is being asked, if it takes longer: nobody wants the answer any more. Called by any thread; does not wait.
+
+        ``ask``, or the iterator that is read, raises then. What is asked next is answered as ever.
         """
 
     def snapshot(self) -> AbstractContextManager[None]:

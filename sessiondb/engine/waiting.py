@@ -269,16 +269,19 @@ async def wait_in_task(
     waiter: TaskWaiter,
     cancel: Callable[[AnyTicket], bool],
     admission: Admission | None = None,
+    abandon: Callable[[AnyTicket], object] | None = None,
 ) -> ResultT:
     """Waits as a task until a ticket is completed, and returns its result. There is no other place that does this.
 
     Args:
         ticket: What to wait for.
         waiter: The ticket's; made by the running task.
-        cancel: Called when the task is cancelled, or its loop is gone. It takes the work back, or tells it to end, and
-            says whether the cancellation may go on at once; if not, it waits until the ticket is completed, so that
-            nothing is left undecided.
+        cancel: Called when the task is cancelled. It takes the work back, or tells it to end, and says whether the
+            cancellation may go on at once; if not, it waits until the ticket is completed, so that nothing is left
+            undecided.
         admission: Set for a ticket that is not admitted yet.
+        abandon: Called when the task is gone without having been cancelled, ``cancel`` if there is none: perhaps by the
+            garbage collector, in the middle of anything that this thread does. It must not wait for a lock.
     """
     try:
         if admission is not None:
@@ -289,7 +292,7 @@ async def wait_in_task(
         await waiter.wait()
     except GeneratorExit:
         # The loop is gone and this coroutine with it: nothing can be awaited any more.
-        cancel(ticket)
+        (abandon or cancel)(ticket)
         raise
     except waiter.cancelled:
         if not cancel(ticket):

@@ -15,7 +15,7 @@ from sessiondb.engine.store import Store
 from sessiondb.engine.waiting import complete
 from sessiondb.errors import ServiceClosedError, StorageError, WriterStoppedError
 from sessiondb.logger import logger
-from sessiondb.model.commands import DataCommand, Vacuum, advance_handle
+from sessiondb.model.commands import DataCommand, MaintenanceCommand, Purge, advance_handle
 
 _SLOW_SECONDS = 1.0
 """A transaction that takes longer is worth a line in the host's log."""
@@ -117,8 +117,8 @@ class WriterThread(threading.Thread):
 
     def _execute(self, batch: list[WriteTicket]) -> None:
         # Vacuum cannot run inside a transaction: what stands before and after it is committed by itself.
-        for vacuums, tickets in groupby(batch, lambda ticket: type(ticket.work) is Vacuum):
-            if vacuums:
+        for alone, tickets in groupby(batch, lambda ticket: isinstance(ticket.work, MaintenanceCommand)):
+            if alone:
                 for ticket in tickets:
                     self._vacuum(ticket)
             else:
@@ -157,7 +157,10 @@ class WriterThread(threading.Thread):
 
     def _vacuum(self, ticket: WriteTicket) -> None:
         try:
-            self.writer.vacuum()
+            if isinstance(ticket.work, Purge):
+                ticket.outcome = self.writer.purge(last_step=ticket.work.last_step)
+            else:
+                self.writer.vacuum()
         except StorageError as error:
             self._fail([ticket], error)
             return

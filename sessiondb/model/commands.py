@@ -144,6 +144,80 @@ class PruneSessions(NamedTuple):
     limit: int
 
 
+class TruncateSession(NamedTuple):
+    """Cut a session's log off after one of its events, and give the session the state of its own that it had then.
+
+    What was appended since the log was read is cut off, too.
+
+    Attributes:
+        key: Which session.
+        time: The moment of the cut, in seconds since the epoch.
+        timestamp: The same moment as text.
+        incarnation: The incarnation of the session, as it was read.
+        log_epoch: The epoch of its log, as it was read. If one of the two is another now, the command is stale.
+        seq: The number of the last event that stays. If none does, the number before that of the first event.
+        last_seq: The number of the last event that was read. If one has come since that holds a function response, the command
+            is stale, too: it may answer a call that stays.
+        session_set: Its own state then, as in :class:`~sessiondb.model.records.StateDelta`.
+    """
+
+    key: SessionKey
+    time: float
+    timestamp: str
+    incarnation: int
+    log_epoch: int
+    seq: int
+    last_seq: int
+    session_set: str
+
+
+class RedactedEvent(NamedTuple):
+    """What is left of an event that is redacted."""
+
+    seq: int
+    event_id: str
+    content: str | None
+    actions: str
+    extra: str
+
+
+class RedactEvents(NamedTuple):
+    """Put others in the place of what some events hold. The revision of their session stays.
+
+    Attributes:
+        key: Which session.
+        incarnation: The incarnation of the session, as it was read.
+        log_epoch: The epoch of its log, as it was read. If one of the two is another now, the command is stale.
+        events: What is left of each of these events.
+    """
+
+    key: SessionKey
+    incarnation: int
+    log_epoch: int
+    events: tuple[RedactedEvent, ...]
+
+
+class EraseUser(NamedTuple):
+    """Delete what belongs to a user of an app, some of it: again and again, until it is all.
+
+    Sessions go first, as a whole each, but for one that is too large, of which the oldest events go; then the state of the user,
+    and then the name of the user in forks that others have made.
+
+    Attributes:
+        app_name: Which app.
+        user_id: Which user of it.
+        limit: About how many rows of each kind to delete, so that other writers do not wait for long.
+    """
+
+    app_name: str
+    user_id: str
+    limit: int
+
+
+ERASED_AT_ONCE = 500
+"""Rows that one command of an erasure deletes: a matter of milliseconds."""
+
+
 class Flush:
     """Nothing to write: answered once all that was queued before is on disk."""
 
@@ -156,12 +230,35 @@ class Vacuum:
     __slots__ = ()
 
 
+class Purge(NamedTuple):
+    """Leave nothing of what was deleted in the files of the store; says whether that is so.
+
+    Attributes:
+        last_step: Whether to try only what somebody who reads has kept from being done.
+    """
+
+    last_step: bool
+
+
 DataCommand: TypeAlias = (
-    AppendEvent | UpdateKeys | AppendEvents | CreateSession | ForkSession | DeleteSession | PruneSessions | Flush
+    AppendEvent
+    | UpdateKeys
+    | AppendEvents
+    | CreateSession
+    | ForkSession
+    | TruncateSession
+    | RedactEvents
+    | DeleteSession
+    | PruneSessions
+    | EraseUser
+    | Flush
 )
 """A command that shares a transaction with others."""
 
-WriteCommand: TypeAlias = DataCommand | Vacuum
+MaintenanceCommand: TypeAlias = Vacuum | Purge
+"""A command that cannot be part of a transaction."""
+
+WriteCommand: TypeAlias = DataCommand | MaintenanceCommand
 
 
 def advance_handle(command: DataCommand, outcome: Outcome) -> None:

@@ -75,6 +75,10 @@ STORED_NONE = "stored_none"
 Null in a delta deletes otherwise. ADK passes over members that it does not know."""
 
 
+REDACTED_AT = "sessiondb:redacted_at"
+"""A key of an event's ``custom_metadata``: what the event held was removed at this moment, as UTC ISO 8601."""
+
+
 class EventRow(NamedTuple):
     """One event as it comes back from the log: its place there, and the fields of :class:`EventRecord`."""
 
@@ -165,10 +169,13 @@ class StoreSize(NamedTuple):
 
 
 class ForkPoint(NamedTuple):
-    """The moment of another session of the same app from which a session was forked."""
+    """The moment of another session of the same app from which a session was forked.
 
-    user_id: str
-    session_id: str
+    ``user_id`` and ``session_id`` are None once that user was erased.
+    """
+
+    user_id: str | None
+    session_id: str | None
     seq: int
     """The last event that was taken over, by its number; 0 if none was."""
 
@@ -282,6 +289,54 @@ class BackupReport:
     seconds: float
 
 
+class Erased(NamedTuple):
+    """How much belongs to a user, or did."""
+
+    sessions: int
+    events: int
+    state_keys: int
+    """Keys of state, of the user and of the sessions."""
+    forks: int
+    """Sessions of other users that were forked from this one's."""
+    is_all: bool
+    """Whether nothing else belongs to the user."""
+
+    def plus(self, more: Erased) -> Erased:
+        """Returns what two parts of an erasure have deleted together; ``more`` is the later one."""
+        return Erased(
+            self.sessions + more.sessions,
+            self.events + more.events,
+            self.state_keys + more.state_keys,
+            self.forks + more.forks,
+            more.is_all,
+        )
+
+
+NOTHING_ERASED = Erased(0, 0, 0, 0, is_all=True)
+
+
+@dataclass(frozen=True, slots=True)
+class ErasureReport:
+    """What became of a user.
+
+    Attributes:
+        sessions: Sessions that were deleted.
+        events: Events that were deleted with them.
+        state_keys: Keys of state that were deleted, of the user and of the sessions.
+        forks: Sessions of other users that were forked from this one's. They stay, with what they have taken over, and do
+            not say any more from where.
+        purged: Whether nothing of what was deleted, now or at any time before, is left in the store's own files.
+        hint: Why something may be left, and what to do about it; empty if ``purged``.
+    """
+
+    sessions: int
+    events: int
+    state_keys: int
+    forks: int
+    purged: bool
+    hint: str
+
+
 class Status(enum.IntEnum):
     """How a write command ended."""
 
@@ -301,6 +356,7 @@ class Outcome(NamedTuple):
 
     The states are set for a created session only: JSON objects as text. ``pruned`` is what a prune has deleted. ``duplicates``
     are the parts of an :class:`~sessiondb.model.commands.AppendEvents` that were in the log already, by their numbers from 0.
+    ``erased`` is what a part of an erasure has deleted.
     """
 
     status: Status
@@ -311,3 +367,4 @@ class Outcome(NamedTuple):
     app_state: str = "{}"
     pruned: tuple[SessionSummary, ...] = ()
     duplicates: tuple[int, ...] = ()
+    erased: Erased = NOTHING_ERASED

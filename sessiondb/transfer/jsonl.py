@@ -387,6 +387,9 @@ def _origin(line: _Line) -> ForkPoint | None:
     match line.mapping("forked_from"):
         case {"user_id": str(user_id), "session_id": str(session_id), "seq": int(seq)} if seq >= 0:
             return ForkPoint(check_text("user_id", user_id), check_text("session_id", session_id), seq)
+        case {"user_id": None, "session_id": None, "seq": int(seq)} if seq >= 0:
+            # That user was erased.
+            return ForkPoint(None, None, seq)
     raise line.error("has a 'forked_from' without 'user_id', 'session_id' and 'seq'")
 
 

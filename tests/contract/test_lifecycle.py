@@ -42,6 +42,7 @@ CALLS: dict[str, Call] = {
     "iter_sessions": lambda service: anext(service.iter_sessions()),
     "iter_events": lambda service: anext(service.iter_events(APP, USER, SESSION)),
     "usage": lambda service: service.usage(),
+    "erase_user": lambda service: service.erase_user(APP, USER),
 }
 
 

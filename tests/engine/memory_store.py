@@ -20,6 +20,7 @@ from sessiondb.model import commands, queries
 from sessiondb.model.commands import DataCommand, advance_handle
 from sessiondb.model.records import (
     Beginning,
+    Erased,
     EventRow,
     ForkPoint,
     LoggedChange,
@@ -53,6 +54,7 @@ class MemoryStore:
         self.batches: list[list[DataCommand]] = []
         self.refused: dict[str, StorageError] = {}  # what commands for a session of this id come to, each alone
         self.locked: set[SessionKey] = set()  # the sessions whose turn another process has
+        self.is_read = False  # whether somebody keeps a purge from its last step
         self.idle_seconds: float | None = None
         self.lock = threading.RLock()
         self.heads: dict[SessionKey, SessionHead] = {}
@@ -103,11 +105,15 @@ class MemoryWriter:
         store = self._store
         if isinstance(command, commands.Flush | commands.PruneSessions):  # nothing here is old
             return Outcome(Status.DONE)
+        if isinstance(command, commands.EraseUser):
+            return Outcome(Status.DONE, erased=self._erase((command.app_name, command.user_id)))
         key = command.key
         if key.session_id in store.refused:
             return store.refused[key.session_id]
         if isinstance(command, commands.ForkSession):
             return self._fork(command)
+        if isinstance(command, commands.TruncateSession | commands.RedactEvents):
+            raise NotImplementedError(f"no test executes a {type(command).__name__}")
         if isinstance(command, commands.DeleteSession):
             for table in (store.heads, store.began, store.rows, store.state):
                 table.pop(key, None)
@@ -125,6 +131,15 @@ class MemoryWriter:
         outcome = Outcome(Status.DONE, result.incarnation, result.revision, *store.states(key))
         advance_handle(command, outcome)
         return outcome
+
+    def _erase(self, user: tuple[str, str]) -> Erased:
+        store = self._store
+        keys = [key for key in store.heads if key[:2] == user]
+        events = sum(len(store.rows.pop(key, [])) for key in keys)
+        state = sum(len(store.state.pop(owner, {})) for owner in (*keys, user))
+        for key in keys:
+            del store.heads[key]
+        return Erased(len(keys), events, state, 0, is_all=True)
 
     def _append_all(self, command: commands.AppendEvents) -> Outcome | StorageError:
         store, handle = self._store, command.handle
@@ -183,6 +198,10 @@ class MemoryWriter:
 
     def vacuum(self) -> None:
         self._store.note("vacuum")
+
+    def purge(self, *, last_step: bool) -> bool:
+        self._store.note("purge again" if last_step else "purge")
+        return not self._store.is_read
 
     def idle_after(self) -> float | None:
         return self._store.idle_seconds
@@ -278,6 +297,9 @@ class MemoryReader:
                 return rows[-limit:] if limit else []
             case queries.Since(time):
                 return [row for row in rows if row.time >= time]
+
+    def hasten(self) -> None:
+        """Questions take no time here."""
 
     def snapshot(self) -> AbstractContextManager[Any]:
         return self._store.lock

@@ -5,9 +5,11 @@ Seen to fail with ``_next`` that takes the newest job.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import gc
 import sqlite3
+import threading
 import weakref
 from pathlib import Path
 
@@ -17,9 +19,11 @@ import pytest
 from google.adk.sessions.base_session_service import GetSessionConfig
 
 from sessiondb import DatabaseSessionService, SessionList
+from sessiondb.engine.store import Reader
 from sessiondb.errors import ReaderTimeoutError, ServiceClosedError, StorageError
 from sessiondb.model.queries import CountEvents
 from sessiondb.model.records import SessionKey
+from sessiondb.stores.sqlite.reader import SqliteReader
 from tests.engine.tools import (
     APP,
     USER,
@@ -189,6 +193,43 @@ async def test_reader_threads_start_when_needed_and_are_reused(location: Path | 
                 await happened(reader.reached)
                 reader.release()
         assert len(threads_of(service)) <= 4
+
+
+def test_task_that_is_collected_in_the_midst_of_the_pool_gives_its_place_back(location: Path | str) -> None:
+    """The garbage collector ends it where it likes. Seen failing, by the time limit, while it waited for the pool's lock."""
+
+    async def main() -> None:
+        async with DatabaseSessionService(location, readers=1, log_cache="off") as service:
+            readers = engine_of(service).threads.readers
+            for _ in range(3):
+                dropped = service.list_sessions()
+                dropped.send(None)
+                with readers._mutex:
+                    dropped.close()
+                assert len(await service.list_sessions()) == 0
+            assert not readers._under_way
+
+    asyncio.run(main())
+
+
+@pytest.mark.sqlite_only
+async def test_cancelled_read_gives_its_reader_back(location: Path | str) -> None:
+    """Of a server that is shown where statements can be looked at. Seen failing while it went on for as long as it took."""
+    begun = threading.Event()
+
+    def read(reader: Reader) -> None:
+        assert isinstance(reader, SqliteReader)
+        endless = "WITH RECURSIVE n(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM n) SELECT noted() FROM n WHERE n < 1"
+        reader._connection.create_function("noted", 0, begun.set)
+        reader._connection.execute(endless).fetchall()
+
+    async with DatabaseSessionService(location, readers=1) as service:
+        async with anyio.create_task_group() as group:
+            group.start_soon(engine_of(service).read_together, read)
+            await happened(begun)
+            group.cancel_scope.cancel()
+        await until(lambda: measured(service)["readers_in_use"] == 0)
+        assert len(await service.list_sessions()) == 0
 
 
 async def test_failing_read_does_not_end_its_reader_thread(database_path: Path) -> None:

@@ -17,7 +17,7 @@ from enum import Enum, auto
 from urllib.parse import urlsplit
 
 TIMEOUT = 20.0
-"""How long a connection may be held, in seconds."""
+"""How long a connection may take to end, or a server to answer, in seconds."""
 
 _LENGTH = struct.Struct("!I")
 _VERSION = 3
@@ -36,6 +36,17 @@ class Cut(Enum):
     """The server has answered; the client sees nothing of it."""
     IN_REPLY = auto()
     """The client sees all but the last message's last byte."""
+    AFTER_REPLY = auto()
+    """The client sees all of it, and then the end."""
+
+
+@dataclass
+class _Late:
+    """A request that is kept back; ``happened`` is set when it has been answered."""
+
+    connection: _Connection
+    request: bytes
+    happened: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass
@@ -44,24 +55,29 @@ class _Plan:
 
     cut: Cut | None
     after: int
+    larger_than: int = 0
     happened: threading.Event = field(default_factory=threading.Event)
 
 
 class Proxy:
     """Listens on a port of the loopback address, and connects each client to one server. See :func:`proxy`."""
 
-    def __init__(self, url: str, delay: float) -> None:
+    def __init__(self, url: str, delay: float, *, understood: bool) -> None:
         """Starts to listen.
 
         Args:
             url: Of the server, by a TCP port.
             delay: Seconds that each message takes on its way, in both directions.
+            understood: Whether it is a PostgreSQL server. What another one says is handed on as it comes, and not counted.
         """
         parts = urlsplit(url)
         assert parts.hostname
         assert parts.port
         self._server = (parts.hostname, parts.port)
         self._delay = delay
+        self.understood = understood
+        self._delayed: list[bytes] = []
+        self._late: list[_Late] = []
         self._closed = threading.Event()
         self._lock = threading.Lock()
         self._plan: _Plan | None = None
@@ -81,17 +97,18 @@ class Proxy:
 
     # --- What tests ask for -------------------------------------------------------------------------------------------
 
-    def cut(self, where: Cut, *, after: int = 0) -> threading.Event:
+    def cut(self, where: Cut, *, after: int = 0, larger_than: int = 0) -> threading.Event:
         """Has one connection broken, of whichever client comes first.
 
         Args:
             where: Where in the request or in its answer.
             after: How many requests pass unharmed until then.
+            larger_than: Requests of so many bytes, or fewer, pass unharmed and are not counted.
 
         Returns:
             Set when it has happened.
         """
-        return self._next(_Plan(where, after))
+        return self._next(_Plan(where, after, larger_than))
 
     def hold(self, *, after: int = 0) -> threading.Event:
         """Has everything stand still before a request is handed on; :meth:`release` lets it go.
@@ -111,6 +128,21 @@ class Proxy:
     def release(self) -> None:
         """Ends what :meth:`hold` and :meth:`freeze` began."""
         self._flows.set()
+
+    def delay(self, words: bytes) -> None:
+        """Keeps back the next request that holds some words, until :meth:`deliver`, whatever becomes of its sender."""
+        with self._lock:
+            self._delayed.append(words)
+
+    def deliver(self) -> None:
+        """Hands on the requests that were delayed, in their order, and waits for the answers, which go nowhere."""
+        with self._lock:
+            late, self._late = self._late, []
+            assert not self._delayed, "a request to be delayed has not come"
+        for one in late:
+            one.connection.deliver(one)
+            assert one.happened.wait(TIMEOUT), "the server does not answer"
+            one.connection.break_off()
 
     def cut_all(self, *, refuse: bool = False) -> None:
         """Breaks all connections that there are.
@@ -143,18 +175,28 @@ class Proxy:
 
     # --- What connections ask for -------------------------------------------------------------------------------------
 
-    def request(self) -> _Plan | None:
-        """Counts a request, and returns what is to happen to it."""
+    def request(self, size: int) -> _Plan | None:
+        """Counts a request of so many bytes, and returns what is to happen to it."""
         with self._lock:
             self.requests += 1
             plan = self._plan
-            if plan is None:
+            if plan is None or size <= plan.larger_than:
                 return None
             if plan.after:
                 plan.after -= 1
                 return None
             self._plan = None
             return plan
+
+    def keep_back(self, connection: _Connection, request: bytes) -> _Late | None:
+        """Keeps a request, if it is one that is to be delayed."""
+        with self._lock:
+            for words in self._delayed:
+                if words in request:
+                    self._delayed.remove(words)
+                    self._late.append(_Late(connection, request))
+                    return self._late[-1]
+        return None
 
     def hold_now(self, plan: _Plan) -> None:
         self._flows.clear()
@@ -165,7 +207,7 @@ class Proxy:
         """Waits as long as nothing flows."""
         if self._delay:
             self._closed.wait(self._delay)
-        assert self._flows.wait(TIMEOUT), "nobody lets the connection go on"
+        self._flows.wait()
 
     def _next(self, plan: _Plan) -> threading.Event:
         with self._lock:
@@ -206,9 +248,10 @@ class _Connection:
         # Written by one thread before it hands on what the other one will see the answer to.
         self._letters = 0
         self._broken: _Plan | None = None
+        self._late: _Late | None = None
         self._threads = [
             threading.Thread(target=self._run, args=[way], name="proxy", daemon=True)
-            for way in (self._requests, self._answers)
+            for way in ((self._requests, self._answers) if proxy.understood else (self._there, self._back))
         ]
         for thread in self._threads:
             thread.start()
@@ -231,7 +274,23 @@ class _Connection:
         except (OSError, EOFError):
             pass
         finally:
-            self.break_off()
+            if self._late is None:
+                self.break_off()
+
+    def _there(self) -> None:
+        self._pipe(self._client, self._server)
+
+    def _back(self) -> None:
+        self._pipe(self._server, self._client)
+
+    def _pipe(self, source: socket.socket, target: socket.socket) -> None:
+        while said := source.recv(1 << 16):
+            self._proxy.pass_on()
+            target.sendall(said)
+
+    def deliver(self, late: _Late) -> None:
+        """Hands on a request that was kept back."""
+        self._server.sendall(late.request)
 
     def _requests(self) -> None:
         # The first messages have no type.
@@ -254,7 +313,12 @@ class _Connection:
                 request = b""
 
     def _hand_on(self, request: bytes) -> None:
-        plan = None if request[:1] == b"X" else self._proxy.request()
+        self._late = self._proxy.keep_back(self, request)
+        if self._late is not None:
+            # Whoever asked waits until he has had enough.
+            self._client.recv(1)
+            raise EOFError
+        plan = None if request[:1] == b"X" else self._proxy.request(len(request))
         self._proxy.pass_on()
         match plan:
             case None:
@@ -283,14 +347,18 @@ class _Connection:
                 received = received[1:]
             plan = self._broken
             end, answered = _whole_messages(received)
-            if plan is None:
+            if self._late is not None:
+                if answered:
+                    self._late.happened.set()
+                    return
+            elif plan is None:
                 self._proxy.pass_on()
                 self._client.sendall(received[:end])
                 received = received[end:]
             elif answered:
                 self._proxy.pass_on()
-                if plan.cut is Cut.IN_REPLY:
-                    self._client.sendall(received[: end - 1])
+                if plan.cut is not Cut.BEFORE_REPLY:
+                    self._client.sendall(received[: end - (plan.cut is Cut.IN_REPLY)])
                 self._end(plan)
 
     def _end(self, plan: _Plan) -> None:
@@ -328,9 +396,9 @@ def _exactly(end: socket.socket, count: int) -> bytes:
 
 
 @contextmanager
-def proxy(url: str, *, delay: float = 0.0) -> Iterator[Proxy]:
+def proxy(url: str, *, delay: float = 0.0, understood: bool = True) -> Iterator[Proxy]:
     """A proxy in front of a server; :class:`Proxy` explains the arguments."""
-    one = Proxy(url, delay)
+    one = Proxy(url, delay, understood=understood)
     try:
         yield one
     finally:

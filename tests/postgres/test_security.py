@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import psycopg
 import pytest
 from psycopg import sql
 
 from sessiondb import DatabaseSessionService, errors
+from sessiondb.stores import open_import, open_reader
 from tests.contract.places import APP, SESSION, USER, event
 from tests.postgres.server import PROGRAMS, Server, programs, server
 
 pytestmark = pytest.mark.anyio
 
 PASSWORD = "p'w\" \\ %40:/?#[]@"  # noqa: S105  # of a server of these tests
+QUOTED = quote(PASSWORD, safe="")
 
 
 # --- Names ------------------------------------------------------------------------------------------------------------
@@ -128,6 +132,17 @@ async def test_account_without_the_right_to_create_uses_tables_made_beforehand(
 def guarded() -> Iterator[Server]:
     """A server that wants a password."""
     with server(fsync=False, password=PASSWORD) as running:
+        hba = running.data / "pg_hba.conf"
+        rules = "host all excluded all reject\nhost all outsider all trust\n"
+        running.write("pg_hba.conf", rules + hba.read_text(encoding="utf-8"))
+        with running.connect() as connection:
+            for account in ("stranger", "tenant"):
+                created = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}")
+                connection.execute(created.format(sql.Identifier(account), sql.Literal(PASSWORD)))
+            connection.execute("GRANT CREATE ON DATABASE postgres TO tenant")
+            connection.execute("CREATE DATABASE private STRATEGY file_copy")
+            connection.execute("REVOKE CONNECT ON DATABASE private FROM PUBLIC")
+            connection.execute("SELECT pg_reload_conf()")
         yield running
 
 
@@ -162,6 +177,69 @@ async def test_password_is_asked_for_at_each_connect(guarded: Server, caplog: py
         DatabaseSessionService(bare, password=failing)
     said.append(str(refusal.value))
     assert not [text for text in said if PASSWORD in text or "wrong-secret" in text]
+
+
+@pytest.mark.parametrize(
+    ("account", "database", "why"),
+    [
+        ("postgres:wrong-secret@", "postgres", 'password authentication failed for user "postgres"'),
+        ("postgres@", "postgres", "no password supplied"),
+        ("nobody:wrong-secret@", "postgres", 'password authentication failed for user "nobody"'),
+        (f"postgres:{QUOTED}@", "nowhere", 'database "nowhere" does not exist'),
+        ("excluded@", "postgres", "pg_hba.conf rejects connection"),
+        ("outsider@", "postgres", 'role "outsider" does not exist'),
+        (f"stranger:{QUOTED}@", "private", 'permission denied for database "private"'),
+    ],
+)
+def test_refused_login_says_at_once_what_was_wrong(guarded: Server, account: str, database: str, why: str) -> None:
+    url = f"postgresql://{account}127.0.0.1:{guarded.port}/{database}"
+    for opening in (
+        lambda: DatabaseSessionService(url, busy_timeout=3600.0),
+        lambda: open_reader(url, timeout=3600.0),
+        lambda: open_import(url, timeout=3600.0),
+    ):
+        with pytest.raises(errors.LoginRefusedError, match=re.escape(why)) as refusal:
+            opening()
+        said = [repr(refusal.value), str(refusal.value.__cause__)]
+        assert not [text for text in said if PASSWORD in text or QUOTED in text or "wrong-secret" in text]
+
+
+async def test_running_service_waits_for_a_password_that_is_in_change(guarded: Server) -> None:
+    """Seen failing while a refused login ended the wait for a server."""
+    known = [PASSWORD]
+    asked = 0
+
+    def token() -> str:
+        nonlocal asked
+        asked += 1
+        if asked == 3:
+            known.append("rotated")
+        return known[-1]
+
+    def rotate(password: str) -> None:
+        with guarded.connect() as connection:
+            statement = sql.SQL("ALTER ROLE tenant PASSWORD {}").format(sql.Literal(password))
+            connection.execute(statement)
+        guarded.terminate_backends()
+
+    bare = f"postgresql://tenant@127.0.0.1:{guarded.port}/postgres"
+    async with DatabaseSessionService(bare, password=token, schema="rotated", busy_timeout=30.0) as service:
+        session = await service.create_session(APP, USER, SESSION)
+        asked = 0
+        rotate("rotated")
+        await service.append_event(session, event(1))
+        assert asked == 3
+    async with DatabaseSessionService(bare, password=lambda: known[-1], schema="rotated", busy_timeout=0.2) as service:
+        rotate(PASSWORD)
+        with pytest.raises(errors.LoginRefusedError):
+            await service.get_session(APP, USER, SESSION)
+        # What was given to a connection that turned out to be lost may have been taken.
+        with pytest.raises(errors.OutcomeUnknownError):
+            await service.append_event(session, event(2))
+        with pytest.raises(errors.LoginRefusedError):
+            await service.append_event(session, event(2))
+        known.append(PASSWORD)
+        await service.append_event(session, event(2))
 
 
 @pytest.fixture(scope="module")

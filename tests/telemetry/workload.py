@@ -55,6 +55,7 @@ async def every_call(service: DatabaseSessionService, folder: Path) -> None:
     await service.backup(folder / "backup.sqlite3")
     await service.flush()
     await service.delete_session(APP, USER, session_id="s")
+    await service.erase_user(APP, USER)
 
 
 OPERATIONS = {
@@ -78,10 +79,11 @@ OPERATIONS = {
     ("get_stats", "sqlite"): 1,
     ("vacuum", "sqlite"): 1,
     ("backup", "sqlite"): 1,
+    ("erase_user", "sqlite"): 1,
     ("flush", "sqlite"): 1,
     ("delete_session", "sqlite"): 1,
 }
 """What :func:`every_call` does, by operation, system, and error if there is one."""
 
-WRITES = 10
+WRITES = 11
 """How many writes of that are committed, in a transaction each: a refused append and a flush among them."""

@@ -15,9 +15,7 @@ from psycopg.adapt import Transformer
 from sessiondb.model import columns
 from sessiondb.stores.postgres import schema
 from sessiondb.stores.postgres.connection import checked
-
-AT_ONCE = 1000
-"""Rows of a long answer that are fetched at a time."""
+from sessiondb.stores.postgres.patience import AT_ONCE
 
 
 class Prepared:
@@ -56,6 +54,7 @@ class Asked:
         self._prepares = prepares
         self._prepared: set[bytes] = set()
         self._loading = Transformer(connection)
+        self._cursors = count()
 
     def often(self, statement: Prepared, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
         """Runs a statement that is run all the time, and returns its rows.
@@ -79,10 +78,15 @@ class Asked:
         self._loading.set_pgresult(checked(result, pgconn))
         return self._loading.load_rows(0, result.ntuples, tuple)
 
+    @property
+    def in_snapshot(self) -> bool:
+        """Whether what is asked is of one moment, until that is over."""
+        return self.connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE
+
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         """Makes the statements within see one moment, unless they do so already."""
-        if self.connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+        if self.in_snapshot:
             yield
             return
         with ExitStack() as undo:
@@ -112,3 +116,9 @@ class Asked:
         size = AT_ONCE if capabilities.has_stream_chunked() else 1
         with self.connection.cursor() as cursor:
             yield from cursor.stream(schema.rendered(statement, self.schema), parameters, size=size)
+
+    def through_cursor(self, statement: str, parameters: dict[str, Any]) -> Generator[tuple[Any, ...], None, None]:
+        """Yields rows as :meth:`stream` does, within a snapshot; other statements may be run between two of them."""
+        with self.connection.cursor(name=f"sessiondb_{next(self._cursors)}") as cursor:
+            cursor.itersize = AT_ONCE
+            yield from cursor.execute(schema.rendered(statement, self.schema), parameters)

@@ -6,7 +6,7 @@ Pages and indexes are the server's to check (``pg_amcheck``).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import psycopg
@@ -17,11 +17,12 @@ from sessiondb.model.event_identity import event_hash
 from sessiondb.model.records import EventRow, SessionKey, named
 from sessiondb.model.soundness import CheckReport, DecodeEvent, RowChecks
 from sessiondb.stores.postgres import schema
-from sessiondb.stores.postgres.connection import Server
+from sessiondb.stores.postgres.connection import Link, Server
 from sessiondb.stores.postgres.errors import is_connection_lost, translate
+from sessiondb.stores.postgres.patience import AT_ONCE, Patience, stepwise
 
-_AT_ONCE = 1000
-"""Rows that are fetched at a time."""
+_LOOK_SECONDS = 5.0
+"""How long to wait for rows until it is looked whether the server is still at them."""
 
 _KEY = ", ".join(columns.SESSION_KEY)
 _SESSIONS = f"SELECT {_KEY}, incarnation, revision, last_seq, log_epoch FROM @adk_sessions"
@@ -66,7 +67,9 @@ def check(location: ServerLocation, decode: DecodeEvent, *, limit: int = 20) -> 
             # One snapshot for all.
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             connection.read_only = True
-            return _Inspection(connection, location.schema, RowChecks(decode, event_hash, limit)).run(server.name)
+            patience = Patience(server, Link(connection, reading=True), _LOOK_SECONDS)
+            rows = RowChecks(decode, event_hash, limit)
+            return _Inspection(connection, location.schema, rows, patience).run(server.name)
     except psycopg.Error as error:
         raise translate(error, server.name, reading=True) from error
 
@@ -74,8 +77,9 @@ def check(location: ServerLocation, decode: DecodeEvent, *, limit: int = 20) -> 
 class _Inspection:
     """One check of one schema. Each step goes on where another one failed."""
 
-    def __init__(self, connection: psycopg.Connection, schema_name: str, rows: RowChecks) -> None:
+    def __init__(self, connection: psycopg.Connection, schema_name: str, rows: RowChecks, patience: Patience) -> None:
         self._connection = connection
+        self._patience = patience
         self._schema = schema_name
         self._rows = rows
         self._log_is_read = False
@@ -129,8 +133,11 @@ class _Inspection:
             self._rows.see_state(f"row {place}", scope, (app_name, user_id, session_id), name, is_json=_is_json(value))
 
     def _stream(self, statement: str) -> Iterator[tuple[Any, ...]]:
+        return stepwise(self._fetched(statement), self._patience.watched)
+
+    def _fetched(self, statement: str) -> Generator[tuple[Any, ...], None, None]:
         with self._connection.cursor(name="sessiondb_check") as cursor:
-            cursor.itersize = _AT_ONCE
+            cursor.itersize = AT_ONCE
             yield from cursor.execute(schema.rendered(statement, self._schema))
 
 

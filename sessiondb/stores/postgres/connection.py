@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
+import threading
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+from psycopg import capabilities
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.pq import DiagnosticField, ExecStatus, abc
+from psycopg.pq import DiagnosticField, ExecStatus, PollingStatus, abc
 from psycopg.pq import error_message as pq_message
 
 from sessiondb.errors import ConfigurationError, ServerUnreachableError
@@ -38,6 +41,9 @@ _NOTHING: Mapping[str, object] = {}
 
 _LEAST_SECONDS = 1.0
 """How long a call may take on a connection that took all the time to open: or no call would ever succeed."""
+
+_CANCEL_SECONDS = 5.0
+"""How long it may take to tell the server to end a statement. One that is out of reach finds out by itself."""
 
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
@@ -148,8 +154,18 @@ def _option(name: str, value: object) -> str:
 class Link:
     """A connection in use by one thread at a time, whose calls end at a deadline."""
 
-    def __init__(self, connection: psycopg.Connection) -> None:
+    def __init__(self, connection: psycopg.Connection, *, reading: bool = False) -> None:
+        """Takes a connection over.
+
+        Args:
+            connection: The connection.
+            reading: Whether a statement that is cut off is to end on the server, too. It goes on there until it has
+                something to say, otherwise. A batch must not be interrupted in the wait for its standby.
+        """
         self.connection = connection
+        self.hastened = False
+        """Whether the last call was given up by whoever wanted its answer."""
+        self._reading = reading
         self.warned = False
         """Whether the server has given up waiting for its standby since this was last set to False. A commit that was
         cancelled meanwhile is reported as a success, with a warning."""
@@ -168,10 +184,18 @@ class Link:
         try:
             yield
         finally:
-            WATCHDOG.release(self)
+            self.hastened = WATCHDOG.release(self)
+
+    def hasten(self, moment: float) -> None:
+        """Cuts off what is under way, if anything is, earlier than it was to be. Called on any thread; does not wait."""
+        WATCHDOG.hasten(self, moment)
 
     def cut_off(self) -> None:
         """Has the call under way fail."""
+        if self._reading and capabilities.has_cancel_safe():
+            # Made while the connection is there; it is sent over a connection of its own.
+            request = self.connection.pgconn.cancel_conn()
+            threading.Thread(target=_send, args=[request], name="sessiondb-cancel", daemon=True).start()
         try:
             copy = socket.socket(fileno=os.dup(self._socket))
         except OSError:
@@ -187,6 +211,23 @@ class Link:
     def close(self) -> None:
         """Closes the connection. It does not raise."""
         self.connection.close()
+
+
+def _send(request: abc.PGcancelConn) -> None:
+    """Asks the server to end a statement, and waits until it has heard that."""
+    deadline = time.monotonic() + _CANCEL_SECONDS
+    try:
+        request.start()
+        while (state := request.poll()) in (PollingStatus.READING, PollingStatus.WRITING):
+            poll = select.poll()
+            poll.register(request.socket, select.POLLIN if state == PollingStatus.READING else select.POLLOUT)
+            if not poll.poll(max(deadline - time.monotonic(), 0) * 1000):
+                break
+    except psycopg.Error:
+        # It notices when it has something to say that nobody listens any more.
+        return
+    finally:
+        request.finish()
 
 
 def checked(result: abc.PGresult, pgconn: abc.PGconn) -> abc.PGresult:

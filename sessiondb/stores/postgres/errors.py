@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import psycopg
 
 from sessiondb.errors import (
     CorruptRowError,
     DatabaseBusyError,
     DatabaseCorruptError,
+    LoginRefusedError,
     ServerUnreachableError,
     StorageError,
     UnsupportedDatabaseError,
@@ -23,6 +26,23 @@ _TOO_LARGE = "54"
 _DATA = ("22", "23", _TOO_LARGE)
 _NO_ACCESS = ("42501", "28000", "28P01")
 _MISSING = ("3F000", "42P01", "42883", "42703", "42704")
+
+# Of what the server says before a connection is there, libpq keeps the words alone: those of PostgreSQL and of pgbouncer.
+_REFUSED = re.compile(
+    r"authentication failed|no pg_hba\.conf entry|pg_hba\.conf rejects|valid client certificate"
+    r'|(role|database) ".*" does not exist|not permitted to log in|permission denied for database|no such (user|database)'
+)
+
+
+def is_login_refused(error: psycopg.Error) -> bool:
+    """Whether the server was reached, and lets nobody in who comes like this.
+
+    Only messages in English are known; in another language it is a connection that could not be made.
+    """
+    # Errors of attempts to connect bring what was left of the connection.
+    if error.sqlstate is not None or error.pgconn is None:
+        return False
+    return error.pgconn.needs_password or _REFUSED.search(str(error)) is not None
 
 
 def is_connection_lost(error: psycopg.Error) -> bool:
@@ -59,6 +79,8 @@ def translate(  # noqa: PLR0911  # a table in the form of code
     message = error.diag.message_primary or str(error).strip() or type(error).__name__
     # libpq says something of each host it has tried, in lines.
     where = f"{name}: {' '.join(message.split())}" + (f" (SQLSTATE {state})" if state else "")
+    if is_login_refused(error):
+        return LoginRefusedError(f"the server refused the login: {where}")
     if is_connection_lost(error):
         hint = " (a pooler is there: give transaction_pooling=True)" if "startup parameter" in message else ""
         return ServerUnreachableError(f"the server cannot be reached{hint}: {where}")

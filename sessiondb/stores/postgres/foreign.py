@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import count
 from typing import Any, Self
@@ -12,11 +12,12 @@ from psycopg import sql
 from typing_extensions import override
 
 from sessiondb.location import ServerLocation
-from sessiondb.stores.postgres.connection import Server
+from sessiondb.stores.postgres.connection import Link, Server
 from sessiondb.stores.postgres.errors import translate
+from sessiondb.stores.postgres.patience import AT_ONCE, Patience, stepwise
 
-_AT_ONCE = 1000
-"""Rows that are fetched at a time."""
+_LOOK_SECONDS = 5.0
+"""How long to wait for rows until it is looked whether the server is still at them."""
 
 
 class ForeignSchema(AbstractContextManager["ForeignSchema"]):
@@ -34,6 +35,7 @@ class ForeignSchema(AbstractContextManager["ForeignSchema"]):
             self._connection = self._server.connect()
         except psycopg.Error as error:
             raise translate(error, self._server.name, reading=True) from error
+        self._patience = Patience(self._server, Link(self._connection, reading=True), _LOOK_SECONDS)
         self._connection.autocommit = False
         self._connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         self._connection.read_only = True
@@ -63,11 +65,14 @@ class ForeignSchema(AbstractContextManager["ForeignSchema"]):
     def rows(self, statement: str, parameters: Sequence[Any] = ()) -> Iterator[Any]:
         """Runs a statement, and yields what it finds as it is found."""
         try:
-            with self._connection.cursor(name=f"sessiondb_{next(self._cursors)}") as cursor:
-                cursor.itersize = _AT_ONCE
-                yield from cursor.execute(statement, parameters)
+            yield from stepwise(self._fetched(statement, parameters), self._patience.watched)
         except psycopg.Error as error:
             raise translate(error, self._server.name, reading=True) from error
+
+    def _fetched(self, statement: str, parameters: Sequence[Any]) -> Generator[Any, None, None]:
+        with self._connection.cursor(name=f"sessiondb_{next(self._cursors)}") as cursor:
+            cursor.itersize = AT_ONCE
+            yield from cursor.execute(statement, parameters)
 
 
 def holds_sessions(location: ServerLocation) -> bool:

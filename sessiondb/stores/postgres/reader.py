@@ -6,7 +6,6 @@ import time
 import weakref
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
-from itertools import islice
 from types import GeneratorType
 from typing import Any, TypeVar, cast
 
@@ -17,9 +16,10 @@ from sessiondb.engine.store import Reader
 from sessiondb.errors import ServerUnreachableError
 from sessiondb.model.queries import Query
 from sessiondb.stores.postgres import reads, schema
-from sessiondb.stores.postgres.asked import AT_ONCE, Asked
+from sessiondb.stores.postgres.asked import Asked
 from sessiondb.stores.postgres.connection import Link, Server
 from sessiondb.stores.postgres.errors import is_connection_lost, translate
+from sessiondb.stores.postgres.patience import Patience, stepwise
 
 ResultT = TypeVar("ResultT")
 
@@ -37,6 +37,9 @@ _SETTINGS = {
 }
 
 _GRACE_SECONDS = 1.0
+
+_SOON = 0.1
+"""How long a question may go on that nobody wants an answer to, in seconds: to open a connection anew takes time, too."""
 
 
 class PostgresReader(Reader):
@@ -66,7 +69,8 @@ class PostgresReader(Reader):
             try:
                 if outside:
                     link = self._attach(server.connect(_SETTINGS, within=timeout))
-                    schema.check_version(link.connection, schema_name, server.name)
+                    with self._watched():
+                        schema.check_version(link.connection, schema_name, server.name)
                 else:
                     # A server that is away for a moment keeps a service waiting, whether it has a connection already or not.
                     self._connected(time.monotonic() + timeout)
@@ -80,29 +84,41 @@ class PostgresReader(Reader):
         while True:
             link = self._connected(deadline)
             try:
-                with self._deadline(link, deadline):
+                with self._watched(deadline):
                     answer = reads.answer(self._asked, query)
+                if isinstance(answer, GeneratorType):
+                    stream = self._streamed(answer)
+                    # With its first rows, so that a connection that has been lost for long is noticed here.
+                    next(stream)
+                    self._streams.add(stream)
+                    return cast("ResultT", stream)
             except psycopg.Error as error:
                 if not is_connection_lost(error):
                     raise translate(error, self._server.name, reading=True) from error
                 self._drop_link()
-                if self._in_snapshot or time.monotonic() >= deadline:
+                if self._in_snapshot or link.hastened or time.monotonic() >= deadline:
                     raise translate(error, self._server.name, reading=True) from error
                 continue
-            if isinstance(answer, GeneratorType):
-                stream = self._streamed(link, answer)
-                self._streams.add(stream)
-                return cast("ResultT", stream)
             return answer
+
+    @override
+    def hasten(self) -> None:
+        link = self._link
+        if link is not None:
+            link.hasten(time.monotonic() + _SOON)
 
     @override
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         self._connected(time.monotonic() + self._timeout)
         try:
-            with self._asked.snapshot():
+            with self._in_steps(self._asked.snapshot()):
                 self._in_snapshot = True
-                yield
+                try:
+                    yield
+                finally:
+                    # What is left half read would ask for more after the end.
+                    self._end_streams()
         except psycopg.Error as error:
             raise translate(error, self._server.name, reading=True) from error
         finally:
@@ -115,8 +131,7 @@ class PostgresReader(Reader):
 
     @override
     def close(self) -> None:
-        for stream in list(self._streams):
-            stream.close()
+        self._end_streams()
         self._drop_link()
 
     @override
@@ -136,7 +151,9 @@ class PostgresReader(Reader):
             # A statement is prepared when it is first run; a pooler would run it elsewhere the next time.
             connection.prepare_threshold = 0
         self._asked = Asked(connection, self._schema, prepares=not self._server.pooled)
-        link = self._link = Link(connection)
+        link = self._link = Link(connection, reading=True)
+        if self._outside:
+            self._patience = Patience(self._server, link, self._timeout)
         return link
 
     def _drop_link(self) -> None:
@@ -144,18 +161,46 @@ class PostgresReader(Reader):
         if link is not None:
             link.close()
 
-    def _deadline(self, link: Link, moment: float) -> AbstractContextManager[None]:
-        # A command may count, list or sort all there is, and takes as long as that takes.
-        return nullcontext() if self._outside else link.deadline(moment + _GRACE_SECONDS)
+    def _end_streams(self) -> None:
+        for stream in list(self._streams):
+            stream.close()
 
-    def _streamed(self, link: Link, answer: Generator[Any, None, None]) -> Generator[Any, None, None]:
+    def _watched(self, deadline: float | None = None) -> AbstractContextManager[None]:
+        """Watches a call: until a moment of the monotonic clock, or as long as a call may take that begins now."""
+        if self._outside:
+            # A command may count, list or sort all there is, and takes as long as that takes.
+            return self._patience.watched()
+        if self._link is None:
+            # It was lost: there is nobody to wait for.
+            return nullcontext()
+        return self._link.deadline((deadline or time.monotonic() + self._timeout) + _GRACE_SECONDS)
+
+    @contextmanager
+    def _in_steps(self, moment: AbstractContextManager[None]) -> Generator[None, None, None]:
+        """Watches the begin and the end of what is done on the server."""
+        with self._watched():
+            moment.__enter__()
         try:
-            with closing(answer):
-                while True:
-                    with self._deadline(link, time.monotonic() + self._timeout):
-                        some = list(islice(answer, AT_ONCE))
-                    yield from some
-                    if len(some) < AT_ONCE:
-                        return
+            yield
+        except BaseException as error:  # goes on, whatever it is
+            with self._watched():
+                moment.__exit__(type(error), error, error.__traceback__)
+            raise
+        with self._watched():
+            moment.__exit__(None, None, None)
+
+    def _streamed(self, answer: Generator[Any, None, None]) -> Generator[Any, None, None]:
+        """Yields something, once the first rows are there or there are none, and then the rows."""
+        begun = False
+        try:
+            with closing(stepwise(answer, self._watched)) as rows:
+                first = next(rows, self)
+                begun = True
+                yield None
+                if first is not self:
+                    yield first
+                    yield from rows
         except psycopg.Error as error:
+            if not begun:
+                raise
             raise translate(error, self._server.name, reading=True) from error

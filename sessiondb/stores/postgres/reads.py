@@ -14,9 +14,11 @@ from sessiondb.model.queries import (
     LOG_START,
     After,
     CountEvents,
+    FindEvents,
     GetBeginning,
     GetLogEnd,
     GetLogPage,
+    GetOutline,
     GetPast,
     GetSession,
     GetUsage,
@@ -28,11 +30,13 @@ from sessiondb.model.queries import (
     ListSessions,
     ListState,
     MeasureStore,
+    MeasureUser,
     Query,
     Since,
 )
 from sessiondb.model.records import (
     Cursor,
+    Erased,
     EventRow,
     LoggedEvent,
     LogPage,
@@ -45,8 +49,11 @@ from sessiondb.model.records import (
 )
 from sessiondb.model.usage import UsageRow, usage_rows
 from sessiondb.stores.postgres import schema
-from sessiondb.stores.postgres.asked import AT_ONCE, Asked, Prepared
+from sessiondb.stores.postgres.asked import Asked, Prepared
+from sessiondb.stores.postgres.edits import find_events, get_outline
+from sessiondb.stores.postgres.erasure import MEASURE
 from sessiondb.stores.postgres.past import get_beginning, get_past, list_changes, list_forks
+from sessiondb.stores.postgres.patience import AT_ONCE
 from sessiondb.stores.postgres.session_list import list_sessions
 from sessiondb.stores.postgres.sql import EVENT_ROW, HEAD_COLUMNS, KEY, THIS_SESSION, state_of, where_clause
 from sessiondb.stores.postgres.usage import usage_statement
@@ -263,6 +270,11 @@ def _count_events(asked: Asked, query: CountEvents) -> int:
     return int(asked.one(f"SELECT count(*) FROM @adk_events WHERE {THIS_SESSION}", query.key._asdict())[0])
 
 
+def _measure_user(asked: Asked, query: MeasureUser) -> Erased:
+    counts = asked.one(MEASURE, {"app_name": query.app_name, "user_id": query.user_id})
+    return Erased._make((*counts, True))
+
+
 # A partitioned table has its rows in the parts. What was counted when it was last analysed is scaled by how it has grown since.
 _PARTS = """
     SELECT oid AS relid FROM pg_class WHERE oid = %(table)s::regclass AND relkind = 'r'
@@ -305,10 +317,13 @@ _ANSWERS: dict[type[Any], Callable[[Asked, Any], Any]] = {
     GetPast: get_past,
     ListChanges: list_changes,
     ListForks: list_forks,
+    GetOutline: get_outline,
+    FindEvents: find_events,
     GetLogEnd: _get_log_end,
     ListState: _list_state,
     GetUserState: _get_user_state,
     CountEvents: _count_events,
     GetUsage: _get_usage,
+    MeasureUser: _measure_user,
     MeasureStore: _measure,
 }

@@ -28,6 +28,7 @@ class Watchdog:
 
     def __init__(self) -> None:
         self._deadlines: dict[Watched, float] = {}
+        self._hastened: set[Watched] = set()
         self._thread: threading.Thread | None = None
         self.renew_in_child()
         renew_after_fork(self)
@@ -38,6 +39,7 @@ class Watchdog:
         self._wakes_at = 0.0
         self._thread = None
         self._deadlines.clear()
+        self._hastened.clear()
 
     def watch(self, connection: Watched, deadline: float) -> None:
         """Has the call that is about to begin on a connection cut off at a moment of the monotonic clock."""
@@ -49,10 +51,23 @@ class Watchdog:
             elif deadline < self._wakes_at:
                 self._changed.notify()
 
-    def release(self, connection: Watched) -> None:
-        """Says that the call is over."""
+    def hasten(self, connection: Watched, deadline: float) -> None:
+        """Brings the end of a call forward, if one is under way: nobody waits for it any more."""
+        with self._changed:
+            if connection in self._deadlines:
+                self._hastened.add(connection)
+                if deadline < self._deadlines[connection]:
+                    self._deadlines[connection] = deadline
+                    self._changed.notify()
+
+    def release(self, connection: Watched) -> bool:
+        """Says that the call is over; returns whether it was hastened."""
         with self._changed:
             self._deadlines.pop(connection, None)
+            if connection not in self._hastened:
+                return False
+            self._hastened.remove(connection)
+            return True
 
     def _run(self) -> None:
         idle = False

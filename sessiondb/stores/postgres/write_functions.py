@@ -20,6 +20,8 @@ other.
 from __future__ import annotations
 
 from sessiondb.model.records import Status
+from sessiondb.stores.postgres.edit_functions import REDACT, TRUNCATE
+from sessiondb.stores.postgres.erasure import ERASE
 
 LOST = "SDB01"
 """SQLSTATE: the ledger knows less of this writer than was acknowledged."""
@@ -246,11 +248,12 @@ CREATE TYPE @sessiondb_command_1 AS (
     event_id text, invocation_id text, author text, event_time double precision, "timestamp" text,
     content text, actions text, extra text,
     session_set json, user_set json, app_set json, session_removed json, user_removed json, app_removed json,
-    -- What a prune may delete.
-    updated_before double precision, max_sessions bigint,
-    -- The events that are appended all or none, as rows of this type.
+    -- What a prune may delete, and how much an erasure.
+    updated_before double precision, max_sessions bigint, max_rows bigint,
+    -- The events that are appended all or none, as rows of this type; or what is left of those that are redacted.
     parts json,
-    -- What a session is created with; and of a fork where it comes from, beside what a handle would know of that.
+    -- What a session is created with; and of a fork where it comes from, beside what a handle would know of that. A truncation
+    -- and a redaction say in the same columns what they know.
     initial_state text,
     source_user_id text COLLATE "C", source_session_id text COLLATE "C", log_epoch bigint, last_seq bigint, events bigint
 );
@@ -273,6 +276,10 @@ DECLARE
     v_revisions bigint[] := '{{}}';
     v_states json;
     v_pruned json;
+    -- What an erasure has deleted, of which sessions, and which of these as a whole.
+    v_erased bigint[];
+    v_ids text[] COLLATE "C";
+    v_whole text[] COLLATE "C";
     v_count bigint;
     v_answers text[] := '{{}}';
 BEGIN
@@ -298,6 +305,7 @@ BEGIN
         v_revision := 0;
         v_states := '["{{}}", "{{}}", "{{}}"]';
         v_pruned := '[]';
+        v_erased := NULL;
         v_rows := ARRAY[r];
         IF r.kind IN ('append', 'append_all') THEN
             IF r.kind = 'append_all' THEN
@@ -327,7 +335,11 @@ BEGIN
                     v_status := {Status.STALE};
                 END IF;
             ELSIF r.last_event_id = '' THEN
-                IF s.revision <> 0 THEN
+                -- A log that was cut off before its first event has another revision than 0.
+                IF s.revision <> 0 AND EXISTS (
+                    SELECT 1 FROM adk_events AS e
+                     WHERE e.app_name = s.app_name AND e.user_id = s.user_id AND e.session_id = s.session_id
+                ) THEN
                     v_status := {Status.STALE};
                 END IF;
             ELSIF NOT EXISTS (
@@ -396,6 +408,10 @@ BEGIN
                     END IF;
                 END IF;
             END IF;
+        ELSIF r.kind = 'truncate' THEN
+            {TRUNCATE.strip()}
+        ELSIF r.kind = 'redact' THEN
+            {REDACT.strip()}
         ELSIF r.kind = 'delete' THEN
             DELETE FROM adk_sessions AS s WHERE {_THIS_SESSION};
             IF NOT FOUND THEN
@@ -415,6 +431,8 @@ BEGIN
                        app_name, user_id, session_id, created_at, updated_at, incarnation, revision, last_seq, log_epoch,
                        update_time
                    ) ORDER BY update_time, user_id, session_id, app_name), '[]') INTO v_pruned FROM gone;
+        ELSIF r.kind = 'erase' THEN
+            {ERASE}
         END IF;
         IF v_status = {Status.DONE} AND r.kind IN ('append', 'append_all', 'create', 'fork') THEN
             {_APPLY_DELTAS}
@@ -427,7 +445,7 @@ BEGIN
             );
         END IF;
         v_answers := v_answers
-            || json_build_array(v_status, v_incarnation, v_revision, v_states, v_pruned)::text;
+            || json_build_array(v_status, v_incarnation, v_revision, v_states, v_pruned, v_erased)::text;
     END LOOP;
     v_results := '[' || array_to_string(v_answers, ',') || ']';
     UPDATE sessiondb_writers SET results = v_results WHERE writer = p_writer;

@@ -54,6 +54,10 @@ _EXECUTED = "extract(epoch FROM clock_timestamp() - statement_timestamp())::floa
 _HEARTBEAT_SECONDS = 24 * 3600.0
 """How often a writer that has nothing to write says that it is there."""
 
+_ANSWER_SECONDS = 60.0
+"""For how long the ledger keeps the answer to the last batch, which may hold state, where no other one comes. Nobody asks for it
+once it has arrived."""
+
 _FORGET = "30 days"
 """The ledger forgets writers that have not been seen for so long."""
 
@@ -63,7 +67,7 @@ _SET_DURABLE = (
 _REGISTER = "INSERT INTO @sessiondb_writers (writer, batch) VALUES (%s, 0) ON CONFLICT DO NOTHING"
 _UNREGISTER = "DELETE FROM @sessiondb_writers WHERE writer = %s"
 _FORGET_OLD = f"DELETE FROM @sessiondb_writers WHERE seen < now() - interval '{_FORGET}'"
-_SHOW_UP = "UPDATE @sessiondb_writers SET seen = now() WHERE writer = %s"
+_SHOW_UP = "UPDATE @sessiondb_writers SET results = NULL, seen = now() WHERE writer = %s"
 _EVENTS_OF_IDS = (
     f"SELECT {', '.join(f'e.{column}' for column in columns.EVENT_RECORD)} FROM @adk_sessions AS s JOIN @adk_events AS e"
     " ON e.app_name = s.app_name AND e.user_id = s.user_id AND e.incarnation = s.incarnation"
@@ -114,6 +118,8 @@ class PostgresWriter(Writer):
         # The number of the last batch that was answered, and whether it is not known what became of the next one.
         self._batch = 0
         self._in_doubt = False
+        # Whether the ledger may keep an answer.
+        self._has_answer = False
 
     def _register(self, connection: psycopg.Connection) -> None:
         """Takes a row of the ledger."""
@@ -207,8 +213,14 @@ class PostgresWriter(Writer):
             raise StorageError(f"{self._server.name} was not vacuumed: {'; '.join(warnings)}")
 
     @override
+    def purge(self, *, last_step: bool) -> bool:
+        # What the server keeps beyond that is its own, and nobody here can remove it.
+        self.vacuum()
+        return True
+
+    @override
     def idle_after(self) -> float | None:
-        return _HEARTBEAT_SECONDS
+        return _ANSWER_SECONDS if self._has_answer else _HEARTBEAT_SECONDS
 
     @override
     def maintain(self, *, idle: bool) -> None:
@@ -219,6 +231,7 @@ class PostgresWriter(Writer):
             link = self._connected(deadline)
             with link.deadline(deadline + _GRACE_SECONDS):
                 self._run(link.connection, _SHOW_UP, (self._writer,))
+            self._has_answer = False
         except (StorageError, psycopg.Error):
             # The next batch finds out what is the matter, and tells whoever waits for it.
             self._drop_link()
@@ -330,7 +343,9 @@ class PostgresWriter(Writer):
                 if error.sqlstate != UNEXPECTED:
                     raise
             else:
+                self._has_answer = bool(results)
                 return writes.outcomes_of(results) if results else outcomes
+        self._has_answer = True
         return writes.outcomes_of(self._call(link, self._execute_any, writes.all_rows(commands, progress), deadline))
 
     def _call(self, link: Link, statement: bytes, rows: str, deadline: float) -> str:

@@ -14,14 +14,27 @@ from sessiondb.model.commands import (
     CreateSession,
     DataCommand,
     DeleteSession,
+    EraseUser,
     Flush,
     ForkSession,
     Handle,
     PruneSessions,
+    RedactEvents,
+    TruncateSession,
     UpdateKeys,
 )
 from sessiondb.model.event_identity import event_hash
-from sessiondb.model.records import EventRecord, Outcome, SessionHead, SessionKey, SessionSummary, StateDelta, Status
+from sessiondb.model.records import (
+    NOTHING_ERASED,
+    Erased,
+    EventRecord,
+    Outcome,
+    SessionHead,
+    SessionKey,
+    SessionSummary,
+    StateDelta,
+    Status,
+)
 from sessiondb.stores.postgres.write_functions import SAME_ID
 
 Progress: TypeAlias = dict[Handle, tuple[int, int]]
@@ -129,8 +142,11 @@ def _row(command: AppendEvent | UpdateKeys) -> str:
 def outcomes_of(results: str) -> list[Outcome]:
     """Returns the outcomes that a batch came to."""
     return [
-        Outcome(_STATUSES[status], incarnation, revision, session, user, app, tuple(map(_summary, pruned)))
-        for status, incarnation, revision, (session, user, app), pruned in json.loads(results)
+        Outcome(
+            *(_STATUSES[status], incarnation, revision, session, user, app, tuple(map(_summary, pruned))),
+            erased=NOTHING_ERASED if erased is None else Erased._make((*erased[:4], bool(erased[4]))),
+        )
+        for status, incarnation, revision, (session, user, app), pruned, erased in json.loads(results)
     ]
 
 
@@ -164,10 +180,33 @@ def _fields_of(command: DataCommand) -> dict[str, Any]:
                 "revision": command.revision,
                 "session_set": json.loads(command.session_set),
             }
+        case TruncateSession(key, time, timestamp):
+            return {
+                "kind": "truncate",
+                **key._asdict(),
+                "event_time": time,
+                "timestamp": timestamp,
+                "incarnation": command.incarnation,
+                "log_epoch": command.log_epoch,
+                "last_seq": command.seq,
+                "events": command.last_seq,
+                "session_set": json.loads(command.session_set),
+            }
+        case RedactEvents(key, incarnation, log_epoch, events):
+            return {
+                "kind": "redact",
+                **key._asdict(),
+                "incarnation": incarnation,
+                "log_epoch": log_epoch,
+                "events": len(events),
+                "parts": [{"last_seq": event.seq, **event._asdict()} for event in events],
+            }
         case DeleteSession(key):
             return {"kind": "delete", **key._asdict()}
         case PruneSessions(selection, updated_before, limit):
             return {"kind": "prune", **selection._asdict(), "updated_before": updated_before, "max_sessions": limit}
+        case EraseUser(app_name, user_id, limit):
+            return {"kind": "erase", "app_name": app_name, "user_id": user_id, "max_rows": limit}
         case Flush():
             return {"kind": "flush"}
     raise TypeError(type(command).__name__)

@@ -22,6 +22,10 @@ _OTHERS_MAY_TAKE = 0.05
 _PAUSE_SECONDS = 0.005
 _MOST_PROBLEMS = 20
 
+# The format of the file: https://www.sqlite.org/fileformat2.html#walformat
+_HEADER_BYTES = 32
+_FRAME_HEADER_BYTES = 24
+
 
 class WalKeeper:
     """Checkpoints the write-ahead log (WAL) between batches: when it has grown, and once when the writer falls idle.
@@ -131,6 +135,16 @@ class WalKeeper:
         self._due_bytes = max(self.size, _DUE_BYTES)
         logger.debug("checkpoint", path=str(self._path), seconds=time.perf_counter() - started)
 
+    def purge(self) -> bool:
+        """Moves all of the WAL into the database file, and cuts it; says whether nothing is left of what it has held.
+
+        Its file becomes shorter only there: what it holds when it has become shorter was written afterwards.
+        """
+        size = self.size
+        self.checkpoint(cut=True)
+        (page_bytes,) = self.connection.execute("PRAGMA page_size").fetchone()
+        return self.size < size or size <= _HEADER_BYTES + _FRAME_HEADER_BYTES + page_bytes
+
     def _backfill(self) -> tuple[int, int]:
         """Moves what readers allow; returns how many frames the WAL has, and how many of them are in the file now.
 
@@ -203,8 +217,17 @@ def refuse_damaged(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def vacuum(connection: sqlite3.Connection) -> None:
-    """Rebuilds a file without free pages and refreshes the planner's statistics."""
-    connection.execute("VACUUM")
+    """Rebuilds a file without free pages, and without remains of what was deleted, and refreshes the planner's statistics."""
+    if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_stat4'").fetchone():
+        # An SQLite that is built with it keeps keys of rows there, as samples.
+        connection.execute("DELETE FROM sqlite_stat4")
+    (before,) = connection.execute("PRAGMA secure_delete").fetchone()
+    # The pages of the new file are empty where they are not written.
+    connection.execute("PRAGMA secure_delete=ON")
+    try:
+        connection.execute("VACUUM")
+    finally:
+        connection.execute(f"PRAGMA secure_delete={before}")
     connection.execute("PRAGMA optimize")
 
 

@@ -109,6 +109,16 @@ class SqliteWriter(Writer):
             raise self._failure(error, 1) from error
 
     @override
+    def purge(self, *, last_step: bool) -> bool:
+        if not last_step:
+            self.vacuum()
+        with self._in_line():
+            try:
+                return self._wal.purge()
+            except sqlite3.Error as error:
+                raise self._failure(error, 1) from error
+
+    @override
     def idle_after(self) -> float | None:
         return self._wal.idle_timeout
 

@@ -18,16 +18,20 @@ from sessiondb.model.commands import (
     CreateSession,
     DataCommand,
     DeleteSession,
+    EraseUser,
     Flush,
     ForkSession,
     Handle,
     PruneSessions,
+    RedactEvents,
+    TruncateSession,
     UpdateKeys,
 )
 from sessiondb.model.event_identity import event_hash, is_same_event
 from sessiondb.model.queries import ListSessions
 from sessiondb.model.records import EventRecord, Outcome, StateDelta, Status
-from sessiondb.stores.sqlite import reads
+from sessiondb.stores.sqlite import edits, reads
+from sessiondb.stores.sqlite.erasure import erase
 from sessiondb.stores.sqlite.sql import equal, names
 from sessiondb.stores.sqlite.write_triggers import (
     CREATES,
@@ -128,6 +132,14 @@ def _fork(connection: sqlite3.Connection, run: list[ForkSession], _progress: _Pr
     return _results(connection)
 
 
+def _truncate(connection: sqlite3.Connection, run: list[TruncateSession], _progress: _Progress) -> list[Outcome]:
+    return [edits.truncate(connection, command) for command in run]
+
+
+def _redact(connection: sqlite3.Connection, run: list[RedactEvents], _progress: _Progress) -> list[Outcome]:
+    return [edits.redact(connection, command) for command in run]
+
+
 def _delete(connection: sqlite3.Connection, run: list[DeleteSession], _progress: _Progress) -> list[Outcome]:
     return [
         _DONE if connection.execute(_DELETE, command.key._asdict()).rowcount else Outcome(Status.MISSING)
@@ -144,6 +156,10 @@ def _prune(connection: sqlite3.Connection, run: list[PruneSessions], _progress: 
             connection.execute(_DELETE, session.key._asdict())
         outcomes.append(_DONE._replace(pruned=pruned))
     return outcomes
+
+
+def _erase(connection: sqlite3.Connection, run: list[EraseUser], _progress: _Progress) -> list[Outcome]:
+    return [_DONE._replace(erased=erase(connection, command)) for command in run]
 
 
 _STATUSES = {int(status): status for status in Status}
@@ -337,7 +353,10 @@ _STEPS: dict[type[DataCommand], _Step] = {
     AppendEvents: _append_lists,
     CreateSession: _create,
     ForkSession: _fork,
+    TruncateSession: _truncate,
+    RedactEvents: _redact,
     DeleteSession: _delete,
     PruneSessions: _prune,
+    EraseUser: _erase,
     Flush: lambda _connection, run, _progress: [_DONE] * len(run),
 }

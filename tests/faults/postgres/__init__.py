@@ -4,7 +4,6 @@
 clients      what hosts do: they run in processes of their own, and say what was acknowledged
 load         starts hosts, listens to them, stops them
 judge        judges a server by what hosts were told
-cutter       stands between hosts and a server, and cuts or holds what they say to each other
 patroni      three servers, of which one leads, as Patroni decides
 mutants      deliberately broken builds
 ===========  ===========================================================================================================

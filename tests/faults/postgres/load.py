@@ -13,6 +13,9 @@ from tests.faults.zygote import Child, Zygote
 
 PROGRAM = "tests.faults.postgres.clients:"
 
+BATCH = 256
+"""Requests of more bytes are batches; what is smaller belongs to opening a connection, or is a question."""
+
 BUSY_TIMEOUT = 2.0
 """How long calls of the hosts wait, in seconds."""
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.postgres.cutter import Cutter
+from tests.postgres.proxy import Proxy, proxy
 from tests.postgres.server import free_port
 
 _ACCOUNT = "nobody"
@@ -31,7 +31,7 @@ _TIMEOUT = 120.0
 class Node:
     """A server, the Patroni beside it, and its way to etcd, which can be cut."""
 
-    def __init__(self, folder: Path, name: str, etcd: Cutter) -> None:
+    def __init__(self, folder: Path, name: str, etcd: Proxy) -> None:
         self.name = name
         self.etcd = etcd
         self.port = free_port()
@@ -194,7 +194,8 @@ def cluster() -> Iterator[Cluster]:
         )
         undo.callback(etcd.wait)
         undo.callback(etcd.kill)
-        nodes = [Node(folder, f"node{n}", undo.enter_context(Cutter(port))) for n in range(3)]
+        ways = [undo.enter_context(proxy(f"http://127.0.0.1:{port}", understood=False)) for _ in range(3)]
+        nodes = [Node(folder, f"node{n}", way) for n, way in enumerate(ways)]
         for node in nodes:
             undo.callback(node.kill)
             node.start()

@@ -18,12 +18,12 @@ from sessiondb import DatabaseSessionService
 from sessiondb.errors import OutcomeUnknownError, StaleSessionError
 from tests.faults.figures import Figures
 from tests.faults.postgres.clients import APP, REFUSALS, make_event
-from tests.faults.postgres.cutter import Cutter, through
 from tests.faults.postgres.judge import assert_sound, find_problems
 from tests.faults.postgres.load import Load
 from tests.faults.sizes import sized
 from tests.faults.zygote import Zygote
 from tests.postgres.cluster import Cluster, cluster
+from tests.postgres.proxy import Proxy, proxy
 from tests.postgres.server import TIMEOUT, Server
 
 _WAITING = "FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
@@ -142,13 +142,13 @@ def test_connection_lost_in_the_wait_for_the_standby_leaves_the_outcome_unknown(
     both = synchronous_cluster
     both.primary.create_database("waiting")
 
-    async def main(cutter: Cutter) -> None:
-        async with DatabaseSessionService(through(cutter, "waiting"), busy_timeout=1.0) as service:
+    async def main(between: Proxy) -> None:
+        async with DatabaseSessionService(between.url, busy_timeout=1.0) as service:
             session = await service.create_session(app_name=APP, user_id="user", session_id="session")
             both.standby.kill(everything=True)
             append = asyncio.create_task(service.append_event(session, make_event("session", 0)))
             await asyncio.to_thread(wait_for_waits, both.primary)
-            cutter.cut_all()
+            between.cut_all()
             with pytest.raises(OutcomeUnknownError):
                 await append
             both.standby.start()
@@ -157,8 +157,8 @@ def test_connection_lost_in_the_wait_for_the_standby_leaves_the_outcome_unknown(
             assert read is not None
             await service.append_event(read, make_event("session", 1))
 
-    with Cutter(both.primary.port) as cutter:
-        asyncio.run(main(cutter))
+    with proxy(both.primary.url("waiting")) as between:
+        asyncio.run(main(between))
     assert_sound(both.primary.url("waiting"), {"session": ["session/0", "session/1"]})
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from sessiondb import DatabaseSessionService
-from tests.faults.postgres.cutter import Cutter, through
 from tests.faults.postgres.judge import find_problems
-from tests.faults.postgres.load import Load
+from tests.faults.postgres.load import BATCH, Load
 from tests.faults.postgres.test_failover import cancel_waits, take_over
 from tests.faults.zygote import Zygote
 from tests.postgres.cluster import cluster
+from tests.postgres.proxy import Cut, Proxy, proxy
 from tests.postgres.server import Server
 
 ATTEMPTS = 20
@@ -60,20 +60,20 @@ def test_asynchronous_commits_are_noticed_when_the_server_is_killed(
 def test_batch_that_is_sent_again_without_the_ledger_is_noticed(
     hosts: Zygote, harmed_server: Server, tmp_path: Path
 ) -> None:
-    database = harmed_server.fresh_database().rpartition("/")[2]
+    url = harmed_server.fresh_database()
 
-    def cut_replies(load: Load, cutter: Cutter) -> None:
+    def cut_replies(load: Load, between: Proxy) -> None:
         load.start()
         for _ in range(ATTEMPTS):
             load.wait_for(1)
-            cutter.cut("reply", _SOON)
+            assert between.cut(Cut.BEFORE_REPLY, larger_than=BATCH).wait(_SOON), "nobody sends anything"
         load.stop()
 
-    with Cutter(harmed_server.port) as cutter:
-        mutated = Load(hosts, tmp_path, through(cutter, database), mutant="a new number for each sending")
+    with proxy(url) as between:
+        mutated = Load(hosts, tmp_path, between.url, mutant="a new number for each sending")
         # What finds its event in the log already may also be overtaken by itself: such a host ends, and says nothing more.
         with pytest.raises(AssertionError, match=r"twice|nobody sends anything|StaleSessionError"), mutated as load:
-            cut_replies(load, cutter)
+            cut_replies(load, between)
 
 
 def test_overlooked_warnings_are_noticed_when_the_standby_takes_over(hosts: Zygote, tmp_path: Path) -> None:

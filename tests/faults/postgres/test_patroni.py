@@ -30,10 +30,10 @@ def test_cluster_that_loses_its_leader_loses_nothing_else(hosts: Zygote, tmp_pat
                 case "server killed":
                     leader.kill_server()
                 case "cut off":
-                    leader.etcd.hold()
+                    leader.etcd.freeze()
             three.leader(other_than=leader)
             load.wait_for(5)
-            leader.etcd.let_go()
+            leader.etcd.release()
             if not leader.is_started:
                 leader.start()
             three.wait_until_whole()

@@ -22,11 +22,11 @@ from sessiondb import DatabaseSessionService
 from sessiondb.errors import OutcomeUnknownError, ServerUnreachableError, WriteFailedError
 from tests.faults.figures import Figures
 from tests.faults.postgres.clients import APP, REFUSALS, make_event
-from tests.faults.postgres.cutter import WAYS, Cutter, through
 from tests.faults.postgres.judge import assert_sound
-from tests.faults.postgres.load import Load
+from tests.faults.postgres.load import BATCH, Load
 from tests.faults.sizes import sized
 from tests.faults.zygote import Zygote
+from tests.postgres.proxy import Cut, Proxy, proxy
 from tests.postgres.server import TIMEOUT, Server
 
 _HOSTS = "FROM pg_stat_activity WHERE application_name = 'sessiondb' AND state = 'active'"
@@ -74,10 +74,11 @@ def test_cut_connections_cost_nothing(
 ) -> None:
     cuts = sized(25, 250)
     url = harmed_server.fresh_database()
-    with Cutter(harmed_server.port) as cutter, Load(hosts, tmp_path, through(cutter, url.rpartition("/")[2])) as load:
+    with proxy(url) as between, Load(hosts, tmp_path, between.url) as load:
         load.start(2, creates=1)
         for number in range(cuts):
-            cutter.cut(WAYS[number % len(WAYS)], TIMEOUT)
+            where = list(Cut)[number % len(Cut)]
+            assert between.cut(where, larger_than=BATCH).wait(TIMEOUT), "nobody sends anything"
             load.wait_for(rng.randrange(1, 5))
         load.stop()
     assert_sound(url, load.acknowledged, load.refused)
@@ -94,18 +95,18 @@ def test_silence_is_an_unknown_outcome_and_the_event_appended_again_is_stored_on
     rounds = sized(2, 20)
     url = harmed_server.fresh_database()
 
-    async def main(cutter: Cutter) -> list[str]:
+    async def main(between: Proxy) -> list[str]:
         @contextmanager
         def silence() -> Iterator[None]:
             if silent == "network":
-                cutter.hold()
+                between.freeze()
                 yield
-                cutter.let_go()
+                between.release()
             else:
                 with stopped_backends(url):
                     yield
 
-        async with DatabaseSessionService(through(cutter, url.rpartition("/")[2]), busy_timeout=0.2) as service:
+        async with DatabaseSessionService(between.url, busy_timeout=0.2) as service:
             session = await service.create_session(app_name=APP, user_id="user", session_id="session")
             for n in range(rounds):
                 event = make_event("session", n)
@@ -126,8 +127,8 @@ def test_silence_is_an_unknown_outcome_and_the_event_appended_again_is_stored_on
             assert service.get_stats()["settled_batches"] >= rounds
             return [event.id for event in session.events]
 
-    with Cutter(harmed_server.port) as cutter:
-        events = asyncio.run(main(cutter))
+    with proxy(url) as between:
+        events = asyncio.run(main(between))
     assert_sound(url, {"session": events})
     figures(f"silence of the {silent}", times=rounds, unknown=rounds, settled=rounds, lost=0, twice=0)
 
@@ -156,25 +157,25 @@ def test_requests_that_arrive_late_change_nothing(harmed_server: Server, figures
     rounds = sized(2, 20)
     url = harmed_server.fresh_database()
 
-    async def main(cutter: Cutter) -> list[str]:
-        async with DatabaseSessionService(through(cutter, url.rpartition("/")[2]), busy_timeout=0.2) as service:
+    async def main(between: Proxy) -> list[str]:
+        async with DatabaseSessionService(between.url, busy_timeout=0.2) as service:
             session = await service.create_session(app_name=APP, user_id="user", session_id="session")
             for n in range(0, 4 * rounds, 4):
                 event = make_event("session", n)
-                cutter.delay(event.id.encode())
+                between.delay(event.id.encode())
                 with pytest.raises(OutcomeUnknownError):
                     await service.append_event(session, event)
-                cutter.delay(b"WITH old AS")
+                between.delay(b"WITH old AS")
                 with pytest.raises(ServerUnreachableError):
                     await service.append_event(session, event)
                 for step in range(3):
                     await service.append_event(session, make_event("session", n + step))
-                cutter.deliver()
+                between.deliver()
                 await service.append_event(session, make_event("session", n + 3))
             return [event.id for event in session.events]
 
-    with Cutter(harmed_server.port) as cutter:
-        events = asyncio.run(main(cutter))
+    with proxy(url) as between:
+        events = asyncio.run(main(between))
     assert len(events) == 4 * rounds
     assert_sound(url, {"session": events})
     figures("requests that arrive late", batches=rounds, questions=rounds, lost=0, twice=0)
