@@ -55,7 +55,16 @@ class Record:
     created_with: dict[str, Any] = field(default_factory=dict)
 
 
-class _Prepared(NamedTuple):
+def is_same(stored: Event, given: Event) -> bool:
+    """Whether an event is in the log already; of one that is redacted only its place is left to tell."""
+    if "sessiondb:redacted_at" in (stored.custom_metadata or {}):
+        return all(
+            getattr(stored, name) == getattr(given, name) for name in ("id", "invocation_id", "author", "timestamp")
+        )
+    return stored == given
+
+
+class Prepared(NamedTuple):
     """An event to be appended."""
 
     shown: Event
@@ -114,9 +123,10 @@ class DocumentedService:
         record = self.records.get(handle.key)
         if record is None:
             raise MissingError
-        new: list[_Prepared] = []
+        new: list[Prepared] = []
         for prepared in map(self._prepared, events):
-            if prepared.stored not in [*self.log(handle.key), *(one.stored for one in new)]:
+            known = [*self.log(handle.key), *(one.stored for one in new)]
+            if not any(is_same(one, prepared.stored) for one in known):
                 new.append(prepared)
         if not all(marked and one.from_outside for one in new) and not self._is_current(handle, record):
             raise StaleError
@@ -127,7 +137,7 @@ class DocumentedService:
             await self._write(handle.key, handle.session, one)
             handle.session.state.update(one.temp)
 
-    def _prepared(self, event: Event) -> _Prepared:
+    def _prepared(self, event: Event) -> Prepared:
         shown = event.model_copy(deep=True)
         temp = {key: value for key, value in shown.actions.state_delta.items() if key.startswith("temp:")}
         shown.actions.state_delta = delta = self._storable(shown.actions.state_delta)
@@ -136,14 +146,14 @@ class DocumentedService:
         if self.hook is not None:
             stored = self.hook(stored) or place
         outside = place.model_copy(update={"author": "user", "actions": EventActions(state_delta=delta)})
-        return _Prepared(shown, stored, temp, from_outside=bool(delta) and shown == outside)
+        return Prepared(shown, stored, temp, from_outside=bool(delta) and shown == outside)
 
     async def update_keys(self, key: Key, event: Event) -> None:
         """Takes the event by which sessiondb has recorded an update. The revision stays."""
         session = await self.memory.get_session(**key._asdict())
         assert session is not None
         recorded = event.model_copy(deep=True)
-        await self._write(key, session, _Prepared(recorded, recorded, {}, from_outside=True))
+        await self._write(key, session, Prepared(recorded, recorded, {}, from_outside=True))
 
     async def delete(self, key: Key) -> None:
         """Deletes a session, if there is one."""
@@ -160,7 +170,7 @@ class DocumentedService:
             found, key=lambda session: (session.last_update_time, session.user_id, session.id, session.app_name)
         )
 
-    async def _write(self, key: Key, session: Session, event: _Prepared) -> None:
+    async def _write(self, key: Key, session: Session, event: Prepared) -> None:
         record = self.records[key]
         record.after.append((event.shown.id, record.revision))
         # The one who appends keeps what was given; others read what was stored.

@@ -20,6 +20,7 @@ from tests.contract.remembering import (
     LogPlace,
     NoEventError,
     OtherLogError,
+    PartedError,
     place_of,
     text_of,
 )
@@ -31,6 +32,7 @@ REFUSED: dict[type[Exception], type[errors.SessionDBError]] = {
     ExistsError: errors.AlreadyExistsError,
     NoEventError: errors.EventNotFoundError,
     OtherLogError: errors.InvalidInputError,
+    PartedError: errors.UnsafeCutError,
 }
 """What the model raises, and what the service has to raise then."""
 
@@ -147,6 +149,60 @@ class LongerLife(Life):
             return None
         log = self.model.log(key) if key in self.model.records else []
         return log[which].id if which < len(log) else f"no event {which}"
+
+    @rule(target=handles, at=SERVICES, pair=handles, which=WHICH_EVENT, force=st.booleans())
+    def truncate(self, at: int, pair: Pair, which: int | None, force: bool) -> Any:
+        key = pair.model.key
+        event_id = self.event_id(key, which)
+        call = self.services[at].truncate_session(*key, after_event_id=event_id, force=force)
+        try:
+            seq = self.model.seq_of_cut(key, event_id, force=force)
+        except (MissingError, NoEventError, PartedError) as refusal:
+            self.refused(refusal, call)
+            return multiple()
+        live = self.run(call)
+        model = self.model.cut(key, seq, live.last_update_time)
+        compare(live, model.session)
+        cut = Pair(live, model)
+        return multiple(cut, self.get(1 - at, cut, None))
+
+    @rule(
+        at=SERVICES,
+        pair=handles,
+        which=st.lists(WHICH_EVENT, max_size=2),
+        replacement=st.sampled_from([None, "[gone]"]),
+    )
+    def redact(self, at: int, pair: Pair, which: list[int | None], replacement: str | None) -> None:
+        key = pair.model.key
+        event_ids = [event_id for n in which if (event_id := self.event_id(key, n)) is not None]
+        call = self.services[at].redact_events(*key, event_ids, replacement)
+        before = self.model.log(key) if key in self.model.records else []
+        if key not in self.model.records or not set(event_ids) <= {event.id for event in before}:
+            self.refused(NoEventError() if key in self.model.records else MissingError(), call)
+            return
+        count = self.run(call)
+        live = self.run(self.services[at].get_session(*key))
+        assert live is not None
+        moments = {
+            n: (one.custom_metadata or {})["sessiondb:redacted_at"]
+            for n, one in enumerate(live.events)
+            if one.id in event_ids
+        }
+        assert count == self.model.redact(key, event_ids, replacement, moments)
+        for service in self.services:
+            read = self.run(service.get_session(*key))
+            model = self.run(self.model.get(key))
+            assert read is not None
+            assert model is not None
+            compare(read, model.session)
+
+    @rule(at=SERVICES, app=APPS, user=USERS, purge=st.sampled_from([False, False, False, True]))
+    def erase(self, at: int, app: str, user: str, purge: bool) -> None:
+        expected = self.run(self.model.erase(app, user))
+        for dry_run in (False, True):
+            found = self.run(self.services[at].erase_user(app, user, purge=purge, dry_run=dry_run))
+            counts = (found.sessions, found.events, found.state_keys, found.forks)
+            assert counts == ((0, 0, 0, 0) if dry_run else expected)
 
     @rule(at=SERVICES, pair=handles, seq=WHICH_EVENT, which=WHICH_EVENT, time=st.none() | timestamps)
     def look_back(self, at: int, pair: Pair, seq: int | None, which: int | None, time: float | None) -> None:

@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 
 from google.adk.events import Event
 from google.adk.sessions import Session
+from google.genai import types
 
 from sessiondb import UsageRow
 from sessiondb.model.usage import UsageBy
-from tests.contract.documented import DocumentedService, Handle, Hook, Key, MissingError, _Prepared
+from tests.contract.documented import DocumentedService, Handle, Hook, Key, MissingError, Prepared
 from tests.contract.test_usage import Walk
 from tests.strategies import as_stored
 
@@ -50,9 +51,14 @@ class Change(NamedTuple):
     deleted: bool
 
 
-class Written(NamedTuple):
-    """A change, and in which incarnation of its session it is recorded."""
+class PartedError(Exception):
+    """A cut would part what belongs together."""
 
+
+class Written(NamedTuple):
+    """A change, its place in the order of all of them, and in which incarnation of its session it is recorded."""
+
+    place: int
     incarnation: int
     change: Change
 
@@ -62,14 +68,14 @@ class Then(NamedTuple):
 
     own: dict[str, Any]
     written: int
-    """How many changes had been written by then, in all sessions."""
+    """How many changes had been written by then, in all sessions; some may be gone since."""
 
 
 class Origin(NamedTuple):
-    """Where a session was forked from."""
+    """Where a session was forked from. That user may have been forgotten."""
 
-    user_id: str
-    session_id: str
+    user_id: str | None
+    session_id: str | None
     seq: int
 
 
@@ -96,6 +102,7 @@ class RememberingService(DocumentedService):
     def __init__(self, *, keeps_none: bool, hook: Hook | None = None) -> None:
         super().__init__(keeps_none=keeps_none, hook=hook)
         self._written: list[Written] = []
+        self._places = 0
         self._pasts: dict[Key, Past] = {}
 
     # --- What is written ---------------------------------------------------------------------------------------------
@@ -112,7 +119,7 @@ class RememberingService(DocumentedService):
         await super().delete(key)
         self._pasts.pop(key, None)
 
-    async def _write(self, key: Key, session: Session, event: _Prepared) -> None:
+    async def _write(self, key: Key, session: Session, event: Prepared) -> None:
         await super()._write(key, session, event)
         self._note_event(key, len(self.log(key)), event.stored)
         self._remember(key)
@@ -137,14 +144,89 @@ class RememberingService(DocumentedService):
                 self._note(Change(key, 0, time, None, name, value, deleted=False))
         for number, event in enumerate(events, 1):
             self._note_event(key, number, event, only_own=True)
-        written = len(self._written)
-        past.then = [one._replace(written=written) for one in self._pasts[source].then[: seq + 1]]
+        past.then = [one._replace(written=self._places) for one in self._pasts[source].then[: seq + 1]]
         handle = await self.get(key)
         assert handle is not None
         return handle
 
+    def seq_of_cut(self, key: Key, event_id: str | None, *, force: bool) -> int:
+        """How many events stay if a log is cut off after the last event of this id; None: no event stays."""
+        if key not in self.records:
+            raise MissingError
+        seq = 0 if event_id is None else self.seq_of(key, event_id)
+        if not force and _parts(self.log(key), seq):
+            raise PartedError
+        return seq
+
+    def cut(self, key: Key, seq: int, time: float) -> Handle:
+        """Cuts a log off after that many events."""
+        record, past = self.records[key], self._pasts[key]
+        stored = self.memory.sessions[key.app_name][key.user_id][key.session_id]
+        if seq < len(stored.events):
+            record.revision += 1
+            record.after = record.after[:seq]
+            # The last events know the revision of the log, so that who holds no revision is known by the last one.
+            last = record.after[-1][1] if record.after else None
+            for n in reversed(range(seq)):
+                if record.after[n][1] != last:
+                    break
+                record.after[n] = (record.after[n][0], record.revision)
+            stored.events = stored.events[:seq]
+            stored.state = copy.deepcopy(past.then[seq].own)
+            stored.last_update_time = time
+            past.then = past.then[: seq + 1]
+            self._written = [
+                one
+                for one in self._written
+                if (one.change.key, one.incarnation) != (key, record.incarnation) or one.change.seq <= seq
+            ]
+        session = stored.model_copy(update={"state": {**stored.state, **self._shared_now(key)}})
+        return Handle(key, session.model_copy(deep=True), (record.incarnation, record.revision))
+
+    def redact(self, key: Key, event_ids: Sequence[str], replacement: str | None, moments: Mapping[int, str]) -> int:
+        """Takes away what events of these ids hold; says how many there are.
+
+        Args:
+            key: Of which log.
+            event_ids: Which events.
+            replacement: What stands in the place of a text.
+            moments: What the service says of when each event was redacted, by its place in the log.
+        """
+        if key not in self.records:
+            raise MissingError
+        log = self.log(key)
+        if not set(event_ids) <= {event.id for event in log}:
+            raise NoEventError
+        places = [n for n, event in enumerate(log) if event.id in event_ids]
+        for n in places:
+            content = None
+            if log[n].content is not None:
+                parts = [_redacted(part, replacement) for part in log[n].content.parts]
+                left = [part for part in parts if part is not None]
+                content = log[n].content.model_copy(update={"parts": left}) if left else None
+            metadata = {"sessiondb:redacted_at": moments.get(n)}
+            log[n] = log[n].model_copy(update={"content": content, "custom_metadata": metadata})
+        return len(places)
+
+    async def erase(self, app_name: str, user_id: str) -> tuple[int, int, int, int]:
+        """Deletes all that is a user's; says how many sessions, events, keys of state and forks of others that were."""
+        keys = [key for key in self.records if key[:2] == (app_name, user_id)]
+        events = sum(len(self.log(key)) for key in keys)
+        names = sum(len(self.memory.sessions[app_name][user_id][key.session_id].state) for key in keys)
+        names += len(self.user_state(app_name, user_id))
+        for key in keys:
+            await self.delete(key)
+        self.memory.user_state.get(app_name, {}).pop(user_id, None)
+        forks = 0
+        for key, past in self._pasts.items():
+            if past.origin is not None and (key.app_name, past.origin.user_id) == (app_name, user_id):
+                past.origin = Origin(None, None, past.origin.seq)
+                forks += 1
+        return len(keys), events, names, forks
+
     def _note(self, change: Change) -> None:
-        self._written.append(Written(self.records[change.key].incarnation, change))
+        self._places += 1
+        self._written.append(Written(self._places, self.records[change.key].incarnation, change))
 
     def _note_event(self, key: Key, seq: int, event: Event, *, only_own: bool = False) -> None:
         for name, value in event.actions.state_delta.items():
@@ -154,7 +236,7 @@ class RememberingService(DocumentedService):
 
     def _remember(self, key: Key) -> None:
         stored = self.memory.sessions[key.app_name][key.user_id][key.session_id]
-        self._pasts[key].then.append(Then(copy.deepcopy(stored.state), len(self._written)))
+        self._pasts[key].then.append(Then(copy.deepcopy(stored.state), self._places))
 
     # --- What was ----------------------------------------------------------------------------------------------------
 
@@ -191,14 +273,17 @@ class RememberingService(DocumentedService):
             last_update_time=time,
         )
 
+    def _shared_now(self, key: Key) -> dict[str, Any]:
+        state = {f"user:{name}": value for name, value in self.user_state(key.app_name, key.user_id).items()}
+        return state | {f"app:{name}": value for name, value in self.memory.app_state.get(key.app_name, {}).items()}
+
     def _shared_then(self, key: Key, written: int) -> dict[str, Any]:
         """What of users and apps the logs that are still there tell of a moment."""
-        state = {f"user:{name}": value for name, value in self.user_state(key.app_name, key.user_id).items()}
-        state |= {f"app:{name}": value for name, value in self.memory.app_state.get(key.app_name, {}).items()}
+        state = self._shared_now(key)
         for prefix, width in SHARED:
             later, earlier = (
                 [change for change in changes if change.name.startswith(prefix) and change.key[:width] == key[:width]]
-                for changes in (self._still_there(written, None), self._still_there(0, written))
+                for changes in (self._still_there(since=written), self._still_there(until=written))
             )
             for name in {change.name for change in later}:
                 before = [change for change in earlier if change.name == name]
@@ -212,18 +297,18 @@ class RememberingService(DocumentedService):
         state: dict[str, Any] = self.memory.user_state.get(app_name, {}).get(user_id, {})
         return state
 
-    def _still_there(self, first: int, end: int | None) -> Iterator[Change]:
+    def _still_there(self, since: int = 0, until: float = math.inf) -> Iterator[Change]:
         """What was written and is in a log still."""
-        for incarnation, change in self._written[first:end]:
+        for place, incarnation, change in self._written:
             record = self.records.get(change.key)
-            if record is not None and record.incarnation == incarnation:
+            if since < place <= until and record is not None and record.incarnation == incarnation:
                 yield change
 
     def history(self, app: str, user: str | None, session: str | None, name: str | None) -> list[tuple[Any, ...]]:
         """Which keys were changed, in order: key, number, time, name, old and new value, whether it was there, deleted."""
         known: dict[tuple[Any, ...], Any] = {}
         found: list[tuple[Any, ...]] = []
-        for key, seq, time, event, changed, value, deleted in self._still_there(0, None):
+        for key, seq, time, event, changed, value, deleted in self._still_there():
             if key.app_name != app:
                 continue
             owner = (*key[: next((width for prefix, width in SHARED if changed.startswith(prefix)), 3)], changed)
@@ -320,6 +405,29 @@ class RememberingService(DocumentedService):
 def place_of(session: Session) -> tuple[Any, ...]:
     """Where a session stands in a list."""
     return (session.last_update_time, session.user_id, session.id, session.app_name)
+
+
+def _parts(log: Sequence[Event], seq: int) -> bool:
+    """Whether a cut after that many events parts a function call from its first response."""
+    calls: dict[str, int] = {}
+    for n, event in enumerate(log):
+        for response in event.get_function_responses():
+            called = calls.pop(response.name or "", None)
+            if called is not None and called < seq <= n:
+                return True
+        for call in event.get_function_calls():
+            calls[call.name or ""] = n
+    return False
+
+
+def _redacted(part: types.Part, replacement: str | None) -> types.Part | None:
+    """What is left of a part."""
+    if part.function_call is not None:
+        return types.Part(function_call=types.FunctionCall(name=part.function_call.name))
+    if part.function_response is not None:
+        response = {} if replacement is None else {"result": replacement}
+        return types.Part(function_response=types.FunctionResponse(name=part.function_response.name, response=response))
+    return None if replacement is None else types.Part(text=replacement)
 
 
 def _is_own(name: str) -> bool:
