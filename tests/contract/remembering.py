@@ -199,11 +199,11 @@ class RememberingService(DocumentedService):
             raise NoEventError
         places = [n for n, event in enumerate(log) if event.id in event_ids]
         for n in places:
-            content = None
-            if log[n].content is not None:
-                parts = [_redacted(part, replacement) for part in log[n].content.parts]
+            content = log[n].content
+            if content is not None:
+                parts = [_redacted(part, replacement) for part in content.parts or ()]
                 left = [part for part in parts if part is not None]
-                content = log[n].content.model_copy(update={"parts": left}) if left else None
+                content = types.Content(role=content.role, parts=left) if left else None
             metadata = {"sessiondb:redacted_at": moments.get(n)}
             log[n] = log[n].model_copy(update={"content": content, "custom_metadata": metadata})
         return len(places)
