@@ -115,6 +115,7 @@ class SqliteWriter(Writer):
             with self._in_line():
                 self._wal.checkpoint()
                 with self._waiting_for_locks():
+                    text_index.compact(self._connection)
                     vacuum(self._connection)
                 self._wal.checkpoint(cut=True)
         except FileLostError as error:
