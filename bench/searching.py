@@ -9,10 +9,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import itertools
+import json
 import random
 import statistics
 import tempfile
 import time
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +24,15 @@ from rich import print as show
 
 from bench import data
 from sessiondb import DatabaseSessionService, stores
+from sessiondb.adk.events import encode_event, timestamp_text
+from sessiondb.adk.state import encode_delta
 from sessiondb.errors import SearchIndexError
 from sessiondb.location import resolve_location
+from sessiondb.model.records import NewEvent, NewSession, SessionKey
 
 _CLIENTS = 64
 _USERS = 5_000
-_AT_ONCE = 1_000
+_PER_SESSION = 200
 _ROUNDS = 40
 _VOCABULARY = 50_000
 _SCRIPTS = {"words": "abcdefghijklmnopqrstuvwxyz", "chinese": "".join(map(chr, range(0x4E00, 0x4E00 + 3_000)))}
@@ -40,15 +45,20 @@ class Texts:
         self._random = random.Random(1)
         letters = _SCRIPTS[script]
         lengths = (2, 9) if script == "words" else (1, 3)
-        self.vocabulary = ["".join(self._random.choices(letters, k=self._random.randint(*lengths))) for _ in range(_VOCABULARY)]
+        self.vocabulary = [
+            "".join(self._random.choices(letters, k=self._random.randint(*lengths))) for _ in range(_VOCABULARY)
+        ]
         self._weights = list(itertools.accumulate(1 / (n + 3) for n in range(_VOCABULARY)))
+        self._words = 60 if script == "words" else 230
         self._between = " " if script == "words" else ""
+
+    def text(self) -> str:
+        """Returns the next text."""
+        return self._between.join(self._random.choices(self.vocabulary, cum_weights=self._weights, k=self._words))[:230]
 
     def event(self) -> Event:
         """Returns an event with the next text."""
-        words = self._random.choices(self.vocabulary, cum_weights=self._weights, k=120)
-        text = self._between.join(words)[:230]
-        content = types.Content(role="user", parts=[types.Part(text=text)])
+        content = types.Content(role="user", parts=[types.Part(text=self.text())])
         return Event(author="user", invocation_id="turn", content=content)
 
 
@@ -89,13 +99,20 @@ async def measure_appends(place: Any, events: int, rounds: int, script: str) -> 
     )
 
 
-async def fill(place: Path | str, events: int, texts: Texts) -> None:
+def fill(place: Path | str, events: int, texts: Texts) -> None:
     """Fills a database without an index: sessions of 200 events, one behind the other."""
-    async with DatabaseSessionService(place) as service:
-        for number in range(events // _AT_ONCE):
-            for part in range(5):
-                session = await service.create_session(data.APP, f"user{(number * 5 + part) % _USERS}", f"s{number}-{part}")
-                await service.append_events(session, [texts.event() for _ in range(_AT_ONCE // 5)])
+    with stores.open_import(place) as into:
+        for number in range(events // _PER_SESSION):
+            key = SessionKey(data.APP, f"user{number % _USERS}", f"s{number}")
+            moment = timestamp_text(float(number))
+            into.put(NewSession(key, moment, moment, float(number), "{}"), _events(texts, number))
+
+
+def _events(texts: Texts, session: int) -> Iterator[NewEvent]:
+    template = encode_event(texts.event(), encode_delta({})).record
+    for n in range(_PER_SESSION):
+        content = json.dumps({"parts": [{"text": texts.text()}], "role": "user"}, ensure_ascii=False)
+        yield NewEvent(template._replace(event_id=f"{session}-{n}", content=content), advances=True)
 
 
 async def measure_searches(place: Path | str, texts: Texts) -> None:
@@ -111,7 +128,7 @@ async def measure_searches(place: Path | str, texts: Texts) -> None:
         "any of three words": (f"{word[0]} {word[1_000]} {word[40_000]}", {"match": "any"}),
         "a prefix": (f"{word[1_000][:4]}*", {}),
         "a common word, of one user": (word[0], {"app_name": data.APP, "user_id": "user7"}),
-        "a common word, of one session": (word[0], {"app_name": data.APP, "user_id": "user7", "session_id": "s1-2"}),
+        "a common word, of one session": (word[0], {"app_name": data.APP, "user_id": "user7", "session_id": "s7"}),
         "a rare word, of one app": (word[40_000], {"app_name": data.APP}),
     }
     async with DatabaseSessionService(place) as service:
@@ -159,7 +176,7 @@ async def _has_index(place: Path | str) -> bool:
     return True
 
 
-async def run(arguments: argparse.Namespace, folder: Path) -> None:
+async def run(arguments: argparse.Namespace, folder: Path, kept: Collection[Path] = ()) -> None:
     """Measures what the arguments say."""
 
     def place(name: str) -> Path | str:
@@ -172,8 +189,8 @@ async def run(arguments: argparse.Namespace, folder: Path) -> None:
     if arguments.events:
         filled = place("filled")
         texts = Texts(arguments.script)
-        if arguments.server is not None or not Path(filled).exists():
-            await fill(filled, arguments.events, texts)
+        if arguments.server is not None or filled not in kept:
+            fill(filled, arguments.events, texts)
         if not await _has_index(filled):
             await measure_build(filled)
         await measure_searches(filled, texts)
@@ -183,13 +200,15 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--appends", type=int, default=60_000, help="events that are appended, in each turn; 0: none")
     parser.add_argument("--rounds", type=int, default=5, help="turns with an index, and without")
-    parser.add_argument("--events", type=int, default=1_000_000, help="events of the database that is searched; 0: none")
+    parser.add_argument(
+        "--events", type=int, default=1_000_000, help="events of the database that is searched; 0: none"
+    )
     parser.add_argument("--script", choices=[*_SCRIPTS], default="words", help="what the texts are written in")
     parser.add_argument("--server", help="the URL of a PostgreSQL server, instead of files")
     parser.add_argument("--folder", type=Path, help="where to keep the file that is searched, for another run")
     given = parser.parse_args()
     if given.folder is not None:
-        asyncio.run(run(given, given.folder))
+        asyncio.run(run(given, given.folder, list(given.folder.iterdir())))
     else:
         with tempfile.TemporaryDirectory(prefix="sessiondb-bench-") as temporary:
             asyncio.run(run(given, Path(temporary)))
