@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sessiondb.adk.past import StateChange
     from sessiondb.engine.turns import Turn
     from sessiondb.model.records import BackupReport, ErasureReport, ForkedSession
+    from sessiondb.model.search import SearchHit, SearchPage
     from sessiondb.model.usage import UsageRow
     from sessiondb.one_turn import OneTurnAtATime
     from sessiondb.service import DatabaseSessionService
@@ -28,6 +29,8 @@ __all__ = [
     "ForkedSession",
     "Health",
     "OneTurnAtATime",
+    "SearchHit",
+    "SearchPage",
     "ServiceStats",
     "SessionList",
     "StateChange",
@@ -45,6 +48,8 @@ _HOMES = {
     "ForkedSession": "sessiondb.model.records",
     "Health": "sessiondb.stats",
     "OneTurnAtATime": "sessiondb.one_turn",
+    "SearchHit": "sessiondb.model.search",
+    "SearchPage": "sessiondb.model.search",
     "ServiceStats": "sessiondb.stats",
     "SessionList": "sessiondb.adk.listing",
     "StateChange": "sessiondb.adk.past",
