@@ -14,6 +14,7 @@ from sessiondb.model.queries import (
     LOG_START,
     After,
     CountEvents,
+    FindSurplus,
     GetBeginning,
     GetLogEnd,
     GetLogPage,
@@ -25,6 +26,7 @@ from sessiondb.model.queries import (
     ListChanges,
     ListEvents,
     ListForks,
+    ListMarks,
     ListSessions,
     ListState,
     MeasureStore,
@@ -47,6 +49,7 @@ from sessiondb.model.usage import UsageRow, usage_rows
 from sessiondb.stores.postgres import schema
 from sessiondb.stores.postgres.asked import AT_ONCE, Asked, Prepared
 from sessiondb.stores.postgres.past import get_beginning, get_past, list_changes, list_forks
+from sessiondb.stores.postgres.pruning import find_surplus, list_marks
 from sessiondb.stores.postgres.session_list import list_sessions
 from sessiondb.stores.postgres.sql import EVENT_ROW, HEAD_COLUMNS, KEY, THIS_SESSION, state_of, where_clause
 from sessiondb.stores.postgres.usage import usage_statement
@@ -305,6 +308,8 @@ _ANSWERS: dict[type[Any], Callable[[Asked, Any], Any]] = {
     GetPast: get_past,
     ListChanges: list_changes,
     ListForks: list_forks,
+    FindSurplus: find_surplus,
+    ListMarks: list_marks,
     GetLogEnd: _get_log_end,
     ListState: _list_state,
     GetUserState: _get_user_state,

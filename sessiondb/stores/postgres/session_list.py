@@ -10,7 +10,7 @@ from sessiondb.model.records import Selection, SessionHead, SessionKey, SessionS
 from sessiondb.stores.postgres.asked import Asked
 from sessiondb.stores.postgres.sql import HEAD_COLUMNS, KEY, OWNER, state_of, where_clause
 
-_SUMMARY = f"{KEY}, created_at, updated_at, {HEAD_COLUMNS}"
+_SUMMARY = f"{KEY}, created_at, updated_at, cut_seq, {HEAD_COLUMNS}"
 _BY_UPDATE = ("update_time", "user_id", "session_id", "app_name")
 _ORDERS = {
     "oldest": ", ".join(_BY_UPDATE),
@@ -63,7 +63,7 @@ def list_sessions(asked: Asked, query: ListSessions) -> Iterator[SessionSummary]
         parameters,
     )
     # One at a time, so that the garbage collector is not given all of them to look at, again and again.
-    return (SessionSummary(SessionKey(*row[:3]), row[3], row[4], SessionHead(*row[5:])) for row in rows)
+    return (SessionSummary(SessionKey(*row[:3]), row[3], row[4], SessionHead(*row[6:]), row[5]) for row in rows)
 
 
 def _are_many(asked: Asked, selection: Selection) -> bool:

@@ -14,10 +14,12 @@ from sessiondb.model.commands import (
     CreateSession,
     DataCommand,
     DeleteSession,
+    DeleteUnchanged,
     Flush,
     ForkSession,
     Handle,
     PruneSessions,
+    TrimLog,
     UpdateKeys,
 )
 from sessiondb.model.event_identity import event_hash
@@ -135,7 +137,8 @@ def outcomes_of(results: str) -> list[Outcome]:
 
 
 def _summary(row: list[Any]) -> SessionSummary:
-    return SessionSummary(SessionKey._make(row[:3]), row[3], row[4], SessionHead._make((*row[5:], "{}", "{}", "{}")))
+    head = SessionHead._make((*row[6:], "{}", "{}", "{}"))
+    return SessionSummary(SessionKey._make(row[:3]), row[3], row[4], head, row[5])
 
 
 # SAME_ID stays a number: it never leaves the store.
@@ -168,9 +171,28 @@ def _fields_of(command: DataCommand) -> dict[str, Any]:
             return {"kind": "delete", **key._asdict()}
         case PruneSessions(selection, updated_before, limit):
             return {"kind": "prune", **selection._asdict(), "updated_before": updated_before, "max_sessions": limit}
+        case TrimLog(key):
+            return {
+                "kind": "trim",
+                **key._asdict(),
+                "incarnation": command.incarnation,
+                "log_epoch": command.log_epoch,
+                "seq": command.seq,
+                "last_seq": command.last_seq,
+                "initial_state": command.initial_state,
+            }
+        case DeleteUnchanged(sessions):
+            return {"kind": "delete_unchanged", "sessions": [_seen(session) for session in sessions]}
         case Flush():
             return {"kind": "flush"}
     raise TypeError(type(command).__name__)
+
+
+def _seen(session: SessionSummary) -> dict[str, Any]:
+    """Returns what is compared of a session before it is deleted."""
+    _, revision, last_seq, log_epoch, *_ = session.head
+    seen = {"incarnation": session.head.incarnation, "revision": revision, "last_seq": last_seq, "log_epoch": log_epoch}
+    return {**session.key._asdict(), **seen}
 
 
 def _key(key: SessionKey) -> str:

@@ -18,16 +18,18 @@ from sessiondb.model.commands import (
     CreateSession,
     DataCommand,
     DeleteSession,
+    DeleteUnchanged,
     Flush,
     ForkSession,
     Handle,
     PruneSessions,
+    TrimLog,
     UpdateKeys,
 )
 from sessiondb.model.event_identity import event_hash, is_same_event
 from sessiondb.model.queries import ListSessions
 from sessiondb.model.records import EventRecord, Outcome, StateDelta, Status
-from sessiondb.stores.sqlite import reads
+from sessiondb.stores.sqlite import pruning, reads
 from sessiondb.stores.sqlite.sql import equal, names
 from sessiondb.stores.sqlite.write_triggers import (
     CREATES,
@@ -144,6 +146,16 @@ def _prune(connection: sqlite3.Connection, run: list[PruneSessions], _progress: 
             connection.execute(_DELETE, session.key._asdict())
         outcomes.append(_DONE._replace(pruned=pruned))
     return outcomes
+
+
+def _trim(connection: sqlite3.Connection, run: list[TrimLog], _progress: _Progress) -> list[Outcome]:
+    return [pruning.trim(connection, command) for command in run]
+
+
+def _delete_unchanged(
+    connection: sqlite3.Connection, run: list[DeleteUnchanged], _progress: _Progress
+) -> list[Outcome]:
+    return [pruning.delete_unchanged(connection, command) for command in run]
 
 
 _STATUSES = {int(status): status for status in Status}
@@ -339,5 +351,7 @@ _STEPS: dict[type[DataCommand], _Step] = {
     ForkSession: _fork,
     DeleteSession: _delete,
     PruneSessions: _prune,
+    TrimLog: _trim,
+    DeleteUnchanged: _delete_unchanged,
     Flush: lambda _connection, run, _progress: [_DONE] * len(run),
 }
