@@ -57,7 +57,9 @@ def _text(data: bytes) -> str:
 
 
 _KEY = names(columns.SESSION_KEY)
-_SESSIONS = f"SELECT {_KEY}, incarnation, revision, last_seq, log_epoch, cut_seq, cut_revision FROM adk_sessions NOT INDEXED"
+_SESSIONS = (
+    f"SELECT {_KEY}, incarnation, revision, last_seq, log_epoch, cut_seq, cut_revision FROM adk_sessions NOT INDEXED"
+)
 _EVENTS = f"""
 SELECT {_KEY}, incarnation, event_hash, {names(columns.EVENT_ROW)}
   FROM adk_events NOT INDEXED ORDER BY id
