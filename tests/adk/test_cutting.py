@@ -98,15 +98,17 @@ def logs(draw: st.DrawFn) -> list[Event]:
         invocation, name = draw(st.sampled_from("abcd")), draw(st.sampled_from("12"))
         events.append(
             draw(
-                st.sampled_from([
-                    said(invocation, time),
-                    said("", time),
-                    said(invocation, time, call(name), call("both")),
-                    said(invocation, time, response(name)),
-                    said(f"w{time}", time, rewinds=invocation),
-                    outside(time),
-                    summary(time, draw(st.integers(1, 9)), draw(st.integers(1, 9)), f"s{time}"),
-                ])
+                st.sampled_from(
+                    [
+                        said(invocation, time),
+                        said("", time),
+                        said(invocation, time, call(name), call("both")),
+                        said(invocation, time, response(name)),
+                        said(f"w{time}", time, rewinds=invocation),
+                        outside(time),
+                        summary(time, draw(st.integers(1, 9)), draw(st.integers(1, 9)), f"s{time}"),
+                    ]
+                )
             )
         )
     return events
@@ -120,7 +122,9 @@ def is_allowed(events: list[Event], place: int) -> bool:
     for n, each in enumerate(left):
         for answer in each.get_function_responses():
             before = [c.id for one in left[:n] for c in one.get_function_calls()]
-            if answer.id not in before and (n == 0 or any(answer.id == c.id for e in gone for c in e.get_function_calls())):
+            if answer.id not in before and (
+                n == 0 or any(answer.id == c.id for e in gone for c in e.get_function_calls())
+            ):
                 return False
         back = each.actions.rewind_before_invocation_id
         if back and n > 0 and any(one.invocation_id == back for one in gone):
