@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from sessiondb.adk.listing import EventPage, SessionList
     from sessiondb.adk.past import StateChange
     from sessiondb.engine.turns import Turn
-    from sessiondb.model.records import BackupReport, ErasureReport, ForkedSession
+    from sessiondb.model.records import BackupReport, ErasureReport, ForkedSession, PruneReport
     from sessiondb.model.search import SearchHit, SearchPage
     from sessiondb.model.usage import UsageRow
     from sessiondb.one_turn import OneTurnAtATime
+    from sessiondb.retention import Retention
     from sessiondb.service import DatabaseSessionService
     from sessiondb.stats import Health, ServiceStats
 
@@ -29,6 +30,8 @@ __all__ = [
     "ForkedSession",
     "Health",
     "OneTurnAtATime",
+    "PruneReport",
+    "Retention",
     "SearchHit",
     "SearchPage",
     "ServiceStats",
@@ -50,6 +53,8 @@ _HOMES = {
     "OneTurnAtATime": "sessiondb.one_turn",
     "SearchHit": "sessiondb.model.search",
     "SearchPage": "sessiondb.model.search",
+    "PruneReport": "sessiondb.model.records",
+    "Retention": "sessiondb.retention",
     "ServiceStats": "sessiondb.stats",
     "SessionList": "sessiondb.adk.listing",
     "StateChange": "sessiondb.adk.past",

@@ -14,12 +14,14 @@ from sessiondb.model.commands import (
     CreateSession,
     DataCommand,
     DeleteSession,
+    DeleteUnchanged,
     EraseUser,
     Flush,
     ForkSession,
     Handle,
     PruneSessions,
     RedactEvents,
+    TrimLog,
     TruncateSession,
     UpdateKeys,
 )
@@ -151,7 +153,8 @@ def outcomes_of(results: str) -> list[Outcome]:
 
 
 def _summary(row: list[Any]) -> SessionSummary:
-    return SessionSummary(SessionKey._make(row[:3]), row[3], row[4], SessionHead._make((*row[5:], "{}", "{}", "{}")))
+    head = SessionHead._make((*row[6:], "{}", "{}", "{}"))
+    return SessionSummary(SessionKey._make(row[:3]), row[3], row[4], head, row[5])
 
 
 # SAME_ID stays a number: it never leaves the store.
@@ -159,7 +162,7 @@ _STATUSES: dict[int, Any] = {**{int(status): status for status in Status}, SAME_
 _DONE = Outcome(Status.DONE)
 
 
-def _fields_of(command: DataCommand) -> dict[str, Any]:
+def _fields_of(command: DataCommand) -> dict[str, Any]:  # noqa: PLR0911  # one for each kind
     match command:
         case CreateSession(key, time, timestamp, delta, initial_state):
             states = {name: json.loads(text) for name, text in delta._asdict().items() if text is not None}
@@ -207,9 +210,28 @@ def _fields_of(command: DataCommand) -> dict[str, Any]:
             return {"kind": "prune", **selection._asdict(), "updated_before": updated_before, "max_sessions": limit}
         case EraseUser(app_name, user_id, limit):
             return {"kind": "erase", "app_name": app_name, "user_id": user_id, "max_rows": limit}
+        case TrimLog(key):
+            return {
+                "kind": "trim",
+                **key._asdict(),
+                "incarnation": command.incarnation,
+                "log_epoch": command.log_epoch,
+                "seq": command.seq,
+                "last_seq": command.last_seq,
+                "initial_state": command.initial_state,
+            }
+        case DeleteUnchanged(sessions):
+            return {"kind": "delete_unchanged", "sessions": [_seen(session) for session in sessions]}
         case Flush():
             return {"kind": "flush"}
     raise TypeError(type(command).__name__)
+
+
+def _seen(session: SessionSummary) -> dict[str, Any]:
+    """Returns what is compared of a session before it is deleted."""
+    _, revision, last_seq, log_epoch, *_ = session.head
+    seen = {"incarnation": session.head.incarnation, "revision": revision, "last_seq": last_seq, "log_epoch": log_epoch}
+    return {**session.key._asdict(), **seen}
 
 
 def _key(key: SessionKey) -> str:
