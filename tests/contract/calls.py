@@ -17,7 +17,7 @@ from google.adk.sessions import Session
 from google.genai import types
 from pydantic import BaseModel
 
-from sessiondb import DatabaseSessionService, EventPage, SessionList
+from sessiondb import DatabaseSessionService, EventPage, Retention, SessionList
 
 Owner = Literal["user", "app"]
 
@@ -87,12 +87,14 @@ class Row(NamedTuple):
         make: Makes it; what it comes to is compared as :func:`plain`.
         owner: Which id keeps tenants apart: for ``app``, users of an app see what all of them have.
         writes: Whether it writes.
+        in_steps: Whether it may do so step by step: a call that is cancelled has done some of it.
     """
 
     name: str
     make: Callable[[DatabaseSessionService, Tenant], Awaitable[object]]
     owner: Owner = "user"
     writes: bool = False
+    in_steps: bool = False
 
 
 async def _gathered(iterator: AsyncIterator[object]) -> list[object]:
@@ -121,6 +123,17 @@ def _fork(service: DatabaseSessionService, tenant: Tenant) -> Awaitable[object]:
     return service.fork_session(
         *tenant.key, at_event_id=tenant.event_id(3), new_session_id=f"{tenant.other_session} new"
     )
+
+
+async def _prune(service: DatabaseSessionService, tenant: Tenant) -> object:
+    report = await service.prune(Retention(max_sessions_per_user=1), app_name=tenant.app, user_id=tenant.user)
+    return dataclasses.replace(report, seconds=0.0)
+
+
+async def _search(service: DatabaseSessionService, tenant: Tenant, **only: str) -> object:
+    page = await service.search("said", app_name=tenant.app, limit=3, **only)  # type: ignore[arg-type]  # ids
+    # A snippet is cut to its length, and not every id is as long as the others.
+    return [dataclasses.replace(hit, snippet="") for hit in page.hits], page.next is not None
 
 
 ROWS = [
@@ -157,6 +170,13 @@ ROWS = [
     Row("usage", lambda s, t: s.usage(app_name=t.app, user_id=t.user, session_id=t.session)),
     Row("usage", lambda s, t: s.usage(app_name=t.app, user_id=t.user, by="invocation")),
     Row("usage", lambda s, t: s.usage(app_name=t.app, by="author"), owner="app"),
+    Row("search", _search, owner="app"),
+    Row("search", lambda s, t: _search(s, t, user_id=t.user)),
+    Row("search", lambda s, t: _search(s, t, user_id=t.user, session_id=t.session, author=t.text)),
+    Row("truncate_session", lambda s, t: s.truncate_session(*t.key, after_event_id=t.event_id(2)), writes=True),
+    Row("redact_events", lambda s, t: s.redact_events(*t.key, [t.event_id(2), t.event_id(1)], "gone"), writes=True),
+    Row("erase_user", lambda s, t: s.erase_user(t.app, t.user, purge=False), writes=True, in_steps=True),
+    Row("prune", _prune, writes=True, in_steps=True),
 ]
 
 READS = [row for row in ROWS if not row.writes]
@@ -202,14 +222,14 @@ def plain(value: Any) -> Any:
 
 
 def renamed(value: Any, names: Mapping[str, str]) -> Any:
-    """Puts other texts in place of some, wherever they are in plain values."""
+    """Puts other texts in place of some, wherever they are in plain values; leaves out ranks, which lengths are part of."""
     match value:
         case str():
             for old, new in names.items():
                 value = value.replace(old, new)
             return value
         case dict():
-            return {renamed(name, names): renamed(one, names) for name, one in value.items()}
+            return {renamed(name, names): renamed(one, names) for name, one in value.items() if name != "rank"}
         case list():
             return [renamed(one, names) for one in value]
     return value

@@ -14,6 +14,7 @@ from tests.contract.calls import (
     NOT_OF_SESSIONS,
     READS,
     ROWS,
+    Row,
     Tenant,
     everything_of,
     outcome,
@@ -74,8 +75,8 @@ async def test_ids_of_another_tenant_reach_nothing(location: Path | str, tmp_pat
     """A call answers what it would if the other tenants were not there, and leaves all of their rows alone."""
     hosts = (Tenant(APP, USER, SESSION), Tenant("other_app", USER, SESSION))
     async with (
-        DatabaseSessionService(location) as shared,
-        DatabaseSessionService(tmp_path / "alone.sqlite3", durability="normal") as alone,
+        DatabaseSessionService(location, index="text") as shared,
+        DatabaseSessionService(tmp_path / "alone.sqlite3", durability="normal", index="text") as alone,
     ):
         await settle(shared, hosts[0])
         await settle(shared, hosts[1], shares=True)
@@ -93,21 +94,26 @@ async def test_ids_of_another_tenant_reach_nothing(location: Path | str, tmp_pat
             assert [rows_of(location, host) for host in hosts] == before, group
 
 
-async def test_hostile_ids_name_what_they_name(service: DatabaseSessionService) -> None:
+async def test_hostile_ids_name_what_they_name(location: Path | str) -> None:
     """Whatever ids, authors, keys and texts are, a call answers what it does for plain ones."""
-    for number, group in enumerate(GROUPS):
-        plain_one = Tenant(f"app {number}", "user", "session", "text")
-        texts = HOSTILE if group is READS else HOSTILE[number % len(HOSTILE) :][:1]
-        tenants = [Tenant(f"app {number} {text}", f"user{text}", f"session{text}", f"text{text}") for text in texts]
-        tenants.append(Tenant(f"app {number} " + "".join(HOSTILE), "u" * 4_096, "s" * 4_080, "t" * 4_080))
-        await settle(service, plain_one)
-        expected = [await outcome(row, service, plain_one) for row in group]
-        expected.append(await everything_of(service, plain_one))
-        for tenant in tenants:
-            await settle(service, tenant)
-            found = [await outcome(row, service, tenant) for row in group]
-            found.append(await everything_of(service, tenant))
-            assert renamed(found, dict(zip(tenant, plain_one, strict=True))) == expected, tenant
+    async with DatabaseSessionService(location, index="text") as service:
+        for number, group in enumerate(GROUPS):
+            await check_hostile_ids(service, number, group)
+
+
+async def check_hostile_ids(service: DatabaseSessionService, number: int, group: list[Row]) -> None:
+    plain_one = Tenant(f"app {number}", "user", "session", "text")
+    texts = HOSTILE if group is READS else HOSTILE[number % len(HOSTILE) :][:1]
+    tenants = [Tenant(f"app {number} {text}", f"user{text}", f"session{text}", f"text{text}") for text in texts]
+    tenants.append(Tenant(f"app {number} " + "".join(HOSTILE), "u" * 4_096, "s" * 4_080, "t" * 4_080))
+    await settle(service, plain_one)
+    expected = [await outcome(row, service, plain_one) for row in group]
+    expected.append(await everything_of(service, plain_one))
+    for tenant in tenants:
+        await settle(service, tenant)
+        found = [await outcome(row, service, tenant) for row in group]
+        found.append(await everything_of(service, tenant))
+        assert renamed(found, dict(zip(tenant, plain_one, strict=True))) == expected, tenant
 
 
 @pytest.mark.parametrize("unusable", ["a\0b", "a\ud800b", "x" * 4_097])

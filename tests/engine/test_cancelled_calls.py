@@ -60,7 +60,7 @@ def as_of(name: str, everything: object) -> object:
 async def test_cancel_of_queued_write_takes_it_back(service: DatabaseSessionService, running: type[Running]) -> None:
     stand_still()
     other = await service.create_session("other", "user", "other")
-    for number, row in enumerate(WRITES):
+    for number, row in enumerate(row for row in WRITES if not row.in_steps):
         tenant = of(f"{number}")
         await settle(service, tenant)
         before = await everything_of(service, tenant)
@@ -99,12 +99,15 @@ async def test_cancel_of_write_with_the_writer_is_completed(
                 assert not call.finished.is_set(), row
                 gate.open()
         assert call.cancelled, (row, refusal)
+        if row.in_steps:
+            # What is left of it is done by the next call.
+            await row.make(service, tenant)
         found = as_of(f"{number} cancelled", await everything_of(service, tenant))
         assert found == as_of(f"{number} whole", await everything_of(service, expected)), row
 
 
 async def test_cancel_of_waiting_read_takes_it_back(location: Path | str, running: type[Running]) -> None:
-    async with DatabaseSessionService(location, readers=1, log_cache="off") as service:
+    async with DatabaseSessionService(location, readers=1, log_cache="off", index="text") as service:
         tenant = of("")
         await settle(service, tenant)
         before = await everything_of(service, tenant)
