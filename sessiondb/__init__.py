@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from sessiondb.adk.listing import EventPage, SessionList
     from sessiondb.adk.past import StateChange
     from sessiondb.engine.turns import Turn
-    from sessiondb.model.records import BackupReport, ErasureReport, ForkedSession
+    from sessiondb.model.records import BackupReport, ErasureReport, ForkedSession, PruneReport
     from sessiondb.model.usage import UsageRow
     from sessiondb.one_turn import OneTurnAtATime
+    from sessiondb.retention import Retention
     from sessiondb.service import DatabaseSessionService
     from sessiondb.stats import Health, ServiceStats
 
@@ -28,6 +29,8 @@ __all__ = [
     "ForkedSession",
     "Health",
     "OneTurnAtATime",
+    "PruneReport",
+    "Retention",
     "ServiceStats",
     "SessionList",
     "StateChange",
@@ -45,6 +48,8 @@ _HOMES = {
     "ForkedSession": "sessiondb.model.records",
     "Health": "sessiondb.stats",
     "OneTurnAtATime": "sessiondb.one_turn",
+    "PruneReport": "sessiondb.model.records",
+    "Retention": "sessiondb.retention",
     "ServiceStats": "sessiondb.stats",
     "SessionList": "sessiondb.adk.listing",
     "StateChange": "sessiondb.adk.past",

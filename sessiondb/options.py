@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, ParamSpec, get_args
 
 from sessiondb.errors import ConfigurationError
+from sessiondb.retention import Retention
 
 Durability = Literal["full", "normal"]
 OnStale = Literal["reject", "append"]
@@ -54,6 +55,7 @@ class ServiceOptions:
     follow_symlinks: bool = False
     none_in_delta: NoneInDelta = "delete"
     before_store: Callable[[Any], Any] | None = None
+    retention: Retention | None = None
 
     def __post_init__(self) -> None:
         _check_choice("on_stale", self.on_stale, get_args(OnStale))
@@ -66,6 +68,8 @@ class ServiceOptions:
             raise ConfigurationError(f"before_store must be a function or None, not {self.before_store!r}")
         if inspect.iscoroutinefunction(self.before_store):
             raise ConfigurationError("before_store must be a plain function: the event is stored when it returns")
+        if self.retention is not None and not isinstance(self.retention, Retention):
+            raise ConfigurationError(f"retention must be a Retention or None, not {type(self.retention).__name__}")
 
 
 def known_to_registry(init: Callable[P, None]) -> Callable[P, None]:

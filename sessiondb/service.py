@@ -33,12 +33,14 @@ from sessiondb.calls.live import apply_event, check_appended, check_event, check
 from sessiondb.calls.maintenance import Maintenance
 from sessiondb.calls.pages import Pages
 from sessiondb.calls.past import Past
+from sessiondb.calls.pruning import Pruning, prune_in_background, seconds_of
 from sessiondb.calls.usage import Usage
 from sessiondb.engine import sharing
 from sessiondb.engine.cache import LogCache
 from sessiondb.engine.engine import Engine
 from sessiondb.engine.queue import WriteTicket
 from sessiondb.engine.reading import EVERY_EVENT, LogHasGrownError, LogReader, ReadPlan, Wanted
+from sessiondb.engine.repeating import Repeated
 from sessiondb.engine.turns import Turn
 from sessiondb.errors import (
     AlreadyExistsError,
@@ -67,9 +69,10 @@ from sessiondb.options import (
     check_wait,
     known_to_registry,
 )
+from sessiondb.retention import Retention
 
 
-class DatabaseSessionService(Pages, Appends, Past, Edits, Maintenance, Erasure, Usage, BaseSessionService):
+class DatabaseSessionService(Pages, Appends, Past, Edits, Maintenance, Pruning, Erasure, Usage, BaseSessionService):
     """Keeps every session, event and state key of ADK agents in one SQLite file, or on a PostgreSQL server.
 
     A drop-in for ADK's ``InMemorySessionService``. A write is answered when it is on disk; writes of concurrent
@@ -102,6 +105,7 @@ class DatabaseSessionService(Pages, Appends, Past, Edits, Maintenance, Erasure, 
         follow_symlinks: bool = False,
         none_in_delta: NoneInDelta = "delete",
         before_store: BeforeStore | None = None,
+        retention: Retention | None = None,
         schema: str | None = None,
         password: Password = None,
         transaction_pooling: bool = False,
@@ -140,6 +144,8 @@ class DatabaseSessionService(Pages, Appends, Past, Edits, Maintenance, Erasure, 
                 that is None. The live Session keeps the original until it is read again. What it raises refuses the
                 call, and nothing is written. Of the same event it must make the same each time, or one that is delivered
                 again is stored again. The state that a session is created with is no event.
+            retention: What is kept; whatever is more is pruned in the background, see :meth:`prune`, from seconds after the
+                start on, and again every ``retention.every``. What fails is told in the host's log.
             schema: For a server: the schema of the tables, created where it is missing; ``"public"`` if not given.
             password: For a server: the password, or what is called for one at each connect, on a thread of its own; it
                 appears in no message. None: what the URL says, or libpq finds.
@@ -153,7 +159,7 @@ class DatabaseSessionService(Pages, Appends, Past, Edits, Maintenance, Erasure, 
         del agents_dir
         store_options = StoreOptions(durability, readers, max_queue, max_batch, busy_timeout)
         self._options = ServiceOptions(
-            on_stale, log_cache, log_cache_bytes, follow_symlinks, none_in_delta, before_store
+            on_stale, log_cache, log_cache_bytes, follow_symlinks, none_in_delta, before_store, retention
         )
         location = resolve_location(
             path, uri, schema=schema, password=password, transaction_pooling=transaction_pooling
@@ -170,8 +176,13 @@ class DatabaseSessionService(Pages, Appends, Past, Edits, Maintenance, Erasure, 
         self._logs = LogReader(form_of(self._options.log_cache), cache)
         engine.note_logs(self._logs)
         telemetry.service_opened(self, self._shared.store, cache)
+        retention = self._options.retention
+        self._pruner: Repeated | None = None
+        if retention is not None:
+            job = functools.partial(prune_in_background, engine, retention)
+            self._pruner = engine.repeat(job, seconds_of(retention.every), "prune")
         # A service that is dropped without close() gives up its file all the same.
-        self._finalizer = weakref.finalize(self, _abandoned, self._shared, repr(self))
+        self._finalizer = weakref.finalize(self, _abandoned, self._shared, self._pruner, repr(self))
         self._finalizer.atexit = False
 
     def __copy__(self) -> Self:
@@ -184,7 +195,8 @@ class DatabaseSessionService(Pages, Appends, Past, Edits, Maintenance, Erasure, 
         engine = self._engine
         twin = memo[id(self)] = type(self).__new__(type(self))
         # What a subclass has added is copied in depth; these are the twin's own in a moment.
-        memo |= {id(part): part for part in (self._shared, self._logs, self._finalizer, self._options)}
+        own = (self._shared, self._logs, self._finalizer, self._options, self._pruner)
+        memo |= {id(part): part for part in own}
         vars(twin).update(copy.deepcopy(vars(self), memo))
         twin._start(sharing.share_again(engine))  # noqa: SLF001  # of the same class
         return twin
@@ -437,7 +449,13 @@ class DatabaseSessionService(Pages, Appends, Past, Edits, Maintenance, Erasure, 
         """
         self._closed = True
         self._shared.turns.refuse(self)
-        await sharing.give_back(self._shared, first=self._finalizer.detach() is not None)
+        first = self._finalizer.detach() is not None
+        try:
+            if self._pruner is not None:
+                self._shared.forget(self._pruner)
+                await self._pruner.end()
+        finally:
+            await sharing.give_back(self._shared, first=first)
 
 
 def _wanted_by(config: GetSessionConfig | None) -> Wanted:
@@ -446,7 +464,9 @@ def _wanted_by(config: GetSessionConfig | None) -> Wanted:
     return Wanted(config.num_recent_events, config.after_timestamp)
 
 
-def _abandoned(engine: Engine, name: str) -> None:
+def _abandoned(engine: Engine, pruner: Repeated | None, name: str) -> None:
+    if pruner is not None:
+        engine.forget(pruner)
     # First, since the host may have made an error of the warning.
     sharing.give_back_in_background(engine)
     warnings.warn(

@@ -90,7 +90,7 @@ def list_of(summaries: Iterable[SessionSummary], limit: int | None = None) -> Se
     sessions: list[Session] = []
     rows: list[SessionRow] = []
     cursor = None
-    for key, created_at, updated_at, head in summaries:
+    for key, created_at, updated_at, head, _ in summaries:
         if len(sessions) == limit:
             last = sessions[-1]
             cursor = encode_place(SessionPlace(last.last_update_time, SessionKey(last.app_name, last.user_id, last.id)))

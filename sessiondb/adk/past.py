@@ -10,7 +10,7 @@ from google.adk.sessions import Session
 from pydantic_core import from_json
 
 from sessiondb.adk import scopes
-from sessiondb.adk.events import decode_events, stored_nones
+from sessiondb.adk.events import decode_events, stored_nones, timestamp_text
 from sessiondb.adk.sessions import decode_scope, model_access
 from sessiondb.errors import CorruptRowError, UnknownBeginningError
 from sessiondb.model.records import LoggedChange, PastSnapshot, SessionKey, named
@@ -27,7 +27,7 @@ class StateChange(NamedTuple):
     user_id: str
     session_id: str
     seq: int
-    """The number of the event in its session; 0 for what the session was created with."""
+    """The number of the event in its session; 0 for what the session, or what is left of its log, begins with."""
     time: float
     """Seconds since the epoch, as the event carries them."""
     timestamp: str
@@ -143,6 +143,41 @@ def own_state(key: SessionKey, past: PastSnapshot) -> dict[str, Any]:
     return state
 
 
+def own_states(key: SessionKey, past: PastSnapshot, seqs: Iterable[int]) -> Iterator[dict[str, Any] | None]:
+    """Yields the session's own state right after each of some events, as :func:`own_state`; None where it is not known.
+
+    Args:
+        key: The session.
+        past: All that its log holds, whichever moment it is of.
+        seqs: The numbers of the events, ascending.
+
+    Raises:
+        CorruptRowError: If what is stored is not JSON.
+    """
+    logged = [(change.seq, each) for change in past.changes for each in key_changes(change) if _is_of(each.key, "")]
+    first_seq: dict[str, int] = {}
+    for seq, each in logged:
+        first_seq.setdefault(each.key, seq)
+    state = {name: value for name, value in decode_scope(key, past.head.session_state).items() if name not in first_seq}
+    known_from = 0
+    if past.beginning.initial_state is None:
+        known_from = max(first_seq.values(), default=0)
+    else:
+        for each in key_changes(creation(key, past.beginning.initial_state)):
+            if each.key in first_seq:
+                state[each.key] = each.value
+    done = 0
+    for seq in seqs:
+        while done < len(logged) and logged[done][0] <= seq:
+            each = logged[done][1]
+            if each.deleted:
+                state.pop(each.key, None)
+            else:
+                state[each.key] = each.value
+            done += 1
+        yield dict(state) if seq >= known_from else None
+
+
 def creation(key: SessionKey, initial_state: str) -> LoggedChange:
     """Returns what a session began with, as a change."""
     return LoggedChange((), key, 0, "", "", "", None, "", f'{{"state_delta":{initial_state}}}', None)
@@ -151,7 +186,9 @@ def creation(key: SessionKey, initial_state: str) -> LoggedChange:
 def past_session(key: SessionKey, past: PastSnapshot, state: dict[str, Any]) -> Session:
     """Makes the Session of a moment. Nothing can be appended through it."""
     events = list(decode_events(past.rows, key))
-    time = past.rows[-1].time if past.rows else time_of_text(past.created_at)
+    cut = past.beginning.cut
+    begun = time_of_text(past.created_at) if cut is None else cut.time
+    time = past.rows[-1].time if past.rows else begun
     return model_access.new_session(key, state, events, time, PAST_MARKER)
 
 
@@ -170,6 +207,8 @@ def fold_history(
     begun: set[SessionKey] = set()
     for change in changes:
         is_chosen = (change.key, change.seq) in chosen
+        # What was there before a cut is not known.
+        follows_cut = change.seq == 0 and change.time is not None
         if change.seq == 0:
             begun.add(change.key)
         for name, value, deleted in key_changes(change):
@@ -178,13 +217,14 @@ def fold_history(
             if (key is not None and name != key) or (not is_own and change.seq <= copied.get(change.key, -1)):
                 continue
             owner = change.key[: _OWNER_WIDTH[scope]]
-            was_not_there = False if change.key in begun or not is_own else None
+            was_not_there = False if (change.key in begun and not follows_cut) or not is_own else None
             old, existed = known.get((owner, name), (None, was_not_there))
             known[owner, name] = (None if deleted else value, not deleted)
             if is_chosen:
                 time = time_of_text(change.timestamp) if change.time is None else change.time
+                timestamp = timestamp_text(time) if follows_cut else change.timestamp
                 yield StateChange(
-                    *(*change.key, change.seq, time, change.timestamp, change.author, change.invocation_id),
+                    *(*change.key, change.seq, time, timestamp, change.author, change.invocation_id),
                     *(change.event_id, name, old, None if deleted else value, existed, deleted),
                 )
 

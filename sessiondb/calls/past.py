@@ -53,7 +53,8 @@ class Past(Calls):
         """Lists changes of state, in the order in which they were written.
 
         What a session was created with is its first changes, with ``seq`` 0; of a session that was made before sessiondb
-        recorded that, it is not known, and ``existed`` is None then. What a fork has taken over is in its history too, but
+        recorded that, it is not known, and ``existed`` is None then. Where its oldest events were pruned, the first changes
+        are its own state as those left it, at the time of the last of them, and ``existed`` is None. What a fork has taken over is in its history too, but
         for ``user:`` and ``app:`` keys, which no fork has changed. ``old`` is what the logs that are still there tell: of
         ``user:`` and ``app:`` keys those of all sessions that share them, whichever are chosen. A session's log ends with
         the session; what was set outside sessiondb, or came with an import, is in no log.
@@ -106,7 +107,8 @@ class Past(Calls):
             user_id: The user it belongs to.
             session_id: Its id, stripped of white space around it.
             event_id: Right after the event of this id; if several have it, the last of them.
-            seq: Right after the event of this number; 0 is right after the creation.
+            seq: Right after the event of this number; 0 is right after the creation. Where the oldest events were pruned, the
+                number of the last of them is the earliest moment that is known.
             time: Right after the last event, in the order of the log, that is dated at or before this moment, in seconds
                 since the epoch; right after the creation if there is no such event.
 
@@ -115,7 +117,7 @@ class Past(Calls):
 
         Raises:
             InvalidInputError: If not exactly one of ``event_id``, ``seq`` and ``time`` is given, or one cannot be such.
-            EventNotFoundError: If the session has no such event.
+            EventNotFoundError: If the session has no such event, or has none any more since it was pruned.
             UnknownBeginningError: If it is not known what the session was created with, and its state depends on that.
             CorruptRowError: If a row of this session cannot be read.
         """
@@ -307,6 +309,13 @@ def _fork_of(key: SessionKey, source: SessionKey, at: At, found: PastSnapshot | 
 
 def _check_found(found: PastSnapshot, key: SessionKey, at: At) -> int:
     if found.seq is None:
-        what = f"of number {at.seq}" if at.event_id is None else f"with the id {at.event_id!r}"
-        raise EventNotFoundError(f"{named(key)} has no event {what}")
+        what = f" of number {at.seq}" if at.seq is not None else f" with the id {at.event_id!r}" if at.event_id else ""
+        cut = found.beginning.cut
+        if cut is None:
+            raise EventNotFoundError(f"{named(key)} has no event{what}")
+        when = "" if at.time is None else f" at or before {at.time}"
+        raise EventNotFoundError(
+            f"{named(key)} has no event{what}{when}: its oldest events, up to number {cut.seq}, were pruned. What is known"
+            " of it begins after that one"
+        )
     return found.seq

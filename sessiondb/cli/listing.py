@@ -145,10 +145,10 @@ def print_sessions(sessions: Iterable[SessionSummary], *, as_json: bool, with_cu
                     "created_at": session.created_at,
                     "updated_at": session.updated_at,
                     "update_time": session.head.update_time,
-                    "events": session.head.last_seq,
+                    "events": session.events,
                     **({"cursor": _cursor_of(session)} if with_cursor else {}),
                 }
             )
         return
-    cells = ((session.updated_at, *session.key, str(session.head.last_seq)) for session in sessions)
+    cells = ((session.updated_at, *session.key, str(session.events)) for session in sessions)
     print_rows(("UPDATED", "APP", "USER", "SESSION", "EVENTS"), cells)

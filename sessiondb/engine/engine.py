@@ -18,6 +18,7 @@ from sessiondb.engine.jobs import Jobs
 from sessiondb.engine.queue import WriteQueue, WriteTicket
 from sessiondb.engine.readers import ReaderPool, ReadTicket
 from sessiondb.engine.reading import LogReader
+from sessiondb.engine.repeating import Repeated
 from sessiondb.engine.store import Progress, Reader, Store, SupportsBackup
 from sessiondb.engine.turns import Turns
 from sessiondb.engine.waiting import (
@@ -67,6 +68,7 @@ class Engine:
         self._lock = threading.Lock()
         self._closing = threading.Lock()
         self._closed = False
+        self._repeated: set[Repeated] = set()
         self._threads: Threads | None = Threads(store, options)
 
     @property
@@ -80,6 +82,8 @@ class Engine:
                 raise ServiceClosedError("the session service is closed")
             if self._threads is None:
                 self._threads = Threads(self.store, self.options)
+                for repeated in self._repeated:
+                    repeated.start(self._threads.jobs)
             return self._threads
 
     async def write(
@@ -201,6 +205,21 @@ class Engine:
 
         return await self.threads.jobs.run(copy, "backup", "the backup was cancelled; nothing was left behind")
 
+    def repeat(self, job: Callable[[Callable[[], bool]], bool | None], every: float, name: str) -> Repeated:
+        """Has a job done again and again, in each process that uses the store, until it is stopped or the store is closed."""
+        repeated = Repeated(job, every, f"sessiondb-{name}-{self.store.label}")
+        with self._lock:
+            self._repeated.add(repeated)
+            if self._threads is not None:
+                repeated.start(self._threads.jobs)
+        return repeated
+
+    def forget(self, repeated: Repeated) -> None:
+        """Has a job repeated no more; who wants to know when it has ended waits for that."""
+        repeated.stop()
+        with self._lock:
+            self._repeated.discard(repeated)
+
     def close(self, timeout: float | None = None) -> None:
         """Commits what is queued, then ends the threads and closes the store. Blocks; idempotent.
 
@@ -215,8 +234,13 @@ class Engine:
             with self._lock:
                 self._closed = True
                 threads, self._threads = self._threads, None
+                repeated = [*self._repeated]
+            for each in repeated:
+                each.stop()
             if threads is not None:
                 threads.close(timeout)
+            for each in repeated:
+                each.join(timeout)
             # After the last commit: whoever has the next turn, in another process, reads it.
             self.turns.close()
             self.store.close()

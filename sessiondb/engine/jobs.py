@@ -43,7 +43,13 @@ class Jobs:
             cancelled.set()
             return False
 
-        run_on_thread(lambda: self._run(job, cancelled, when_cancelled), ticket, f"sessiondb-{name}-{self._label}")
+        def run() -> ResultT:
+            result = self.run_here(job, cancelled)
+            if result is None:
+                raise StorageError(when_cancelled)
+            return result
+
+        run_on_thread(run, ticket, f"sessiondb-{name}-{self._label}")
         return await wait_in_task(ticket, waiter, cancel)
 
     def close(self) -> None:
@@ -65,7 +71,13 @@ class Jobs:
             self._suspended = False
             self._changed.notify_all()
 
-    def _run(self, job: Job[ResultT], cancelled: threading.Event, when_cancelled: str) -> ResultT:
+    def run_here(self, job: Job[ResultT], cancelled: threading.Event) -> ResultT | None:
+        """As :meth:`run`, on the calling thread; None if it was cancelled.
+
+        Raises:
+            ServiceClosedError: If the store is closed, or is closed meanwhile.
+        """
+
         def goes_on() -> bool:
             return not (cancelled.is_set() or self._closed or self._suspended)
 
@@ -75,7 +87,7 @@ class Jobs:
             if result is not None:
                 return result
             if cancelled.is_set():
-                raise StorageError(when_cancelled)
+                return None
 
     def _is_idle(self) -> bool:
         return not self._running

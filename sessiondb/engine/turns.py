@@ -163,6 +163,21 @@ class Turns:
                 seconds=monotonic() - began,
             )
 
+    def try_take(self, turn: Turn) -> bool | None:
+        """Goes a step nearer to a turn, for a plain thread that asks again; :meth:`release` must be called in the end.
+
+        Returns:
+            Whether it has come. False: somebody else has it; None: not known yet.
+
+        Raises:
+            ServiceClosedError: If the store is closed.
+            StorageError: If the store refuses.
+        """
+        with self._lock:
+            if self._lines.setdefault(turn.key, _Line(turn)).front is not turn:
+                return False
+        return self._advance(turn)
+
     def is_front(self, turn: Turn) -> bool:
         """Whether a turn is the one that its session has in this process."""
         line = self._lines.get(turn.key)

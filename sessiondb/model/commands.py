@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypeAlias
 
-from sessiondb.model.records import EventRecord, Outcome, Selection, SessionKey, StateDelta, Status
+from sessiondb.model.records import (
+    EventRecord,
+    Outcome,
+    Selection,
+    SessionKey,
+    SessionSummary,
+    StateDelta,
+    Status,
+)
 
 
 class Handle:
@@ -197,6 +205,38 @@ class RedactEvents(NamedTuple):
     events: tuple[RedactedEvent, ...]
 
 
+class TrimLog(NamedTuple):
+    """Cut off the oldest events of a session. Its state stays, and its log is of another epoch then, the next one.
+
+    It is stale if the session is of another incarnation, or its log of another epoch.
+
+    Attributes:
+        key: Which session.
+        incarnation: Its incarnation, as it was read.
+        log_epoch: The epoch of its log, as it was read.
+        seq: The number of the last event that goes; the log has one of that number.
+        initial_state: The session's own state right after that event: a JSON object of keys to values; None if it is not
+            known.
+        last_seq: The command is stale, too, if this is not the number of the last event any more; None: it may be.
+    """
+
+    key: SessionKey
+    incarnation: int
+    log_epoch: int
+    seq: int
+    initial_state: str | None
+    last_seq: int | None = None
+
+
+class DeleteUnchanged(NamedTuple):
+    """Delete those of some sessions that are as they were read, each as :class:`DeleteSession` does.
+
+    One that was written to since, or that another process is writing to, stays.
+    """
+
+    sessions: tuple[SessionSummary, ...]
+
+
 class EraseUser(NamedTuple):
     """Delete what belongs to a user of an app, some of it: again and again, until it is all.
 
@@ -250,6 +290,8 @@ DataCommand: TypeAlias = (
     | RedactEvents
     | DeleteSession
     | PruneSessions
+    | TrimLog
+    | DeleteUnchanged
     | EraseUser
     | Flush
 )

@@ -19,6 +19,7 @@ from sessiondb.model.records import (
     ForkedSession,
     LoggedChange,
     LoggedEvent,
+    LogMark,
     LogPage,
     Moment,
     PastSnapshot,
@@ -28,6 +29,7 @@ from sessiondb.model.records import (
     SessionSummary,
     StateRow,
     StoreSize,
+    Surplus,
 )
 from sessiondb.model.usage import UsageBy, UsageRow
 
@@ -202,7 +204,8 @@ class At(NamedTuple):
 
     Attributes:
         event_id: The event of this id; if several have it, the last of them.
-        seq: The event of this number; 0 is the beginning, right after the creation.
+        seq: The event of this number; 0 is the beginning, right after the creation. Of a log that was cut, the beginning is
+            the event where that was done.
         time: The last event, in the order of the log, that is dated at or before this moment, in seconds since the epoch.
             If there is none, the beginning, if that was before.
     """
@@ -210,6 +213,18 @@ class At(NamedTuple):
     event_id: str | None = None
     seq: int | None = None
     time: float | None = None
+
+    def in_beginning(self, beginning: Beginning) -> tuple[int | None, int]:
+        """Returns the number and the revision of the beginning, if a moment for which the log has no event is that.
+
+        What is left of a log that was cut begins after the event where it was cut. (None, 0) if it is another moment.
+        """
+        cut = beginning.cut
+        if cut is None:
+            return (None if self.event_id is not None or self.seq else 0), 0
+        if self == NOW or self.seq == cut.seq or (self.time is not None and self.time >= cut.time):
+            return cut.seq, cut.revision
+        return None, 0
 
 
 NOW = At()
@@ -339,6 +354,43 @@ class MeasureStore(Query[StoreSize]):
     """
 
     exact_up_to: int = EXACT_UP_TO
+
+
+class Limits(NamedTuple):
+    """How much is kept; None: without a limit."""
+
+    updated_before: float | None = None
+    """Sessions go whose last update is before this moment, in seconds since the epoch."""
+    created_before: str | None = None
+    """Sessions go that were created before this moment: UTC in ISO 8601 with microseconds."""
+    max_sessions_per_user: int | None = None
+    """Of each user of an app the sessions that were updated last stay, as many as this."""
+    max_events: int | None = None
+    """Of each log the last events stay, as many as this."""
+
+
+@dataclass(slots=True, eq=False)
+class FindSurplus(Query[list[Surplus]]):
+    """Find sessions of which there is more than is to be kept, in the order of their keys.
+
+    Attributes:
+        selection: Among which ones. Of a user's sessions all are counted, if no single session is selected.
+        limits: What is to be kept.
+        after: Only those behind this one.
+        limit: At most this many.
+    """
+
+    selection: Selection
+    limits: Limits
+    after: SessionKey | None
+    limit: int
+
+
+@dataclass(slots=True, eq=False)
+class ListMarks(Query[Iterator[LogMark]]):
+    """Read of a session's log what says where it may be cut, in log order."""
+
+    key: SessionKey
 
 
 @dataclass(slots=True, eq=False)

@@ -153,6 +153,13 @@ class SessionSummary(NamedTuple):
     created_at: str
     updated_at: str
     head: SessionHead
+    cut_seq: int = 0
+    """The events up to this number were pruned; 0: none."""
+
+    @property
+    def events(self) -> int:
+        """How many events its log has; more than that if some were deleted outside sessiondb."""
+        return self.head.last_seq - self.cut_seq
 
 
 class StoreSize(NamedTuple):
@@ -180,18 +187,40 @@ class ForkPoint(NamedTuple):
     """The last event that was taken over, by its number; 0 if none was."""
 
 
+class Cut(NamedTuple):
+    """Where the log of a session was cut: the event after which what is left of it begins. That one is gone too."""
+
+    seq: int
+    revision: int
+    """The session's revision right after that event."""
+    time: float
+    """When the event was, in seconds since the epoch."""
+
+
+NO_CUT = (0, 0, None)
+"""What is stored of a log that was not cut, in place of a :class:`Cut`."""
+
+
 class Beginning(NamedTuple):
-    """What is known of how a session began."""
+    """What is known of how a session, or what is left of it, began."""
 
     initial_state: str | None
-    """What it was created with: a JSON object of keys with their prefixes to values; None if that is not known."""
+    """What it was created with: a JSON object of keys with their prefixes to values; None if that is not known. If its log
+    was cut, its own state after the cut."""
     origin: ForkPoint | None
     """Where it was forked from, if it was. What it took over is part of its own log."""
+    cut: Cut | None = None
+    """Where its log was cut, if it was."""
 
     @classmethod
-    def of_columns(cls, initial_state: str | None, *origin: Any) -> Beginning:
-        """Makes it of what is stored: ``origin`` is the three columns of a fork, NULL where it is none."""
-        return cls(initial_state, None if origin[-1] is None else ForkPoint(*origin))
+    def of_columns(cls, initial_state: str | None, *others: Any) -> Beginning:
+        """Makes it of what is stored: three columns of a fork, and three of a cut, the last one NULL where it is none."""
+        origin, cut = others[:3], others[3:]
+        return cls(
+            initial_state,
+            None if origin[-1] is None else ForkPoint(*origin),
+            None if cut[-1] is None else Cut(*cut),
+        )
 
 
 class ForkedSession(NamedTuple):
@@ -218,11 +247,33 @@ class LoggedChange(NamedTuple):
     invocation_id: str
     author: str
     time: float | None
-    """Seconds since the epoch; None for the creation, which has a ``timestamp`` only."""
+    """Seconds since the epoch; None for the creation, which has a ``timestamp`` only. What is left of a log that was cut begins
+    at the time of the last event that was cut off, and with a ``timestamp`` that says something else."""
     timestamp: str
     actions: str
     """What the event does, as JSON; for the creation an object of which ``state_delta`` is what the session began with."""
     extra: str | None
+
+
+class Surplus(NamedTuple):
+    """A session of which there is more than is to be kept."""
+
+    session: SessionSummary
+    is_doomed: bool
+    """Whether all of it is to go; else the oldest events of its log."""
+
+
+class LogMark(NamedTuple):
+    """An event, as far as it says where a log may be cut."""
+
+    seq: int
+    revision: int
+    invocation_id: str
+    time: float
+    content: str | None
+    """As JSON, if it may hold a function call or a response."""
+    actions: str | None
+    """As JSON, if they may be a compaction or a rewind."""
 
 
 class PastSnapshot(NamedTuple):
@@ -233,7 +284,8 @@ class PastSnapshot(NamedTuple):
     created_at: str
     beginning: Beginning
     seq: int | None
-    """The number of the event after which the moment is, 0 for the beginning; None if the log has no such event."""
+    """The number of the event after which the moment is; for the beginning 0, or where the log was cut. None if the log has
+    no such event."""
     moment: Moment
     events: int
     """How many events there were then."""
@@ -258,6 +310,8 @@ class NewSession(NamedTuple):
     """What it was created with: a JSON object of keys with their prefixes to values; None if that is not known."""
     origin: ForkPoint | None = None
     """Where it was forked from, if it was."""
+    cut: Cut | None = None
+    """Where its log was cut, if it was: what follows is numbered from there."""
 
 
 class NewEvent(NamedTuple):
@@ -337,6 +391,33 @@ class ErasureReport:
     hint: str
 
 
+@dataclass(frozen=True, slots=True)
+class PruneReport:
+    """What a prune did, or would do.
+
+    Attributes:
+        sessions: Sessions that were deleted.
+        trimmed: Sessions that stay, of whose logs the oldest events were deleted.
+        events: Events that were deleted, those of deleted sessions included.
+        in_use: Sessions that were to be pruned, but were written to meanwhile: they wait for the next prune.
+        uncut: Sessions that have more events than are to be kept, and no place where their logs may be cut.
+        unreadable: Sessions that hold something that cannot be read, and were left alone.
+        archives: Files that were written, of what was to be deleted.
+        seconds: How long it took.
+        dry_run: Whether nothing was deleted: it is what would have been.
+    """
+
+    sessions: int
+    trimmed: int
+    events: int
+    in_use: int
+    uncut: int
+    unreadable: int
+    archives: tuple[Path, ...]
+    seconds: float
+    dry_run: bool
+
+
 class Status(enum.IntEnum):
     """How a write command ended."""
 
@@ -354,7 +435,7 @@ class Status(enum.IntEnum):
 class Outcome(NamedTuple):
     """The answer to a write command.
 
-    The states are set for a created session only: JSON objects as text. ``pruned`` is what a prune has deleted. ``duplicates``
+    The states are set for a created session only: JSON objects as text. ``pruned`` are the sessions that a prune has deleted. ``duplicates``
     are the parts of an :class:`~sessiondb.model.commands.AppendEvents` that were in the log already, by their numbers from 0.
     ``erased`` is what a part of an erasure has deleted.
     """

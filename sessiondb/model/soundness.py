@@ -68,8 +68,8 @@ class _Session:
     revision: int
     last_seq: int
     log_epoch: int
-    next_seq: int = 1
-    last_revision: int = 0
+    next_seq: int
+    last_revision: int
 
 
 class RowChecks:
@@ -130,6 +130,7 @@ class RowChecks:
         self,
         key: SessionKey,
         numbers: tuple[int, int, int, int],
+        cut: tuple[int, int],
         last_incarnation: int | None,
     ) -> None:
         """Checks a session's own row.
@@ -137,9 +138,10 @@ class RowChecks:
         Args:
             key: The session.
             numbers: Its incarnation, revision, last seq and log epoch.
+            cut: The number of the event after which its log begins, and its revision then; both 0 if the log was not cut.
             last_incarnation: The number of a creation that was given last; None if it is not known.
         """
-        session = self._sessions[key] = _Session(*numbers)
+        session = self._sessions[key] = _Session(*numbers, next_seq=cut[0] + 1, last_revision=cut[1])
         if session.incarnation in self._incarnations:
             self.add(
                 "sessions",

@@ -10,6 +10,13 @@ does not grow with those.
 
 from __future__ import annotations
 
-from sessiondb.telemetry.operations import operation, record_batch, service_opened, store_closed, store_opened
+from sessiondb.telemetry.operations import (
+    operation,
+    record_batch,
+    record_prune,
+    service_opened,
+    store_closed,
+    store_opened,
+)
 
-__all__ = ["operation", "record_batch", "service_opened", "store_closed", "store_opened"]
+__all__ = ["operation", "record_batch", "record_prune", "service_opened", "store_closed", "store_opened"]

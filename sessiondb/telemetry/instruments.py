@@ -41,6 +41,12 @@ COMMIT_DURATION = _METER.create_histogram(
     description="Time from the start of a transaction to the end of its commit, the wait for the lock included.",
     explicit_bucket_boundaries_advisory=_SECONDS,
 )
+PRUNED_SESSIONS = _METER.create_counter(
+    "sessiondb.pruned.sessions", unit="{session}", description="Sessions that prunes of this process have deleted."
+)
+PRUNED_EVENTS = _METER.create_counter(
+    "sessiondb.pruned.events", unit="{event}", description="Events that prunes of this process have deleted."
+)
 
 Observed: TypeAlias = tuple[str, str | Mapping[str, Mapping[str, str]], str]
 """The unit; the figure, or several told apart by attributes; the description."""

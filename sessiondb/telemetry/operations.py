@@ -96,6 +96,15 @@ def record_batch(commands: int, seconds: float) -> None:
         COMMIT_DURATION.record(seconds)
 
 
+def record_prune(sessions: int, events: int) -> None:
+    """Records what a prune has deleted. Called on its thread."""
+    if PROVIDERS.metering:
+        from sessiondb.telemetry.instruments import PRUNED_EVENTS, PRUNED_SESSIONS  # noqa: PLC0415  # imported by the look
+
+        PRUNED_SESSIONS.add(sessions)
+        PRUNED_EVENTS.add(events)
+
+
 def operation(method: MethodT) -> MethodT:
     """Makes a method an operation, named as the method is. A coroutine function stays one.
 

@@ -26,6 +26,7 @@ from sessiondb.adk import scopes
 from sessiondb.adk.events import encode_event, event_as_dict, timestamp_text
 from sessiondb.adk.limits import check_key, check_text
 from sessiondb.adk.state import encode_delta
+from sessiondb.calls.lines import now_text
 from sessiondb.engine.store import BulkImport, Reader
 from sessiondb.errors import ConfigurationError, CorruptRowError, InvalidInputError, MigrationError
 from sessiondb.location import DEFAULT_SCHEMA, Database, ServerLocation
@@ -35,7 +36,7 @@ from sessiondb.transfer.adk_files import AdkFile, AdkFileWriter
 from sessiondb.transfer.adk_tables import AdkEvent, AdkTables, Layout
 from sessiondb.transfer.compare import NO_STATE, MigrationReport, compare, owner_name, scope_of
 from sessiondb.transfer.copying import check_apart
-from sessiondb.transfer.jsonl import Advance, encode_state, now_text
+from sessiondb.transfer.jsonl import Advance, encode_state
 from sessiondb.transfer.sources import DatabaseSource, MemorySource, Source, SourceSession, UnreadableError
 
 

@@ -11,11 +11,13 @@ from operator import attrgetter
 from pathlib import Path
 
 from sessiondb import stores
+from sessiondb.calls.lines import now_text
 from sessiondb.engine.store import BulkImport, Reader
 from sessiondb.errors import ConfigurationError, CorruptRowError, InvalidInputError
 from sessiondb.location import Database
 from sessiondb.model.queries import GetBeginning, ListEvents, ListSessions, ListState
 from sessiondb.model.records import (
+    NO_CUT,
     EventRecord,
     NewEvent,
     NewSession,
@@ -25,7 +27,7 @@ from sessiondb.model.records import (
     named,
 )
 from sessiondb.transfer.compare import MigrationReport, matched, owner_key, owner_name
-from sessiondb.transfer.jsonl import Advance, now_text
+from sessiondb.transfer.jsonl import Advance
 
 _ALL_SESSIONS = ListSessions(order="key", with_state=False)
 
@@ -84,7 +86,7 @@ def _put(into: BulkImport, session: SessionSummary, reader: Reader, report: Migr
         session.updated_at,
         session.head.update_time,
         json.dumps(_own_state(reader, session.key)),
-        *(reader.ask(GetBeginning(session.key)) or (None, None)),
+        *(reader.ask(GetBeginning(session.key)) or ()),
     )
     try:
         with closing(_log(reader, session.key)) as events:
@@ -95,7 +97,7 @@ def _put(into: BulkImport, session: SessionSummary, reader: Reader, report: Migr
         report.failures.append(f"{named(session.key)} was not carried: {error}")
         return
     report.sessions += 1
-    report.events += session.head.last_seq
+    report.events += session.events
 
 
 def _compare(source: Reader, target: Reader, report: MigrationReport, advance: Advance) -> None:
@@ -137,7 +139,8 @@ def _differences(session: SessionSummary, found: SessionSummary, source: Reader,
 
 
 def _log(reader: Reader, key: SessionKey) -> Generator[NewEvent, None, None]:
-    revision = 0
+    beginning = reader.ask(GetBeginning(key))
+    _, revision, _ = NO_CUT if beginning is None else beginning.cut or NO_CUT
     for _, _, row in reader.ask(ListEvents(Selection(*key))):
         # An update from outside the conversation has left the revision as it was.
         yield NewEvent(EventRecord._make(row[3:]), advances=row.revision != revision)

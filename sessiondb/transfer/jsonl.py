@@ -7,10 +7,10 @@ events, and a last line that says how much there was. Both ways are streams: mem
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import chain, groupby, islice
 from typing import Any
 
@@ -18,16 +18,27 @@ from google.adk.events import Event
 from pydantic import ValidationError
 
 from sessiondb.adk import scopes
-from sessiondb.adk.events import describe_problems, encode_event, event_as_dict, stored_nones, timestamp_text
+from sessiondb.adk.events import describe_problems, encode_event, stored_nones, timestamp_text
 from sessiondb.adk.fast_decode import event_validator
 from sessiondb.adk.limits import check_key, check_text
 from sessiondb.adk.state import encode_delta
+from sessiondb.calls.lines import (
+    FORMAT,
+    VERSION,
+    decode_values,
+    end_line,
+    header_line,
+    json_line,
+    now_text,
+    session_lines,
+)
 from sessiondb.engine.store import BulkImport, Reader
-from sessiondb.errors import AlreadyExistsError, CorruptRowError, InvalidInputError, TransferFormatError
-from sessiondb.model.queries import CountEvents, GetBeginning, ListEvents, ListSessions, ListState
+from sessiondb.errors import AlreadyExistsError, InvalidInputError, TransferFormatError
+from sessiondb.model.queries import ListSessions, ListState
 from sessiondb.model.records import (
     EVERYTHING,
     STORED_NONE,
+    Cut,
     ForkPoint,
     NewEvent,
     NewSession,
@@ -38,11 +49,11 @@ from sessiondb.model.records import (
     named,
 )
 
-FORMAT = "sessiondb"
-VERSION = 1
-
 Advance = Callable[[int], object]
 """Told how much was done since it was last told: lines that were read, or sessions that were copied or compared."""
+
+_MAX_NUMBER = 2**48
+"""No log has as many events."""
 
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 _EVENT_FIELDS = {
@@ -82,7 +93,7 @@ def export_lines(reader: Reader, selection: Selection = EVERYTHING, session_ids:
         DatabaseBusyError: At the end, if a program began to write meanwhile and what was read may be mixed up.
     """
     with reader.snapshot():
-        yield _line(type="header", format=FORMAT, version=VERSION, created_at=now_text())
+        yield header_line()
         if session_ids:
             chosen = {
                 session.key: session
@@ -102,8 +113,8 @@ def export_lines(reader: Reader, selection: Selection = EVERYTHING, session_ids:
         count = 0
         for session in sessions:
             count += 1
-            yield from _session_lines(reader, session)
-        yield _line(type="end", sessions=count)
+            yield from session_lines(reader, session)
+        yield end_line(count)
 
 
 def import_lines(
@@ -200,46 +211,10 @@ def _by_key(selection: Selection) -> ListSessions:
     return ListSessions(selection, "key", with_state=False)
 
 
-def _session_lines(reader: Reader, session: SessionSummary) -> Iterator[str]:
-    selection = Selection(*session.key)
-    yield _line(
-        type="session",
-        **session.key._asdict(),
-        created_at=session.created_at,
-        update_time=session.head.update_time,
-        state=decode_values(reader.ask(ListState("SESSION", selection))),
-        events=reader.ask(CountEvents(session.key)),
-        **_beginning_members(reader, session.key),
-    )
-    revision = 0
-    for _, key, row in reader.ask(ListEvents(selection)):
-        # An update from outside the conversation has left the revision as it was.
-        outside = {"outside": True} if row.revision == revision else {}
-        revision = row.revision
-        yield _line(type="event", **outside, event=event_as_dict(row, key))
-
-
-def _beginning_members(reader: Reader, key: SessionKey) -> dict[str, Any]:
-    beginning = reader.ask(GetBeginning(key))
-    if beginning is None:
-        return {}
-    members: dict[str, Any] = {}
-    if beginning.initial_state is not None:
-        try:
-            members["initial_state"] = json.loads(beginning.initial_state)
-        except ValueError:
-            raise CorruptRowError(
-                f"initial_state of {named(key)} is not JSON; it was edited outside sessiondb"
-            ) from None
-    if beginning.origin is not None:
-        members["forked_from"] = beginning.origin._asdict()
-    return members
-
-
 def _scope_lines(rows: Iterable[StateRow]) -> Iterator[str]:
     for app_name, user_id, state in states_by_owner(rows):
         owner = {"type": "app_state"} if user_id is None else {"type": "user_state", "user_id": user_id}
-        yield _line(**owner, app_name=app_name, state=state)
+        yield json_line(**owner, app_name=app_name, state=state)
 
 
 def states_by_owner(rows: Iterable[StateRow]) -> Iterator[tuple[str, str | None, dict[str, Any]]]:
@@ -250,32 +225,6 @@ def states_by_owner(rows: Iterable[StateRow]) -> Iterator[tuple[str, str | None,
     """
     for (app_name, user_id), keys in groupby(rows, lambda row: row[:2]):
         yield app_name, user_id, decode_values(keys)
-
-
-def decode_values(rows: Iterable[StateRow]) -> dict[str, Any]:
-    """Decodes rows of state.
-
-    Raises:
-        CorruptRowError: If a value is not JSON.
-    """
-    values = {}
-    for row in rows:
-        try:
-            values[row.name] = json.loads(row.value)
-        except (TypeError, ValueError):
-            raise CorruptRowError(
-                f"the value of state key {row.name!r} of app {row.app_name!r} is not JSON; it was edited outside sessiondb"
-            ) from None
-    return values
-
-
-def _line(**members: Any) -> str:
-    return json.dumps(members, separators=(",", ":"))
-
-
-def now_text() -> str:
-    """Returns this moment as the tables keep one."""
-    return timestamp_text(datetime.now(UTC).timestamp())
 
 
 class _Line:
@@ -378,7 +327,20 @@ def _new_session(key: SessionKey, line: _Line) -> NewSession:
     # Not there: not known.
     initial = line.get("initial_state")
     initial_state = None if initial is None else encode_delta(line.mapping("initial_state"), keep_none=True).json
-    return NewSession(*(key, created_at, timestamp_text(update_time), update_time, state), initial_state, _origin(line))
+    return NewSession(
+        *(key, created_at, timestamp_text(update_time), update_time, state), initial_state, _origin(line), _cut(line)
+    )
+
+
+def _cut(line: _Line) -> Cut | None:
+    if line.get("cut") is None:
+        return None
+    match line.mapping("cut"):
+        case {"seq": int(seq), "revision": int(revision), "time": int(time) | float(time)} if (
+            0 < seq < _MAX_NUMBER and 0 <= revision < _MAX_NUMBER and math.isfinite(time)
+        ):
+            return Cut(seq, revision, time)
+    raise line.error("has a 'cut' without 'seq', 'revision' and 'time'")
 
 
 def _origin(line: _Line) -> ForkPoint | None:

@@ -12,10 +12,11 @@ from google.adk.sessions import InMemorySessionService
 from typing_extensions import override
 
 from sessiondb.adk.events import decode_event
+from sessiondb.calls.lines import decode_values
 from sessiondb.engine.store import Reader
 from sessiondb.model.queries import ListEvents, ListSessions, ListState
 from sessiondb.model.records import Selection, SessionKey
-from sessiondb.transfer.jsonl import decode_values, states_by_owner
+from sessiondb.transfer.jsonl import states_by_owner
 
 
 class SourceSession(NamedTuple):
@@ -71,7 +72,7 @@ class DatabaseSource(Source):
 
     @override
     def sessions(self) -> Iterator[SourceSession]:
-        for key, created_at, _, head in self._reader.ask(ListSessions(order="key", with_state=False)):
+        for key, created_at, _, head, _ in self._reader.ask(ListSessions(order="key", with_state=False)):
             state = decode_values(self._reader.ask(ListState("SESSION", Selection(*key))))
             yield SourceSession(key, datetime.fromisoformat(created_at).timestamp(), head.update_time, state)
 

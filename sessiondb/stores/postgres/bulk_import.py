@@ -18,7 +18,7 @@ from sessiondb.errors import InvalidInputError, OutcomeUnknownError
 from sessiondb.location import ServerLocation
 from sessiondb.model import columns
 from sessiondb.model.event_identity import event_hash
-from sessiondb.model.records import NewEvent, NewSession, SessionKey
+from sessiondb.model.records import NO_CUT, NewEvent, NewSession, SessionKey
 from sessiondb.stores.postgres import schema
 from sessiondb.stores.postgres.connection import Link, Server
 from sessiondb.stores.postgres.errors import is_of_one_command, translate
@@ -35,8 +35,8 @@ _SETTINGS = (
 _SESSION_IS_THERE = "SELECT 1 FROM @adk_sessions WHERE app_name = %s AND user_id = %s AND session_id = %s"
 _INSERT_SESSION = (
     "INSERT INTO @adk_sessions (app_name, user_id, session_id, created_at, updated_at, update_time, incarnation,"
-    " initial_state, forked_user_id, forked_session_id, forked_seq)"
-    " VALUES (%s, %s, %s, %s, %s, %s, nextval('@sessiondb_incarnations'), %s, %s, %s, %s)"
+    " initial_state, forked_user_id, forked_session_id, forked_seq, cut_seq, cut_revision, cut_time)"
+    " VALUES (%s, %s, %s, %s, %s, %s, nextval('@sessiondb_incarnations'), %s, %s, %s, %s, %s, %s, %s)"
     " ON CONFLICT DO NOTHING RETURNING incarnation"
 )
 _EVENT = (*columns.SESSION_KEY, "seq", "revision", "incarnation", "event_hash", *columns.EVENT_RECORD)
@@ -97,14 +97,15 @@ class PostgresImport(BulkImport):
         with self._transaction():
             row = (
                 *(*session.key, session.created_at, session.updated_at, session.update_time),
-                *(session.initial_state, *(session.origin or (None, None, None))),
+                *(session.initial_state, *(session.origin or (None, None, None)), *(session.cut or NO_CUT)),
             )
             found = self._run(_INSERT_SESSION, row).fetchone()
             if found is None:
                 return False
-            last_seq = revision = 0
+            last_seq, revision, _ = session.cut or NO_CUT
             with self._link.connection.cursor() as cursor, cursor.copy(self._sql(_COPY_EVENTS)) as copy:
-                for last_seq, (record, advances) in enumerate(chain(at_hand, events), 1):  # used below
+                for record, advances in chain(at_hand, events):
+                    last_seq += 1
                     revision += advances
                     copy.write_row((*session.key, last_seq, revision, found[0], event_hash(record.event_id), *record))
             self._run(_SET_END, (last_seq, revision, *session.key))

@@ -25,7 +25,7 @@ _LOOK_SECONDS = 5.0
 """How long to wait for rows until it is looked whether the server is still at them."""
 
 _KEY = ", ".join(columns.SESSION_KEY)
-_SESSIONS = f"SELECT {_KEY}, incarnation, revision, last_seq, log_epoch FROM @adk_sessions"
+_SESSIONS = f"SELECT {_KEY}, incarnation, revision, last_seq, log_epoch, cut_seq, cut_revision FROM @adk_sessions"
 _EVENTS = (
     f"SELECT {_KEY}, incarnation, event_hash, {', '.join(columns.EVENT_ROW)} FROM @adk_events ORDER BY {_KEY}, seq"
 )
@@ -111,7 +111,7 @@ class _Inspection:
     def _check_sessions(self) -> None:
         ((last,),) = self._stream(_LAST_INCARNATION)
         for row in self._stream(_SESSIONS):
-            self._rows.see_session(SessionKey._make(row[:3]), row[3:], last)
+            self._rows.see_session(SessionKey._make(row[:3]), row[3:7], row[7:], last)
 
     def _check_events(self) -> None:
         for app_name, user_id, session_id, incarnation, hashed, *columns_of_row in self._stream(_EVENTS):

@@ -21,7 +21,7 @@ from sessiondb.model.records import (
 from sessiondb.stores.postgres.asked import Asked
 from sessiondb.stores.postgres.sql import EVENT_ROW, HEAD_COLUMNS, KEY, THIS_SESSION, state_of, where_clause
 
-_BEGINNING = "initial_state, forked_user_id, forked_session_id, forked_seq"
+_BEGINNING = "initial_state, forked_user_id, forked_session_id, forked_seq, cut_seq, cut_revision, cut_time"
 
 
 def get_beginning(asked: Asked, query: GetBeginning) -> Beginning | None:
@@ -55,7 +55,8 @@ def get_past(asked: Asked, query: GetPast) -> PastSnapshot | None:
         if not found:
             return None
         head = SessionHead._make(found[0][:8])
-        written, created_at, *beginning = found[0][8:]
+        written, created_at, *columns_of_beginning = found[0][8:]
+        beginning = Beginning.of_columns(*columns_of_beginning)
         if at.event_id is not None:
             condition = "event_id = %(event_id)s"
         elif at.seq is not None:
@@ -63,12 +64,10 @@ def get_past(asked: Asked, query: GetPast) -> PastSnapshot | None:
         else:
             condition = "true" if at.time is None else "event_time <= %(time)s"
         events = asked.all(_FIND_EVENT.format(condition), parameters)
-        seq: int | None = None
-        moment, revision = (written, 0, head.incarnation), 0
+        moment = (written, 0, head.incarnation)
+        seq, revision = at.in_beginning(beginning)
         if events:
             moment, seq, revision = (events[0][0], 1, events[0][1]), events[0][2], events[0][3]
-        elif at.event_id is None and not at.seq:
-            seq = 0
         parameters["last_seq"] = seq or 0
         up_to_there = f"FROM @adk_events WHERE {THIS_SESSION} AND seq <= %(last_seq)s"
         (count_of_events,) = asked.one(f"SELECT count(*) {up_to_there}", parameters)
@@ -83,9 +82,7 @@ def get_past(asked: Asked, query: GetPast) -> PastSnapshot | None:
                 parameters,
             )
         ]
-    return PastSnapshot(
-        head, created_at, Beginning.of_columns(*beginning), seq, moment, count_of_events, revision, rows, changes
-    )
+    return PastSnapshot(head, created_at, beginning, seq, moment, count_of_events, revision, rows, changes)
 
 
 def _change(row: tuple[Any, ...]) -> LoggedChange:
@@ -116,7 +113,7 @@ def list_changes(asked: Asked, query: ListChanges) -> Generator[LoggedChange, No
         SELECT written::text::bigint AS place, 1 AS kind, id AS nth, {_CHANGE}
           FROM @adk_events {where_clause(query.selection, *also_events)}
         UNION ALL
-        SELECT written::text::bigint, 0, incarnation, {KEY}, 0, '', '', '', NULL, created_at,
+        SELECT written::text::bigint, 0, incarnation, {KEY}, 0, '', '', '', cut_time, created_at,
                '{{"state_delta":' || initial_state || '}}', NULL
           FROM @adk_sessions {where_clause(query.selection, *also_beginnings)}
         ORDER BY place{direction}, kind{direction}, nth{direction}

@@ -15,6 +15,7 @@ from sessiondb.model.queries import (
     After,
     CountEvents,
     FindEvents,
+    FindSurplus,
     GetBeginning,
     GetLogEnd,
     GetLogPage,
@@ -27,6 +28,7 @@ from sessiondb.model.queries import (
     ListChanges,
     ListEvents,
     ListForks,
+    ListMarks,
     ListSessions,
     ListState,
     MeasureStore,
@@ -54,6 +56,7 @@ from sessiondb.stores.postgres.edits import find_events, get_outline
 from sessiondb.stores.postgres.erasure import MEASURE
 from sessiondb.stores.postgres.past import get_beginning, get_past, list_changes, list_forks
 from sessiondb.stores.postgres.patience import AT_ONCE
+from sessiondb.stores.postgres.pruning import find_surplus, list_marks
 from sessiondb.stores.postgres.session_list import list_sessions
 from sessiondb.stores.postgres.sql import EVENT_ROW, HEAD_COLUMNS, KEY, THIS_SESSION, state_of, where_clause
 from sessiondb.stores.postgres.usage import usage_statement
@@ -319,6 +322,8 @@ _ANSWERS: dict[type[Any], Callable[[Asked, Any], Any]] = {
     ListForks: list_forks,
     GetOutline: get_outline,
     FindEvents: find_events,
+    FindSurplus: find_surplus,
+    ListMarks: list_marks,
     GetLogEnd: _get_log_end,
     ListState: _list_state,
     GetUserState: _get_user_state,

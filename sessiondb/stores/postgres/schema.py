@@ -41,6 +41,9 @@ CREATE TABLE @adk_sessions (
     forked_user_id     text COLLATE "C",
     forked_session_id  text COLLATE "C",
     forked_seq         bigint,
+    cut_seq            bigint NOT NULL DEFAULT 0,
+    cut_revision       bigint NOT NULL DEFAULT 0,
+    cut_time           double precision,
     written            xid8 NOT NULL DEFAULT pg_current_xact_id(),
     PRIMARY KEY (app_name, user_id, session_id)
 )@sessions_divided;
@@ -99,7 +102,7 @@ CREATE TABLE @sessiondb_writers (
 
 CREATE TABLE @sessiondb_meta (name text PRIMARY KEY, value bigint NOT NULL);
 
--- Readers keep decoded logs. Rows are only ever added, so whoever changes or removes one by hand must be noticed.
+-- Readers keep decoded logs, so whoever changes or removes a row, a prune too, must be noticed.
 CREATE FUNCTION @sessiondb_events_changed() RETURNS trigger LANGUAGE plpgsql SET search_path = @path AS $$
 BEGIN
     UPDATE adk_sessions AS s SET log_epoch = log_epoch + 1

@@ -12,7 +12,7 @@ from sessiondb.stores.postgres.asked import Asked
 from sessiondb.stores.postgres.patience import AT_ONCE
 from sessiondb.stores.postgres.sql import HEAD_COLUMNS, KEY, OWNER, state_of, where_clause
 
-_SUMMARY = f"{KEY}, created_at, updated_at, {HEAD_COLUMNS}"
+_SUMMARY = f"{KEY}, created_at, updated_at, cut_seq, {HEAD_COLUMNS}"
 _BY_UPDATE = ("update_time", "user_id", "session_id", "app_name")
 _ORDERS = {
     "oldest": ", ".join(_BY_UPDATE),
@@ -71,7 +71,7 @@ def _summaries(rows: Generator[tuple[Any, ...], None, None]) -> Generator[Sessio
     # One at a time, so that the garbage collector is not given all of them to look at, again and again.
     with closing(rows):
         for row in rows:
-            yield SessionSummary(SessionKey(*row[:3]), row[3], row[4], SessionHead(*row[5:]))
+            yield SessionSummary(SessionKey(*row[:3]), row[3], row[4], SessionHead(*row[6:]), row[5])
 
 
 def _are_many(asked: Asked, selection: Selection) -> bool:

@@ -22,6 +22,7 @@ from __future__ import annotations
 from sessiondb.model.records import Status
 from sessiondb.stores.postgres.edit_functions import REDACT, TRUNCATE
 from sessiondb.stores.postgres.erasure import ERASE
+from sessiondb.stores.postgres.prune_functions import BRANCHES, SUMMARIES
 
 LOST = "SDB01"
 """SQLSTATE: the ledger knows less of this writer than was acknowledged."""
@@ -255,7 +256,9 @@ CREATE TYPE @sessiondb_command_1 AS (
     -- What a session is created with; and of a fork where it comes from, beside what a handle would know of that. A truncation
     -- and a redaction say in the same columns what they know.
     initial_state text,
-    source_user_id text COLLATE "C", source_session_id text COLLATE "C", log_epoch bigint, last_seq bigint, events bigint
+    source_user_id text COLLATE "C", source_session_id text COLLATE "C", log_epoch bigint, last_seq bigint, events bigint,
+    -- The last event that is cut off; and the sessions that are deleted if they are as they were read, as rows of this type.
+    seq bigint, sessions json
 );
 
 CREATE FUNCTION @sessiondb_execute_1(p_writer uuid, p_batch bigint, p_rows text) RETURNS text {_ATTRIBUTES} AS $$
@@ -378,16 +381,17 @@ BEGIN
                 v_incarnation := 0;
             END IF;
         ELSIF r.kind = 'fork' THEN
-            -- What was read of the source holds for as long as its incarnation and its epoch do: of a log rows are only added.
+            -- What was read of the source holds for as long as its incarnation and its epoch do: rows are only added then.
             IF EXISTS (SELECT 1 FROM adk_sessions AS s WHERE {_THIS_SESSION}) THEN
                 v_status := {Status.EXISTS};
             ELSE
                 INSERT INTO adk_sessions
                     (app_name, user_id, session_id, created_at, updated_at, update_time, incarnation, revision, last_seq,
-                     initial_state, forked_user_id, forked_session_id, forked_seq)
+                     initial_state, forked_user_id, forked_session_id, forked_seq, cut_seq, cut_revision, cut_time)
                     SELECT r.app_name, r.user_id, r.session_id, r."timestamp", r."timestamp", r.event_time,
                            nextval('sessiondb_incarnations'), r.revision, r.last_seq,
-                           s.initial_state, r.source_user_id, r.source_session_id, r.last_seq
+                           s.initial_state, r.source_user_id, r.source_session_id, r.last_seq,
+                           s.cut_seq, s.cut_revision, s.cut_time
                       FROM adk_sessions AS s
                      WHERE {_SOURCE} AND s.incarnation = r.incarnation AND s.log_epoch = r.log_epoch
                     ON CONFLICT DO NOTHING RETURNING incarnation INTO v_incarnation;
@@ -427,12 +431,10 @@ BEGIN
             ), gone AS (
                 DELETE FROM adk_sessions AS s USING old AS r WHERE {_THIS_SESSION} RETURNING s.*
             )
-            SELECT coalesce(json_agg(json_build_array(
-                       app_name, user_id, session_id, created_at, updated_at, incarnation, revision, last_seq, log_epoch,
-                       update_time
-                   ) ORDER BY update_time, user_id, session_id, app_name), '[]') INTO v_pruned FROM gone;
+            SELECT {SUMMARIES} INTO v_pruned FROM gone;
         ELSIF r.kind = 'erase' THEN
             {ERASE}
+        {BRANCHES}
         END IF;
         IF v_status = {Status.DONE} AND r.kind IN ('append', 'append_all', 'create', 'fork') THEN
             {_APPLY_DELTAS}

@@ -14,12 +14,14 @@ from sessiondb.model.commands import (
     CreateSession,
     DataCommand,
     DeleteSession,
+    DeleteUnchanged,
     EraseUser,
     Flush,
     ForkSession,
     Handle,
     PruneSessions,
     RedactEvents,
+    TrimLog,
     TruncateSession,
     UpdateKeys,
 )
@@ -151,7 +153,8 @@ def outcomes_of(results: str) -> list[Outcome]:
 
 
 def _summary(row: list[Any]) -> SessionSummary:
-    return SessionSummary(SessionKey._make(row[:3]), row[3], row[4], SessionHead._make((*row[5:], "{}", "{}", "{}")))
+    head = SessionHead._make((*row[6:], "{}", "{}", "{}"))
+    return SessionSummary(SessionKey._make(row[:3]), row[3], row[4], head, row[5])
 
 
 # SAME_ID stays a number: it never leaves the store.
@@ -180,6 +183,22 @@ def _fields_of(command: DataCommand) -> dict[str, Any]:
                 "revision": command.revision,
                 "session_set": json.loads(command.session_set),
             }
+        case DeleteSession(key):
+            return {"kind": "delete", **key._asdict()}
+        case PruneSessions(selection, updated_before, limit):
+            return {"kind": "prune", **selection._asdict(), "updated_before": updated_before, "max_sessions": limit}
+        case EraseUser(app_name, user_id, limit):
+            return {"kind": "erase", "app_name": app_name, "user_id": user_id, "max_rows": limit}
+        case TruncateSession() | RedactEvents() | TrimLog() | DeleteUnchanged():
+            return _fields_of_edit(command)
+        case Flush():
+            return {"kind": "flush"}
+    raise TypeError(type(command).__name__)
+
+
+def _fields_of_edit(command: TruncateSession | RedactEvents | TrimLog | DeleteUnchanged) -> dict[str, Any]:
+    """Returns the fields of what changes or removes what was read before."""
+    match command:
         case TruncateSession(key, time, timestamp):
             return {
                 "kind": "truncate",
@@ -201,15 +220,25 @@ def _fields_of(command: DataCommand) -> dict[str, Any]:
                 "events": len(events),
                 "parts": [{"last_seq": event.seq, **event._asdict()} for event in events],
             }
-        case DeleteSession(key):
-            return {"kind": "delete", **key._asdict()}
-        case PruneSessions(selection, updated_before, limit):
-            return {"kind": "prune", **selection._asdict(), "updated_before": updated_before, "max_sessions": limit}
-        case EraseUser(app_name, user_id, limit):
-            return {"kind": "erase", "app_name": app_name, "user_id": user_id, "max_rows": limit}
-        case Flush():
-            return {"kind": "flush"}
-    raise TypeError(type(command).__name__)
+        case TrimLog(key):
+            return {
+                "kind": "trim",
+                **key._asdict(),
+                "incarnation": command.incarnation,
+                "log_epoch": command.log_epoch,
+                "seq": command.seq,
+                "last_seq": command.last_seq,
+                "initial_state": command.initial_state,
+            }
+        case DeleteUnchanged(sessions):
+            return {"kind": "delete_unchanged", "sessions": [_seen(session) for session in sessions]}
+
+
+def _seen(session: SessionSummary) -> dict[str, Any]:
+    """Returns what is compared of a session before it is deleted."""
+    _, revision, last_seq, log_epoch, *_ = session.head
+    seen = {"incarnation": session.head.incarnation, "revision": revision, "last_seq": last_seq, "log_epoch": log_epoch}
+    return {**session.key._asdict(), **seen}
 
 
 def _key(key: SessionKey) -> str:

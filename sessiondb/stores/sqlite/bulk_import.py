@@ -14,7 +14,7 @@ from typing_extensions import override
 from sessiondb.engine.store import BulkImport
 from sessiondb.model import columns
 from sessiondb.model.event_identity import event_hash
-from sessiondb.model.records import NewEvent, NewSession, SessionKey
+from sessiondb.model.records import NO_CUT, NewEvent, NewSession, SessionKey
 from sessiondb.stores.sqlite import schema
 from sessiondb.stores.sqlite.connection import ClosedAtExit, closed_on_failure, open_writer, transaction
 from sessiondb.stores.sqlite.errors import translated
@@ -30,8 +30,8 @@ _SESSION_IS_THERE = "SELECT 1 FROM adk_sessions WHERE app_name = ? AND user_id =
 _NEXT_INCARNATION = "UPDATE sessiondb_meta SET value = value + 1 WHERE name = 'incarnations' RETURNING value"
 _INSERT_SESSION = (
     "INSERT INTO adk_sessions (app_name, user_id, session_id, created_at, updated_at, update_time, incarnation,"
-    " initial_state, forked_user_id, forked_session_id, forked_seq, begun_after)"
-    f" VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, {LAST_ID})"
+    " initial_state, forked_user_id, forked_session_id, forked_seq, cut_seq, cut_revision, cut_time, begun_after)"
+    f" VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, {LAST_ID})"
 )
 _EVENT = (*columns.SESSION_KEY, "seq", "revision", "incarnation", "event_hash", *columns.EVENT_RECORD)
 _INSERT_EVENT = f"INSERT INTO adk_events ({names(_EVENT)}) VALUES ({names('?' * len(_EVENT))})"
@@ -81,10 +81,10 @@ class SqliteImport(ClosedAtExit, BulkImport):
                 _INSERT_SESSION,
                 (
                     *(*session.key, session.created_at, session.updated_at, session.update_time, incarnation),
-                    *(session.initial_state, *(session.origin or (None, None, None))),
+                    *(session.initial_state, *(session.origin or (None, None, None)), *(session.cut or NO_CUT)),
                 ),
             )
-            rows = _Rows(session.key, incarnation, chain(at_hand, events))
+            rows = _Rows(session, incarnation, chain(at_hand, events))
             self._connection.executemany(_INSERT_EVENT, rows)
             self._connection.execute(_SET_END, (rows.seq, rows.revision, *session.key))
             self._connection.execute(
@@ -114,10 +114,9 @@ class SqliteImport(ClosedAtExit, BulkImport):
 class _Rows:
     """Turns events into the rows of a log, counting them."""
 
-    def __init__(self, key: SessionKey, incarnation: int, events: Iterator[NewEvent]) -> None:
-        self.seq = 0
-        self.revision = 0
-        self._key = key
+    def __init__(self, session: NewSession, incarnation: int, events: Iterator[NewEvent]) -> None:
+        self.seq, self.revision, _ = session.cut or NO_CUT
+        self._key = session.key
         self._incarnation = incarnation
         self._events = events
 

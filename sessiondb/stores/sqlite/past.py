@@ -28,7 +28,7 @@ from sessiondb.stores.sqlite.sql import (
     where_clause,
 )
 
-_BEGINNING = "initial_state, forked_user_id, forked_session_id, forked_seq"
+_BEGINNING = "initial_state, forked_user_id, forked_session_id, forked_seq, cut_seq, cut_revision, cut_time"
 
 
 def get_beginning(connection: sqlite3.Connection, query: GetBeginning) -> Beginning | None:
@@ -64,7 +64,8 @@ def get_past(connection: sqlite3.Connection, query: GetPast) -> PastSnapshot | N
         if found is None:
             return None
         head = SessionHead._make(found[:8])
-        created_at, begun_after, *beginning = found[8:]
+        created_at, begun_after, *columns_of_beginning = found[8:]
+        beginning = Beginning.of_columns(*columns_of_beginning)
         if at.event_id is not None:
             statement = _BY_ID
         elif at.seq is not None:
@@ -72,8 +73,7 @@ def get_past(connection: sqlite3.Connection, query: GetPast) -> PastSnapshot | N
         else:
             statement = _LAST_EVENT if at.time is None else _BY_TIME
         event = connection.execute(statement, parameters).fetchone()
-        is_beginning = event is None and at.event_id is None and not at.seq
-        seq, revision = (0 if is_beginning else None, 0) if event is None else event[1:]
+        seq, revision = at.in_beginning(beginning) if event is None else event[1:]
         moment = (begun_after, head.incarnation) if event is None else (event[0], 0)
         last_id = 0 if event is None else event[0]
         (events,) = connection.execute(
@@ -95,9 +95,7 @@ def get_past(connection: sqlite3.Connection, query: GetPast) -> PastSnapshot | N
                 f"SELECT id, 0, {_CHANGE} FROM adk_events WHERE {THIS_SESSION} AND {_CHANGES} ORDER BY id", parameters
             )
         ]
-    return PastSnapshot(
-        head, created_at, Beginning.of_columns(*beginning), seq, moment, events, revision, rows, changes
-    )
+    return PastSnapshot(head, created_at, beginning, seq, moment, events, revision, rows, changes)
 
 
 def _change(row: Sequence[Any]) -> LoggedChange:
@@ -128,7 +126,7 @@ def list_changes(connection: sqlite3.Connection, query: ListChanges) -> Generato
     statement = f"""
         SELECT id AS place, 0 AS nth, {_CHANGE} FROM adk_events {where_clause(query.selection, *also_events)}
         UNION ALL
-        SELECT coalesce(begun_after, 0), incarnation, {KEY}, 0, '', '', '', NULL, created_at,
+        SELECT coalesce(begun_after, 0), incarnation, {KEY}, 0, '', '', '', cut_time, created_at,
                '{{"state_delta":' || initial_state || '}}', NULL
           FROM adk_sessions {where_clause(query.selection, *also_beginnings)}
         ORDER BY place{direction}, nth{direction}

@@ -15,6 +15,7 @@ from sessiondb.model.queries import (
     After,
     CountEvents,
     FindEvents,
+    FindSurplus,
     GetBeginning,
     GetLogEnd,
     GetLogPage,
@@ -27,6 +28,7 @@ from sessiondb.model.queries import (
     ListChanges,
     ListEvents,
     ListForks,
+    ListMarks,
     ListSessions,
     ListState,
     MeasureStore,
@@ -53,6 +55,7 @@ from sessiondb.stores.sqlite.counting import count_rows
 from sessiondb.stores.sqlite.edits import find_events, get_outline
 from sessiondb.stores.sqlite.erasure import measure_user
 from sessiondb.stores.sqlite.past import get_beginning, get_past, list_changes, list_forks
+from sessiondb.stores.sqlite.pruning import find_surplus, list_marks
 from sessiondb.stores.sqlite.session_list import list_sessions
 from sessiondb.stores.sqlite.sql import EVENT_ROW, HEAD_COLUMNS, HOLDS_KEY, KEY, THIS_SESSION, state_of, where_clause
 from sessiondb.stores.sqlite.usage import get_usage
@@ -332,6 +335,8 @@ _ANSWERS: dict[type[Any], Callable[[sqlite3.Connection, Any], Any]] = {
     ListForks: list_forks,
     GetOutline: get_outline,
     FindEvents: find_events,
+    FindSurplus: find_surplus,
+    ListMarks: list_marks,
     GetLogEnd: _get_log_end,
     ListState: _list_state,
     GetUserState: _get_user_state,
@@ -354,6 +359,8 @@ _TABLES_OF: dict[type[Any], tuple[str, ...]] = {
     FindEvents: ("adk_events",),
     ListChanges: ("adk_events", "adk_sessions"),
     ListForks: ("adk_sessions",),
+    FindSurplus: ("adk_sessions",),
+    ListMarks: ("adk_events",),
     ListState: ("adk_state",),
     GetUserState: ("adk_state",),
 }
@@ -362,7 +369,7 @@ _TABLES_OF: dict[type[Any], tuple[str, ...]] = {
 
 def not_utf8(connection: sqlite3.Connection, query: Query[Any]) -> CorruptRowError:
     """Looks for the text that could not be read, and returns the error that names its row, never the text."""
-    if isinstance(query, GetSession | GetLogPage | GetPast | GetBeginning | GetOutline | FindEvents):
+    if isinstance(query, GetSession | GetLogPage | GetPast | GetBeginning | GetOutline | FindEvents | ListMarks):
         selection = Selection(*query.key)
     elif isinstance(query, GetUserState):
         selection = Selection(query.app_name, query.user_id)
@@ -395,7 +402,7 @@ def _is_utf8(value: bytes) -> bool:
 
 
 def _of_session(query: Query[Any]) -> str:
-    if not isinstance(query, GetSession | GetLogPage | GetPast | GetBeginning | GetOutline | FindEvents):
+    if not isinstance(query, GetSession | GetLogPage | GetPast | GetBeginning | GetOutline | FindEvents | ListMarks):
         return ""
     app_name, user_id, session_id = query.key
     return f", which session {session_id!r}, user {user_id!r}, app {app_name!r} reads"

@@ -31,7 +31,7 @@ CREATE TABLE adk_sessions (
     incarnation  INTEGER NOT NULL,
     revision     INTEGER NOT NULL DEFAULT 0,
     last_seq     INTEGER NOT NULL DEFAULT 0,
-    log_epoch    INTEGER NOT NULL DEFAULT 0, initial_state TEXT, begun_after INTEGER, forked_user_id TEXT, forked_session_id TEXT, forked_seq INTEGER,
+    log_epoch    INTEGER NOT NULL DEFAULT 0, initial_state TEXT, begun_after INTEGER, forked_user_id TEXT, forked_session_id TEXT, forked_seq INTEGER, cut_seq INTEGER NOT NULL DEFAULT 0, cut_revision INTEGER NOT NULL DEFAULT 0, cut_time REAL,
     PRIMARY KEY (app_name, user_id, session_id)
 );
 
@@ -86,13 +86,17 @@ CREATE UNIQUE INDEX adk_state_app ON adk_state (app_name, state_key) WHERE scope
 CREATE TABLE sessiondb_meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO sessiondb_meta VALUES ('incarnations', 0);
 
--- Readers keep decoded logs. Rows are only ever added, so whoever changes or removes one by hand must be noticed.
+-- Readers keep decoded logs, so whoever changes or removes a row by hand must be noticed. What a prune removes was cut off
+-- before, and noticed then.
 CREATE TRIGGER adk_events_changed AFTER UPDATE ON adk_events BEGIN
     UPDATE adk_sessions SET log_epoch = log_epoch + 1
      WHERE (app_name, user_id, session_id) IN
            (VALUES (OLD.app_name, OLD.user_id, OLD.session_id), (NEW.app_name, NEW.user_id, NEW.session_id));
 END;
-CREATE TRIGGER adk_events_removed AFTER DELETE ON adk_events BEGIN
+CREATE TRIGGER adk_events_removed AFTER DELETE ON adk_events WHEN OLD.seq > (
+    SELECT cut_seq FROM adk_sessions
+     WHERE app_name = OLD.app_name AND user_id = OLD.user_id AND session_id = OLD.session_id
+) BEGIN
     UPDATE adk_sessions SET log_epoch = log_epoch + 1
      WHERE app_name = OLD.app_name AND user_id = OLD.user_id AND session_id = OLD.session_id;
 END;
@@ -122,16 +126,19 @@ def _add_beginnings_and_updates(connection: sqlite3.Connection) -> None:
 
     An earlier release that has the file open goes on, and the sessions that it creates have NULL too.
     """
-    for column in ("initial_state TEXT", "begun_after INTEGER", *_FORK_COLUMNS):
+    for column in ("initial_state TEXT", "begun_after INTEGER", *_FORK_COLUMNS, *_CUT_COLUMNS):
         connection.execute(f"ALTER TABLE adk_sessions ADD COLUMN {column}")
     connection.execute(
         "CREATE INDEX adk_sessions_forks ON adk_sessions (app_name, forked_user_id, forked_session_id)"
         " WHERE forked_seq IS NOT NULL"
     )
     connection.execute("CREATE INDEX adk_sessions_updated ON adk_sessions (update_time, user_id, session_id, app_name)")
+    connection.execute("DROP TRIGGER adk_events_removed")
+    connection.execute(next(one for one in _statements(_TABLES) if "CREATE TRIGGER adk_events_removed" in one))
 
 
 _FORK_COLUMNS = ("forked_user_id TEXT", "forked_session_id TEXT", "forked_seq INTEGER")
+_CUT_COLUMNS = ("cut_seq INTEGER NOT NULL DEFAULT 0", "cut_revision INTEGER NOT NULL DEFAULT 0", "cut_time REAL")
 
 PRESENT = Schema(SCHEMA_VERSION, _TABLES, {1: _add_beginnings_and_updates})
 

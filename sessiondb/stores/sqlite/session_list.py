@@ -12,7 +12,7 @@ from sessiondb.model.records import Selection, SessionHead, SessionKey, SessionS
 from sessiondb.stores.sqlite.connection import snapshot, stream
 from sessiondb.stores.sqlite.sql import KEY, OBJECT, equal, names, state_of, where_clause
 
-_SUMMARY = ("created_at", "updated_at", "incarnation", "revision", "last_seq", "log_epoch", "update_time")
+_SUMMARY = ("created_at", "updated_at", "cut_seq", "incarnation", "revision", "last_seq", "log_epoch", "update_time")
 _SESSIONS = f"SELECT {KEY}, {names(_SUMMARY)}"
 _BY_UPDATE = ("update_time", "user_id", "session_id", "app_name")
 _ORDERS = {
@@ -126,5 +126,5 @@ def _summaries(
     rows: Iterator[Any], users: dict[tuple[str, str], str], apps: dict[str, str]
 ) -> Generator[SessionSummary, None, None]:
     for row in rows:
-        head = (*row[5:], users.get(row[:2], "{}"), apps.get(row[0], "{}"))
-        yield SessionSummary(SessionKey._make(row[:3]), row[3], row[4], SessionHead._make(head))
+        head = (*row[6:], users.get(row[:2], "{}"), apps.get(row[0], "{}"))
+        yield SessionSummary(SessionKey._make(row[:3]), row[3], row[4], SessionHead._make(head), row[5])

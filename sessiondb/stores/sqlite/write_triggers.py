@@ -229,7 +229,7 @@ OBJECTS = (
         {_RETURN_STATES}
     END
     """,
-    # What was read of the source holds for as long as its incarnation and its epoch do: of a log rows are only added.
+    # What was read of the source holds for as long as its incarnation and its epoch do: rows are only added then.
     f"""
     CREATE TEMP TRIGGER fork_session INSTEAD OF INSERT ON new_forks WHEN NEW.n IS NOT NULL BEGIN
         DELETE FROM results WHERE NEW.n = 0;
@@ -248,10 +248,10 @@ OBJECTS = (
         UPDATE sessiondb_meta SET value = value + 1 WHERE name = 'incarnations';
         INSERT INTO adk_sessions
             (app_name, user_id, session_id, created_at, updated_at, update_time, incarnation, revision, last_seq,
-             initial_state, begun_after, forked_user_id, forked_session_id, forked_seq)
+             initial_state, begun_after, forked_user_id, forked_session_id, forked_seq, cut_seq, cut_revision, cut_time)
             SELECT NEW.app_name, NEW.user_id, NEW.session_id, NEW.timestamp, NEW.timestamp, NEW.event_time, r.incarnation,
                    NEW.revision, NEW.last_seq, s.initial_state, {LAST_ID}, NEW.source_user_id, NEW.source_session_id,
-                   NEW.last_seq
+                   NEW.last_seq, s.cut_seq, s.cut_revision, s.cut_time
               FROM results AS r JOIN adk_sessions AS s ON {_SOURCE}
              WHERE r.n = NEW.n;
         {_STORED}

@@ -18,19 +18,21 @@ from sessiondb.model.commands import (
     CreateSession,
     DataCommand,
     DeleteSession,
+    DeleteUnchanged,
     EraseUser,
     Flush,
     ForkSession,
     Handle,
     PruneSessions,
     RedactEvents,
+    TrimLog,
     TruncateSession,
     UpdateKeys,
 )
 from sessiondb.model.event_identity import event_hash, is_same_event
 from sessiondb.model.queries import ListSessions
 from sessiondb.model.records import EventRecord, Outcome, StateDelta, Status
-from sessiondb.stores.sqlite import edits, reads
+from sessiondb.stores.sqlite import edits, pruning, reads
 from sessiondb.stores.sqlite.erasure import erase
 from sessiondb.stores.sqlite.sql import equal, names
 from sessiondb.stores.sqlite.write_triggers import (
@@ -160,6 +162,16 @@ def _prune(connection: sqlite3.Connection, run: list[PruneSessions], _progress: 
 
 def _erase(connection: sqlite3.Connection, run: list[EraseUser], _progress: _Progress) -> list[Outcome]:
     return [_DONE._replace(erased=erase(connection, command)) for command in run]
+
+
+def _trim(connection: sqlite3.Connection, run: list[TrimLog], _progress: _Progress) -> list[Outcome]:
+    return [pruning.trim(connection, command) for command in run]
+
+
+def _delete_unchanged(
+    connection: sqlite3.Connection, run: list[DeleteUnchanged], _progress: _Progress
+) -> list[Outcome]:
+    return [pruning.delete_unchanged(connection, command) for command in run]
 
 
 _STATUSES = {int(status): status for status in Status}
@@ -358,5 +370,7 @@ _STEPS: dict[type[DataCommand], _Step] = {
     DeleteSession: _delete,
     PruneSessions: _prune,
     EraseUser: _erase,
+    TrimLog: _trim,
+    DeleteUnchanged: _delete_unchanged,
     Flush: lambda _connection, run, _progress: [_DONE] * len(run),
 }

@@ -57,7 +57,9 @@ def _text(data: bytes) -> str:
 
 
 _KEY = names(columns.SESSION_KEY)
-_SESSIONS = f"SELECT {_KEY}, incarnation, revision, last_seq, log_epoch FROM adk_sessions NOT INDEXED"
+_SESSIONS = (
+    f"SELECT {_KEY}, incarnation, revision, last_seq, log_epoch, cut_seq, cut_revision FROM adk_sessions NOT INDEXED"
+)
 _EVENTS = f"""
 SELECT {_KEY}, incarnation, event_hash, {names(columns.EVENT_ROW)}
   FROM adk_events NOT INDEXED ORDER BY id
@@ -157,7 +159,7 @@ class _Inspection:
             if not all(type(text) is str for text in key) or not all(type(number) is int for number in numbers):
                 self._rows.add("sessions", f"{named(key)}: a value is of another type than its column")
                 continue
-            self._rows.see_session(key, numbers, last if isinstance(last, int) else None)
+            self._rows.see_session(key, numbers[:4], numbers[4:], last if isinstance(last, int) else None)
 
     def _check_events(self) -> None:
         for app_name, user_id, session_id, incarnation, hashed, *columns_of_row in self._connection.execute(_EVENTS):

@@ -60,7 +60,8 @@ INSERT INTO found.incarnations
          WHERE is_own OR last_seq IS NOT 0
     ) WHERE choice = 1
 """
-# A key that only a few damaged letters make another session's must not become a session.
+# A key that only a few damaged letters make another session's must not become a session. What was pruned, and is still to be
+# found in an older version of a page, stays pruned.
 _STRAY = f"""
 SELECT e.id FROM found.events AS e
  WHERE NOT EXISTS (SELECT 1 FROM found.incarnations WHERE {_OF_EVENT} AND incarnation = e.incarnation)
@@ -68,7 +69,13 @@ SELECT e.id FROM found.events AS e
         NOT EXISTS (SELECT 1 FROM found.sessions WHERE {_OF_EVENT})
         AND EXISTS (SELECT 1 FROM found.sessions WHERE incarnation = e.incarnation)
     )
+    OR EXISTS (
+        SELECT 1 FROM found.sessions WHERE {_OF_EVENT} AND incarnation = e.incarnation AND e.seq <= cut_seq
+    )
 """
+_BEGINNING_OF_FOUND = [
+    f"coalesce(s.{column}, 0)" if column in ("cut_seq", "cut_revision") else f"s.{column}" for column in BEGINNING
+]
 _RESULTS = f"""
 WITH logs AS (
     SELECT {_KEY}, incarnation, count(*) AS events, max(seq) AS last_seq, min(id) AS first_id, max(id) AS last_id
@@ -85,7 +92,8 @@ SELECT {names(columns.SESSION_KEY, "k")},
        coalesce(s.updated_at, last.timestamp, of_state.updated_at),
        coalesce(s.update_time, last.event_time, unixepoch(of_state.updated_at) + 0.0, 0.0),
        coalesce(l.incarnation, s.incarnation, 0), NULL, coalesce(l.events, 0),
-       max(coalesce(s.last_seq, 0), coalesce(l.last_seq, 0)), s.incarnation IS NULL, {names(BEGINNING, "s")}
+       max(coalesce(s.last_seq, 0), coalesce(l.last_seq, 0)), s.incarnation IS NULL,
+       {names(_BEGINNING_OF_FOUND)}
   FROM keys AS k
   LEFT JOIN found.sessions AS s USING ({_KEY})
   LEFT JOIN logs AS l USING ({_KEY})
@@ -98,7 +106,7 @@ SELECT {names(columns.SESSION_KEY, "k")},
 # A session that has lost something starts another incarnation: what was read of it before is stale then.
 _KEEP_INCARNATIONS = """
 UPDATE found.results SET incarnation = old_incarnation
- WHERE NOT recreated AND events = last_seq
+ WHERE NOT recreated AND events = last_seq - cut_seq
    AND old_incarnation IN (SELECT old_incarnation FROM found.results GROUP BY old_incarnation HAVING count(*) = 1)
 """
 _NEW_INCARNATIONS = f"""
@@ -112,16 +120,17 @@ UPDATE found.results SET incarnation = numbered.incarnation
 _FILL_SESSIONS = f"""
 INSERT INTO main.adk_sessions
     ({_KEY}, created_at, updated_at, update_time, incarnation, revision, last_seq, {names(BEGINNING)})
-SELECT {_KEY}, created_at, updated_at, update_time, incarnation, 0, events, {names(BEGINNING)} FROM found.results
+SELECT {_KEY}, created_at, updated_at, update_time, incarnation, cut_revision, cut_seq + events, {names(BEGINNING)}
+  FROM found.results
 """
 # Numbers follow each other again. An event that had advanced the revision still does, by one.
 _KEPT = [column for column in COLUMNS[EVENTS] if column not in ("seq", "revision", "incarnation")]
 _FILL_EVENTS = f"""
 INSERT INTO main.adk_events ({names(_KEPT)}, seq, revision, incarnation)
-SELECT {names(_KEPT)}, row_number() OVER log, sum(advances) OVER log, incarnation
+SELECT {names(_KEPT)}, cut_seq + row_number() OVER log, cut_revision + sum(advances) OVER log, incarnation
   FROM (
-    SELECT {names(_KEPT, "e")}, r.incarnation,
-           e.revision > lag(e.revision, 1, 0) OVER (PARTITION BY {_KEY} ORDER BY e.id) AS advances
+    SELECT {names(_KEPT, "e")}, r.incarnation, r.cut_seq, r.cut_revision,
+           e.revision > lag(e.revision, 1, r.cut_revision) OVER (PARTITION BY {_KEY} ORDER BY e.id) AS advances
       FROM found.events AS e JOIN found.results AS r USING ({_KEY})
   )
 WINDOW log AS (PARTITION BY {_KEY} ORDER BY id)
@@ -150,8 +159,8 @@ _REPLAY_SET = f"INSERT OR REPLACE INTO found.replayed VALUES ({names('?' * len(C
 _REPLAY_REMOVE = f"DELETE FROM found.replayed WHERE ({_KEY}, scope, state_key) = (?, ?, ?, ?, ?)"
 _DELTAS = f"SELECT {_KEY}, timestamp, actions, extra FROM found.events ORDER BY id"
 _TOUCHED = f"""
-SELECT {_KEY}, events, last_seq, recreated FROM found.results
- WHERE recreated OR events <> last_seq
+SELECT {_KEY}, events, last_seq, recreated, cut_seq FROM found.results
+ WHERE recreated OR events <> last_seq - cut_seq
  ORDER BY {_KEY}
 """
 _SEQUENCE = f"SELECT seq FROM found.events WHERE ({_KEY}) = (?, ?, ?) ORDER BY seq"
@@ -188,10 +197,10 @@ def rebuild(connection: sqlite3.Connection, found: Found, *, replay: bool) -> Re
     execute(_FILL_META)
     saved = {table: execute(f"SELECT count(*) FROM main.{table}").fetchone()[0] for table in (SESSIONS, EVENTS, STATE)}
     touched = []
-    for *owner, events, last_seq, recreated in execute(_TOUCHED).fetchall():
+    for *owner, events, last_seq, recreated, cut_seq in execute(_TOUCHED).fetchall():
         key = SessionKey._make(owner)
         sequence = [seq for (seq,) in execute(_SEQUENCE, key)]
-        touched.append(TouchedSession(*key, events, _gaps(sequence, last_seq), bool(recreated)))
+        touched.append(TouchedSession(*key, events, _gaps(sequence, cut_seq + 1, last_seq), bool(recreated)))
     execute("COMMIT")
     return Rebuilt(saved, replayed, tuple(touched))
 
@@ -214,10 +223,10 @@ def _replay(connection: sqlite3.Connection, parse_key: ParseKey) -> int:
     return execute("INSERT OR IGNORE INTO found.state SELECT * FROM found.replayed").rowcount
 
 
-def _gaps(found: Sequence[int], last: int) -> tuple[Range, ...]:
-    """Returns what is missing between 1 and ``last`` in ascending numbers."""
+def _gaps(found: Sequence[int], first: int, last: int) -> tuple[Range, ...]:
+    """Returns what is missing from ``first`` to ``last`` in ascending numbers."""
     gaps: list[Range] = []
-    expected = 1
+    expected = first
     for number in [*found, last + 1]:
         if number > expected:
             gaps.append((expected, number - 1))

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 from sessiondb.errors import CorruptRowError
 from sessiondb.model import columns
 from sessiondb.model.event_identity import event_hash
-from sessiondb.model.records import EventRow, SessionKey
+from sessiondb.model.records import NO_CUT, EventRow, SessionKey
 from sessiondb.model.soundness import DecodeEvent
 from sessiondb.stores.sqlite import schema
 from sessiondb.stores.sqlite.connection import open_scratch
@@ -157,15 +157,17 @@ class Found:
         numbers = (incarnation, revision, last_seq, log_epoch)
         if not (_are_texts(texts) and _is_time(update_time) and _are_counts(numbers)):
             return False
-        beginning = row.values[_FIRST_WIDTH:] or (None,) * len(BEGINNING)
-        initial_state, begun_after, forked_user_id, forked_session_id, forked_seq = beginning
+        beginning = row.values[_FIRST_WIDTH:] or (*(None,) * 5, *NO_CUT)
+        initial_state, begun_after, forked_user_id, forked_session_id, forked_seq, *cut = beginning
         if not (
             (initial_state is None or (_are_texts([initial_state]) and _is_json(str(initial_state))))
             and (begun_after is None or _are_counts([begun_after]))
             and (
-                all(value is None for value in beginning[2:])
+                all(value is None for value in beginning[2:5])
                 or (_are_texts([forked_user_id, forked_session_id]) and _are_counts([forked_seq]))
             )
+            and _are_counts(cut[:2])
+            and (cut[2] is None or _is_time(cut[2]))
         ):
             return False
         row_of_session = (*texts, _float(update_time), incarnation, revision, last_seq, *beginning)

@@ -1,0 +1,455 @@
+"""Pruning: what is more than is to be kept is archived, and deleted in small parts beside whoever writes.
+
+Each part is a command of its own, which says what it has seen, and does nothing if that has changed. After each of them every
+session is as it should be. So it does not matter where a prune ends: the next one goes on.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from google.adk.platform import time as platform_time
+
+from sessiondb import telemetry
+from sessiondb.adk.cutting import places_to_cut
+from sessiondb.adk.events import timestamp_text
+from sessiondb.adk.limits import check_text
+from sessiondb.adk.past import own_states
+from sessiondb.adk.state import encode_delta
+from sessiondb.calls.archive import Archive
+from sessiondb.calls.base import Calls
+from sessiondb.calls.lines import lines_of, session_lines
+from sessiondb.engine.engine import Engine
+from sessiondb.engine.store import Reader
+from sessiondb.engine.turns import Turn
+from sessiondb.errors import ConfigurationError, CorruptRowError, StorageError, TurnTimeoutError
+from sessiondb.logger import logger
+from sessiondb.model.commands import DeleteUnchanged, TrimLog, WriteCommand
+from sessiondb.model.queries import NOW, FindSurplus, GetBeginning, GetPast, Limits, ListMarks
+from sessiondb.model.records import (
+    EVERYTHING,
+    NO_CUT,
+    LogMark,
+    Outcome,
+    PastSnapshot,
+    PruneReport,
+    Selection,
+    SessionKey,
+    SessionSummary,
+    Status,
+)
+from sessiondb.options import check_wait
+from sessiondb.retention import Retention
+
+SESSIONS_AT_ONCE = 1000
+"""As many are looked up at once, and are in one archive, at most."""
+
+EVENTS_AT_ONCE = 200
+"""As many are deleted by one command, where logs may be cut so: that takes a few milliseconds."""
+
+_TURN = SessionKey("\0prune", "", "")
+"""No session has this key: no id holds a NUL."""
+
+_PAUSE = 0.025
+"""How long to wait before asking again whether another host has ended its prune, in seconds."""
+
+
+class Pruning(Calls):
+    """Calls that delete what is not to be kept."""
+
+    @telemetry.operation
+    async def prune(
+        self,
+        retention: Retention,
+        *,
+        app_name: str | None = None,
+        user_id: str | None = None,
+        dry_run: bool = False,
+        wait: float = 60.0,
+    ) -> PruneReport:
+        """Deletes what is more than is to be kept: sessions with their events and own state, and the oldest events of logs.
+
+        It is done in small parts, between which others write. A session that is written to meanwhile stays, and waits for
+        the next prune. State of users and apps stays, and so does the state of a session whose log is cut: Sessions that are
+        open go on, and what is left begins, for :meth:`history` and :meth:`get_session_at`, with the state after the cut.
+
+        A log is cut where what is left makes sense: never within an invocation or the one that is going on, nor between a
+        function call and its response, nor within what a rewind took back, and not before the first summary (of ADK's
+        compaction) that stands for something that is gone. So more than ``max_events`` may stay.
+
+        Of all hosts and services that use a database, one prunes at a time. A cancelled call, or a process that is killed,
+        leaves no session half deleted; what was deleted is gone.
+
+        Args:
+            retention: What is kept.
+            app_name: Only sessions of this app; None: of all apps.
+            user_id: Only sessions of this user; None: of all users.
+            dry_run: Whether only to count. Nothing is written, no archive either.
+            wait: For how many seconds to wait for another prune to end, at most.
+
+        Returns:
+            What was deleted.
+
+        Raises:
+            TurnTimeoutError: If another prune went on all the time.
+            InvalidInputError: If an id cannot be one.
+            ConfigurationError: If ``retention`` or ``wait`` cannot be such, or a pooler stands in front of the server: what
+                keeps hosts apart is a lock of a connection.
+            StorageError: If the archive cannot be written, or the store refuses; what was deleted by then is gone.
+        """
+        if not isinstance(retention, Retention):
+            raise ConfigurationError(f"retention must be a Retention, not {type(retention).__name__}")
+        check_wait(wait)
+        selection = Selection(
+            None if app_name is None else check_text("app_name", app_name),
+            None if user_id is None else check_text("user_id", user_id),
+        )
+        engine = self._engine
+        job = functools.partial(prune_store, engine, retention, selection, wait=wait, dry_run=dry_run)
+        return await engine.threads.jobs.run(job, "prune", "the prune was cancelled; what it had deleted is gone")
+
+
+def prune_store(
+    engine: Engine,
+    retention: Retention,
+    selection: Selection,
+    goes_on: Callable[[], bool],
+    *,
+    wait: float,
+    dry_run: bool = False,
+) -> PruneReport | None:
+    """Prunes on the calling thread, as :meth:`Pruning.prune`; None if ``goes_on`` has said no meanwhile."""
+    store = engine.store
+    now = platform_time.get_time()
+    with store.reader(engine.options.busy_timeout) as reader:
+        if dry_run:
+            return Prune(reader, None, retention, selection, now).run(goes_on)
+        with _turn_to_prune(engine, wait, goes_on) as has_turn:
+            if not has_turn:
+                return None
+            report = Prune(reader, engine.write_from_thread, retention, selection, now).run(goes_on)
+    if report is not None:
+        telemetry.record_prune(report.sessions, report.events)
+        logger.info(
+            "pruned",
+            path=store.name,
+            sessions=report.sessions,
+            trimmed=report.trimmed,
+            events=report.events,
+            in_use=report.in_use,
+            uncut=report.uncut,
+            unreadable=report.unreadable,
+            archives=len(report.archives),
+            seconds=report.seconds,
+        )
+    return report
+
+
+def prune_in_background(engine: Engine, retention: Retention, goes_on: Callable[[], bool]) -> bool | None:
+    """Prunes, if no other host is at it; what fails is noted in the host's log. None if ``goes_on`` has said no."""
+    try:
+        if prune_store(engine, retention, EVERYTHING, goes_on, wait=0) is None:
+            return None
+    except TurnTimeoutError:
+        logger.debug("prune_left_to_others", path=engine.store.name)
+    except (StorageError, ConfigurationError) as error:
+        if not goes_on():
+            return None
+        logger.warning("prune_failed", path=engine.store.name, error=type(error).__name__, hint=str(error))
+    return True
+
+
+@contextmanager
+def _turn_to_prune(engine: Engine, wait: float, goes_on: Callable[[], bool]) -> Iterator[bool]:
+    """Keeps other prunes of the database away. False if ``goes_on`` has said no.
+
+    Raises:
+        TurnTimeoutError: If another one went on for ``wait`` seconds.
+        StorageError: If the store refuses.
+    """
+    turn = Turn(engine.turns, _TURN, wait, _TURN, lambda: None)
+    deadline = time.monotonic() + wait
+    pausing = threading.Event()
+    try:
+        # None: the answer is on its way.
+        while not (answer := engine.turns.try_take(turn)) and goes_on():
+            if answer is False and time.monotonic() >= deadline:
+                raise TurnTimeoutError(
+                    f"another prune of {engine.store.name!r} went on for {wait:g} s; it does what this one was to do. Nothing"
+                    " was deleted by this one"
+                )
+            pausing.wait(_PAUSE if answer is False else _PAUSE / 25)
+        yield bool(answer)
+    finally:
+        turn.release()
+
+
+class _Cut(NamedTuple):
+    """What is to go of a log."""
+
+    session: SessionSummary
+    parts: tuple[_Part, ...]
+    time: float
+    """When the last event is that goes."""
+
+    @property
+    def events(self) -> int:
+        return sum(part.events for part in self.parts)
+
+
+class _Part(NamedTuple):
+    """Events that go at once."""
+
+    seq: int
+    """The number of the last of them."""
+    events: int
+
+
+class _Plan(NamedTuple):
+    """What is to be done with some sessions."""
+
+    doomed: list[SessionSummary]
+    cuts: list[_Cut]
+    next: SessionKey | None
+    """Behind which session others come; None if there are no others."""
+
+
+@dataclass(slots=True)
+class _Counts:
+    """As in :class:`~sessiondb.PruneReport`."""
+
+    sessions: int = 0
+    trimmed: int = 0
+    events: int = 0
+    in_use: int = 0
+    uncut: int = 0
+    unreadable: int = 0
+
+
+class Prune:
+    """One prune of a database, on one thread."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        write: Callable[[WriteCommand], Any] | None,
+        retention: Retention,
+        selection: Selection,
+        now: float,
+    ) -> None:
+        """Prepares it.
+
+        Args:
+            reader: The database, for this prune alone.
+            write: Executes a command, and returns its outcome; None: only to count.
+            retention: What is to be kept.
+            selection: Among which sessions.
+            now: The moment from which durations are counted back, in seconds since the epoch.
+        """
+        self._reader = reader
+        self._write = write
+        self._archive = None if retention.archive is None or write is None else Path(retention.archive)
+        self._selection = selection
+        self._limits = Limits(
+            None if retention.idle is None else now - seconds_of(retention.idle),
+            None if retention.age is None else timestamp_text(max(now - seconds_of(retention.age), 0.0)),
+            retention.max_sessions_per_user,
+            retention.max_events,
+        )
+        self._counts = _Counts()
+        self._archives: list[Path] = []
+
+    def run(self, goes_on: Callable[[], bool]) -> PruneReport | None:
+        """Prunes; None if ``goes_on`` has said no. What was deleted by then is gone."""
+        started = time.monotonic()
+        after: SessionKey | None = None
+        while True:
+            # What is archived is what was seen, and what was seen is what may be deleted.
+            with self._reader.snapshot():
+                plan = self._plan(after)
+                if self._archive is not None and (plan.doomed or plan.cuts):
+                    plan = self._archived(plan, self._archive, goes_on)
+            if self._write is None:
+                self._count(plan)
+            else:
+                for _ in self._carry_out(plan, self._write):
+                    if not goes_on():
+                        return None
+            if not goes_on():
+                return None
+            after = plan.next
+            if after is None:
+                break
+        counts = self._counts
+        return PruneReport(
+            *(counts.sessions, counts.trimmed, counts.events, counts.in_use, counts.uncut, counts.unreadable),
+            archives=tuple(self._archives),
+            seconds=time.monotonic() - started,
+            dry_run=self._write is None,
+        )
+
+    def _plan(self, after: SessionKey | None) -> _Plan:
+        """Finds out what is to be done."""
+        found = self._reader.ask(FindSurplus(self._selection, self._limits, after, SESSIONS_AT_ONCE))
+        doomed = [session for session, is_doomed in found if is_doomed]
+        cuts = [cut for session, is_doomed in found if not is_doomed and (cut := self._cut(session)) is not None]
+        return _Plan(doomed, cuts, found[-1].session.key if len(found) == SESSIONS_AT_ONCE else None)
+
+    def _cut(self, session: SessionSummary) -> _Cut | None:
+        """Returns what is to go of a log; None if nothing is."""
+        log, places = self._read_log(session)
+        surplus = len(log) - (self._limits.max_events or 0)
+        if surplus <= 0:
+            return None
+        places = [place for place in places if place <= surplus]
+        if not places:
+            self._counts.uncut += 1
+            return None
+        return _Cut(session, _parts(log, places), log[places[-1] - 1].time)
+
+    def _read_log(self, session: SessionSummary) -> tuple[list[LogMark], list[int]]:
+        """Returns a log, and after how many events it may be cut."""
+        log = list(self._reader.ask(ListMarks(session.key)))
+        beginning = self._reader.ask(GetBeginning(session.key))
+        _, revision, _ = NO_CUT if beginning is None else beginning.cut or NO_CUT
+        return log, places_to_cut(log, revision)
+
+    def _archived(self, plan: _Plan, folder: Path, goes_on: Callable[[], bool]) -> _Plan:
+        """Writes what is to go to a file, and returns what can go: all that could be read."""
+        doomed: list[SessionSummary] = []
+        cuts: list[_Cut] = []
+        with Archive(folder) as archive:
+            for session in plan.doomed:
+                if not goes_on():
+                    return _Plan([], [], None)
+                if self._added(archive, session, session_lines(self._reader, session)):
+                    doomed.append(session)
+            for cut in plan.cuts:
+                if not goes_on():
+                    return _Plan([], [], None)
+                if self._added(archive, cut.session, self._lines_of_cut(cut)):
+                    cuts.append(cut)
+            path = archive.finish()
+        if path is not None:
+            self._archives.append(path)
+        return _Plan(doomed, cuts, plan.next)
+
+    def _added(self, archive: Archive, session: SessionSummary, lines: Iterable[str]) -> bool:
+        try:
+            archive.add(lines)
+        except CorruptRowError as error:
+            self._note_unreadable(session, error)
+            return False
+        return True
+
+    def _lines_of_cut(self, cut: _Cut) -> Iterator[str]:
+        key = cut.session.key
+        past = self._past(cut.session)
+        states = [] if past is None else list(own_states(key, past, [cut.parts[-1].seq]))
+        state = states[0] if states else None
+        yield from lines_of(self._reader, cut.session, cut.time, {} if state is None else state, cut.events)
+
+    def _count(self, plan: _Plan) -> None:
+        self._counts.sessions += len(plan.doomed)
+        self._counts.trimmed += len(plan.cuts)
+        self._counts.events += sum(session.events for session in plan.doomed) + sum(cut.events for cut in plan.cuts)
+
+    def _carry_out(self, plan: _Plan, write: Callable[[WriteCommand], Any]) -> Iterator[None]:
+        """Deletes; yields after each part."""
+        together: list[SessionSummary] = []
+        for doomed in plan.doomed:
+            session: SessionSummary | None = doomed
+            if doomed.events > EVENTS_AT_ONCE:
+                session = yield from self._shorten(doomed, write)
+            if session is None:
+                continue
+            if together and sum(each.events + 1 for each in (*together, session)) > EVENTS_AT_ONCE:
+                self._delete(together, write)
+                together = []
+                yield
+            together.append(session)
+        if together:
+            self._delete(together, write)
+            yield
+        for cut in plan.cuts:
+            if (yield from self._trim(cut.session, cut.parts, write)) is not None:
+                self._counts.trimmed += 1
+
+    def _shorten(
+        self, session: SessionSummary, write: Callable[[WriteCommand], Any]
+    ) -> Generator[None, None, SessionSummary | None]:
+        """Deletes most of a log that is too long to be deleted at once, before the session itself is."""
+        log, places = self._read_log(session)
+        if not places:
+            return session
+        return (yield from self._trim(session, _parts(log, places), write, last_seq=session.head.last_seq))
+
+    def _trim(
+        self,
+        session: SessionSummary,
+        parts: tuple[_Part, ...],
+        write: Callable[[WriteCommand], Any],
+        last_seq: int | None = None,
+    ) -> Generator[None, None, SessionSummary | None]:
+        """Cuts a log, part by part; returns the session as it is then, None if it has been changed."""
+        try:
+            past = self._past(session)
+        except CorruptRowError as error:
+            self._note_unreadable(session, error)
+            return None
+        if past is not None:
+            head = session.head
+            for part, state in zip(parts, own_states(session.key, past, [part.seq for part in parts]), strict=True):
+                initial_state = None if state is None else encode_delta(state, keep_none=True).json
+                command = TrimLog(session.key, head.incarnation, head.log_epoch, part.seq, initial_state, last_seq)
+                outcome: Outcome = write(command)
+                if outcome.status is not Status.DONE:
+                    break
+                head = head._replace(log_epoch=head.log_epoch + 1)
+                self._counts.events += part.events
+                yield
+            else:
+                return session._replace(head=head, cut_seq=parts[-1].seq)
+        self._counts.in_use += 1
+        return None
+
+    def _past(self, session: SessionSummary) -> PastSnapshot | None:
+        """Reads what a log tells of state; None if the session has been changed."""
+        past = self._reader.ask(GetPast(session.key, NOW, with_events=False))
+        seen = (session.head.incarnation, session.head.log_epoch)
+        return past if past is not None and (past.head.incarnation, past.head.log_epoch) == seen else None
+
+    def _delete(self, sessions: list[SessionSummary], write: Callable[[WriteCommand], Any]) -> None:
+        outcome: Outcome = write(DeleteUnchanged(tuple(sessions)))
+        self._counts.sessions += len(outcome.pruned)
+        self._counts.events += sum(session.events for session in outcome.pruned)
+        self._counts.in_use += len(sessions) - len(outcome.pruned)
+
+    def _note_unreadable(self, session: SessionSummary, error: CorruptRowError) -> None:
+        self._counts.unreadable += 1
+        logger.warning(
+            "prune_unreadable", app_name=session.key.app_name, session_id=session.key.session_id, hint=str(error)
+        )
+
+
+def _parts(log: list[LogMark], places: list[int]) -> tuple[_Part, ...]:
+    """Divides what goes, up to the last of these places, into parts: each as large as may be, or as it must be."""
+    parts: list[_Part] = []
+    begun = 0
+    for place, following in zip(places, [*places[1:], None], strict=True):
+        if following is None or following - begun > EVENTS_AT_ONCE:
+            parts.append(_Part(log[place - 1].seq, place - begun))
+            begun = place
+    return tuple(parts)
+
+
+def seconds_of(duration: Any) -> float:
+    """Returns a duration of a :class:`~sessiondb.Retention`, which holds seconds whatever was given."""
+    return float(duration)
