@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sessiondb.adk.past import StateChange
     from sessiondb.engine.turns import Turn
     from sessiondb.model.records import BackupReport, ErasureReport, ForkedSession, PruneReport
+    from sessiondb.model.search import SearchHit, SearchPage
     from sessiondb.model.usage import UsageRow
     from sessiondb.one_turn import OneTurnAtATime
     from sessiondb.retention import Retention
@@ -31,6 +32,8 @@ __all__ = [
     "OneTurnAtATime",
     "PruneReport",
     "Retention",
+    "SearchHit",
+    "SearchPage",
     "ServiceStats",
     "SessionList",
     "StateChange",
@@ -50,6 +53,8 @@ _HOMES = {
     "OneTurnAtATime": "sessiondb.one_turn",
     "PruneReport": "sessiondb.model.records",
     "Retention": "sessiondb.retention",
+    "SearchHit": "sessiondb.model.search",
+    "SearchPage": "sessiondb.model.search",
     "ServiceStats": "sessiondb.stats",
     "SessionList": "sessiondb.adk.listing",
     "StateChange": "sessiondb.adk.past",

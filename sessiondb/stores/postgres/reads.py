@@ -34,6 +34,7 @@ from sessiondb.model.queries import (
     MeasureStore,
     MeasureUser,
     Query,
+    SearchEvents,
     Since,
 )
 from sessiondb.model.records import (
@@ -57,6 +58,7 @@ from sessiondb.stores.postgres.erasure import MEASURE
 from sessiondb.stores.postgres.past import get_beginning, get_past, list_changes, list_forks
 from sessiondb.stores.postgres.patience import AT_ONCE
 from sessiondb.stores.postgres.pruning import find_surplus, list_marks
+from sessiondb.stores.postgres.search import search_events
 from sessiondb.stores.postgres.session_list import list_sessions
 from sessiondb.stores.postgres.sql import EVENT_ROW, HEAD_COLUMNS, KEY, THIS_SESSION, state_of, where_clause
 from sessiondb.stores.postgres.usage import usage_statement
@@ -330,5 +332,6 @@ _ANSWERS: dict[type[Any], Callable[[Asked, Any], Any]] = {
     CountEvents: _count_events,
     GetUsage: _get_usage,
     MeasureUser: _measure_user,
+    SearchEvents: search_events,
     MeasureStore: _measure,
 }

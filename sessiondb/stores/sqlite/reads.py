@@ -34,6 +34,7 @@ from sessiondb.model.queries import (
     MeasureStore,
     MeasureUser,
     Query,
+    SearchEvents,
     Since,
 )
 from sessiondb.model.records import (
@@ -56,6 +57,7 @@ from sessiondb.stores.sqlite.edits import find_events, get_outline
 from sessiondb.stores.sqlite.erasure import measure_user
 from sessiondb.stores.sqlite.past import get_beginning, get_past, list_changes, list_forks
 from sessiondb.stores.sqlite.pruning import find_surplus, list_marks
+from sessiondb.stores.sqlite.search import search_events
 from sessiondb.stores.sqlite.session_list import list_sessions
 from sessiondb.stores.sqlite.sql import EVENT_ROW, HEAD_COLUMNS, HOLDS_KEY, KEY, THIS_SESSION, state_of, where_clause
 from sessiondb.stores.sqlite.usage import get_usage
@@ -343,6 +345,7 @@ _ANSWERS: dict[type[Any], Callable[[sqlite3.Connection, Any], Any]] = {
     CountEvents: _count_events,
     GetUsage: _get_usage,
     MeasureUser: measure_user,
+    SearchEvents: search_events,
     MeasureStore: _measure,
 }
 
@@ -353,6 +356,7 @@ _TABLES_OF: dict[type[Any], tuple[str, ...]] = {
     ListSessions: ("adk_sessions", "adk_state"),
     ListEvents: ("adk_events",),
     GetUsage: ("adk_events",),
+    SearchEvents: ("adk_events",),
     GetBeginning: ("adk_sessions",),
     GetPast: ("adk_events", "adk_sessions", "adk_state"),
     GetOutline: ("adk_events",),
