@@ -64,7 +64,8 @@ def assert_sound(location: Path | str) -> None:
 # --- What is left ----------------------------------------------------------------------------------------------------
 
 _apps = count()
-STEPS = st.lists(st.one_of(st.tuples(st.sampled_from("eo"), DELTAS), st.integers(0, 5)), max_size=9)
+STEPS = st.lists(st.one_of(st.tuples(st.sampled_from("eo"), DELTAS), st.integers(0, 3)), min_size=6, max_size=10)
+"""Events, changes from outside, and how many of the log a truncation lets stay."""
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
