@@ -360,6 +360,13 @@ class ListMarks(Query[Iterator[LogMark]]):
 
 
 @dataclass(slots=True, eq=False)
+class ListOwnChanges(Query[Iterator[LoggedChange]]):
+    """Read which events of a session have changed state, in log order; of each its number, and what it does."""
+
+    key: SessionKey
+
+
+@dataclass(slots=True, eq=False)
 class GetUsage(Query[list[UsageRow]]):
     """Sum up what conversations have used, in the order of what they are counted by.
 

@@ -6,10 +6,10 @@ from collections.abc import Generator
 from contextlib import closing
 from typing import Any
 
-from sessiondb.model.queries import FindSurplus, ListMarks
-from sessiondb.model.records import LogMark, SessionHead, SessionKey, SessionSummary, Surplus
+from sessiondb.model.queries import FindSurplus, ListMarks, ListOwnChanges
+from sessiondb.model.records import LoggedChange, LogMark, SessionHead, SessionKey, SessionSummary, Surplus
 from sessiondb.stores.postgres.asked import Asked
-from sessiondb.stores.postgres.sql import KEY, THIS_SESSION, where_clause
+from sessiondb.stores.postgres.sql import CHANGES_STATE, KEY, THIS_SESSION, where_clause
 
 
 def find_surplus(asked: Asked, query: FindSurplus) -> list[Surplus]:
@@ -59,6 +59,14 @@ _MARKS = f"""
                 THEN actions END
       FROM @adk_events WHERE {THIS_SESSION} ORDER BY seq
 """
+
+
+def list_own_changes(asked: Asked, query: ListOwnChanges) -> Generator[LoggedChange, None, None]:
+    """Reads what the events of a session have changed."""
+    changes = f"SELECT seq, actions, extra FROM @adk_events WHERE {THIS_SESSION} AND {CHANGES_STATE} ORDER BY seq"
+    with closing(asked.stream(changes, query.key._asdict())) as rows:
+        for seq, actions, extra in rows:
+            yield LoggedChange((), query.key, seq, "", "", "", None, "", actions, extra)
 
 
 def list_marks(asked: Asked, query: ListMarks) -> Generator[LogMark, None, None]:

@@ -27,6 +27,7 @@ from sessiondb.model.queries import (
     ListEvents,
     ListForks,
     ListMarks,
+    ListOwnChanges,
     ListSessions,
     ListState,
     MeasureStore,
@@ -49,7 +50,7 @@ from sessiondb.model.usage import UsageRow, usage_rows
 from sessiondb.stores.postgres import schema
 from sessiondb.stores.postgres.asked import AT_ONCE, Asked, Prepared
 from sessiondb.stores.postgres.past import get_beginning, get_past, list_changes, list_forks
-from sessiondb.stores.postgres.pruning import find_surplus, list_marks
+from sessiondb.stores.postgres.pruning import find_surplus, list_marks, list_own_changes
 from sessiondb.stores.postgres.session_list import list_sessions
 from sessiondb.stores.postgres.sql import EVENT_ROW, HEAD_COLUMNS, KEY, THIS_SESSION, state_of, where_clause
 from sessiondb.stores.postgres.usage import usage_statement
@@ -310,6 +311,7 @@ _ANSWERS: dict[type[Any], Callable[[Asked, Any], Any]] = {
     ListForks: list_forks,
     FindSurplus: find_surplus,
     ListMarks: list_marks,
+    ListOwnChanges: list_own_changes,
     GetLogEnd: _get_log_end,
     ListState: _list_state,
     GetUserState: _get_user_state,

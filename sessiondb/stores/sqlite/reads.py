@@ -27,6 +27,7 @@ from sessiondb.model.queries import (
     ListEvents,
     ListForks,
     ListMarks,
+    ListOwnChanges,
     ListSessions,
     ListState,
     MeasureStore,
@@ -50,7 +51,7 @@ from sessiondb.model.usage import UsageRow
 from sessiondb.stores.sqlite.connection import snapshot, stream
 from sessiondb.stores.sqlite.counting import count_rows
 from sessiondb.stores.sqlite.past import get_beginning, get_past, list_changes, list_forks
-from sessiondb.stores.sqlite.pruning import find_surplus, list_marks
+from sessiondb.stores.sqlite.pruning import find_surplus, list_marks, list_own_changes
 from sessiondb.stores.sqlite.session_list import list_sessions
 from sessiondb.stores.sqlite.sql import EVENT_ROW, HEAD_COLUMNS, HOLDS_KEY, KEY, THIS_SESSION, state_of, where_clause
 from sessiondb.stores.sqlite.usage import get_usage
@@ -330,6 +331,7 @@ _ANSWERS: dict[type[Any], Callable[[sqlite3.Connection, Any], Any]] = {
     ListForks: list_forks,
     FindSurplus: find_surplus,
     ListMarks: list_marks,
+    ListOwnChanges: list_own_changes,
     GetLogEnd: _get_log_end,
     ListState: _list_state,
     GetUserState: _get_user_state,
@@ -351,6 +353,7 @@ _TABLES_OF: dict[type[Any], tuple[str, ...]] = {
     ListForks: ("adk_sessions",),
     FindSurplus: ("adk_sessions",),
     ListMarks: ("adk_events",),
+    ListOwnChanges: ("adk_events",),
     ListState: ("adk_state",),
     GetUserState: ("adk_state",),
 }
@@ -359,7 +362,7 @@ _TABLES_OF: dict[type[Any], tuple[str, ...]] = {
 
 def not_utf8(connection: sqlite3.Connection, query: Query[Any]) -> CorruptRowError:
     """Looks for the text that could not be read, and returns the error that names its row, never the text."""
-    if isinstance(query, GetSession | GetLogPage | GetPast | GetBeginning | ListMarks):
+    if isinstance(query, GetSession | GetLogPage | GetPast | GetBeginning | ListMarks | ListOwnChanges):
         selection = Selection(*query.key)
     elif isinstance(query, GetUserState):
         selection = Selection(query.app_name, query.user_id)
@@ -392,7 +395,7 @@ def _is_utf8(value: bytes) -> bool:
 
 
 def _of_session(query: Query[Any]) -> str:
-    if not isinstance(query, GetSession | GetLogPage | GetPast | GetBeginning | ListMarks):
+    if not isinstance(query, GetSession | GetLogPage | GetPast | GetBeginning | ListMarks | ListOwnChanges):
         return ""
     app_name, user_id, session_id = query.key
     return f", which session {session_id!r}, user {user_id!r}, app {app_name!r} reads"
