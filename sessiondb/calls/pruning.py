@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from google.adk.platform import time as platform_time
 
@@ -36,6 +36,8 @@ from sessiondb.model.queries import NO_EVENTS, FindSurplus, GetBeginning, GetSes
 from sessiondb.model.records import (
     EVERYTHING,
     NO_CUT,
+    LoggedChange,
+    LogMark,
     Outcome,
     PruneReport,
     Selection,
@@ -55,6 +57,16 @@ EVENTS_AT_ONCE = 200
 
 _TURN = SessionKey("\0prune", "", "")
 """No session has this key: no id holds a NUL."""
+
+MARKS_AT_ONCE = 2000
+_STATES_AT_ONCE = 10
+"""States after so many parts are in memory at a time."""
+
+_AT_A_STRETCH = 32
+_BREATH = 0.0005
+"""So many rows of a log are looked at until others have the interpreter for so many seconds."""
+
+ItemT = TypeVar("ItemT")
 
 _PAUSE = 0.025
 """How long to wait before asking again whether another host has ended its prune, in seconds."""
@@ -270,11 +282,11 @@ class Prune:
         started = time.monotonic()
         after: SessionKey | None = None
         while True:
-            # What is archived is what was seen, and what was seen is what may be deleted.
-            with self._reader.snapshot():
-                plan = self._plan(after)
-                if self._archive is not None and (plan.doomed or plan.cuts):
-                    plan = self._archived(plan, self._archive, goes_on)
+            # In no snapshot: what is deleted is what was seen, or nothing. And a reader that is long at one moment keeps the
+            # write-ahead log from starting anew, and writers waiting.
+            plan = self._plan(after)
+            if self._archive is not None and (plan.doomed or plan.cuts):
+                plan = self._archived(plan, self._archive, goes_on)
             if self._write is None:
                 self._count(plan)
             else:
@@ -317,7 +329,17 @@ class Prune:
         """Finds out where a log may be cut."""
         beginning = self._reader.ask(GetBeginning(session.key))
         _, revision, _ = NO_CUT if beginning is None else beginning.cut or NO_CUT
-        return find_places(self._reader.ask(ListMarks(session.key)), revision)
+        return find_places(_gently(self._marks(session.key)), revision)
+
+    def _marks(self, key: SessionKey) -> Iterator[LogMark]:
+        """Reads a log page by page."""
+        last: LogMark | None = None
+        while True:
+            page = self._reader.ask(ListMarks(key, last, MARKS_AT_ONCE))
+            yield from page
+            if len(page) < MARKS_AT_ONCE:
+                return
+            last = page[-1]
 
     def _archived(self, plan: _Plan, folder: Path, goes_on: Callable[[], bool]) -> _Plan:
         """Writes what is to go to a file, and returns what can go: all that could be read."""
@@ -341,16 +363,16 @@ class Prune:
 
     def _added(self, archive: Archive, session: SessionSummary, lines: Iterable[str]) -> bool:
         try:
-            archive.add(lines)
+            with self._reader.snapshot():
+                archive.add(_gently(lines))
         except CorruptRowError as error:
             self._note_unreadable(session, error)
             return False
         return True
 
     def _lines_of_cut(self, cut: _Cut) -> Iterator[str]:
-        # One moment with what was seen: it is there.
         states = self._own_states(cut.session, [cut.parts[-1].seq])
-        state = (None if states is None else next(states)) or {}
+        state = (states or [None])[0] or {}
         yield from lines_of(self._reader, cut.session, cut.time, state, cut.events)
 
     def _count(self, plan: _Plan) -> None:
@@ -397,38 +419,39 @@ class Prune:
         last_seq: int | None = None,
     ) -> Generator[None, None, SessionSummary | None]:
         """Cuts a log, part by part; returns the session as it is then, None if it has been changed."""
-        head = session.head
-        # While the log is read, as it was, its parts go.
-        with self._reader.snapshot():
-            try:
-                states = self._own_states(session, [part.seq for part in parts])
-                for part, state in zip(parts, states or (), strict=states is not None):
-                    initial_state = None if state is None else encode_delta(state, keep_none=True).json
-                    command = TrimLog(session.key, head.incarnation, head.log_epoch, part.seq, initial_state, last_seq)
-                    outcome: Outcome = write(command)
-                    if outcome.status is not Status.DONE:
-                        states = None
-                        break
-                    head = head._replace(log_epoch=head.log_epoch + 1)
-                    self._counts.events += part.events
-                    yield
-            except CorruptRowError as error:
-                self._note_unreadable(session, error)
+        states: list[dict[str, Any] | None] | None = None
+        for n, part in enumerate(parts):
+            if n % _STATES_AT_ONCE == 0:
+                try:
+                    with self._reader.snapshot():
+                        states = self._own_states(session, [each.seq for each in parts[n : n + _STATES_AT_ONCE]])
+                except CorruptRowError as error:
+                    self._note_unreadable(session, error)
+                    return None
+            state = None if states is None else states[n % _STATES_AT_ONCE]
+            initial_state = None if state is None else encode_delta(state, keep_none=True).json
+            head = session.head
+            command = TrimLog(session.key, head.incarnation, head.log_epoch, part.seq, initial_state, last_seq)
+            if states is None or write(command).status is not Status.DONE:
+                self._counts.in_use += 1
                 return None
-        if states is None:
-            self._counts.in_use += 1
-            return None
-        return session._replace(head=head, cut_seq=parts[-1].seq)
+            session = session._replace(head=head._replace(log_epoch=head.log_epoch + 1), cut_seq=part.seq)
+            self._counts.events += part.events
+            yield
+        return session
 
-    def _own_states(self, session: SessionSummary, seqs: list[int]) -> Iterator[dict[str, Any] | None] | None:
+    def _own_states(self, session: SessionSummary, seqs: list[int]) -> list[dict[str, Any] | None] | None:
         """Reads the session's own state after some events; None if the session has been changed. Within a snapshot."""
         key = session.key
         found = self._reader.ask(GetSession(key, NO_EVENTS))
         beginning = self._reader.ask(GetBeginning(key))
         if found is None or beginning is None or _log_of(found.head) != _log_of(session.head):
             return None
-        changes = functools.partial(self._reader.ask, ListOwnChanges(key))
-        return own_states(key, found.head.session_state, beginning.initial_state, changes, seqs)
+
+        def changes() -> Iterator[LoggedChange]:
+            return _gently(self._reader.ask(ListOwnChanges(key)))
+
+        return list(own_states(key, found.head.session_state, beginning.initial_state, changes, seqs))
 
     def _delete(self, sessions: list[SessionSummary], write: Callable[[WriteCommand], Any]) -> None:
         outcome: Outcome = write(DeleteUnchanged(tuple(sessions)))
@@ -441,6 +464,18 @@ class Prune:
         logger.warning(
             "prune_unreadable", app_name=session.key.app_name, session_id=session.key.session_id, hint=str(error)
         )
+
+
+def _gently(items: Iterable[ItemT]) -> Iterator[ItemT]:
+    """Passes on what takes Python some time each, and lets other threads have the interpreter now and then.
+
+    Without that it would be handed on every 5 ms, and an append needs it several times.
+    """
+    pause = threading.Event()
+    for n, item in enumerate(items, 1):
+        yield item
+        if n % _AT_A_STRETCH == 0:
+            pause.wait(_BREATH)
 
 
 def _log_of(head: SessionHead) -> tuple[int, int]:

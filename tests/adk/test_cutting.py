@@ -27,7 +27,7 @@ def marks(events: list[Event]) -> list[LogMark]:
     for seq, event in enumerate(events, 1):
         record = encode_event(event).record
         revision += not is_aside(event, record, encode_delta(event.actions.state_delta))
-        log.append(LogMark(seq, revision, record.invocation_id, record.time, record.content, record.actions))
+        log.append(LogMark(seq, seq, revision, record.invocation_id, record.time, record.content, record.actions))
     return log
 
 

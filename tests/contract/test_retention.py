@@ -382,14 +382,11 @@ async def test_prune_beside_64_clients_loses_nothing(
     monkeypatch.setattr(pruning, "EVENTS_AT_ONCE", 8)
     for number in range(20):
         await used(service, f"old {number}", 100)
-    done = asyncio.Event()
     well_begun = asyncio.Event()
 
     async def client(number: int) -> int:
         session = await service.create_session(APP, f"user {number % 8}", f"live {number}", {"n": 0})
-        n = 0
-        while not done.is_set():
-            n += 1
+        for n in range(1, 21):
             if n == 8:
                 well_begun.set()
             await service.append_event(session, numbered(n, time.time()))
@@ -397,8 +394,9 @@ async def test_prune_beside_64_clients_loses_nothing(
 
     clients = [asyncio.ensure_future(client(number)) for number in range(64)]
     await well_begun.wait()
-    reports = [await service.prune(Retention(idle=DAY, max_events=4)) for _ in range(3)]
-    done.set()
+    reports = []
+    while not all(each.done() for each in clients):
+        reports.append(await service.prune(Retention(idle=DAY, max_events=4)))
     counts = await asyncio.gather(*clients)
     assert sum(report.sessions for report in reports) == 20
     assert sum(report.trimmed for report in reports) > 0

@@ -53,11 +53,11 @@ def find_surplus(asked: Asked, query: FindSurplus) -> list[Surplus]:
 
 
 _MARKS = f"""
-    SELECT seq, revision, invocation_id, event_time,
+    SELECT id, seq, revision, invocation_id, event_time,
            CASE WHEN strpos(content, '"function_') > 0 THEN content END,
            CASE WHEN strpos(actions, '"compaction"') > 0 OR strpos(actions, '"rewind_before_invocation_id"') > 0
                 THEN actions END
-      FROM @adk_events WHERE {THIS_SESSION} ORDER BY seq
+      FROM @adk_events WHERE {THIS_SESSION} AND seq > %(after)s ORDER BY seq LIMIT %(limit)s
 """
 
 
@@ -69,8 +69,8 @@ def list_own_changes(asked: Asked, query: ListOwnChanges) -> Generator[LoggedCha
             yield LoggedChange((), query.key, seq, "", "", "", None, "", actions, extra)
 
 
-def list_marks(asked: Asked, query: ListMarks) -> Generator[LogMark, None, None]:
+def list_marks(asked: Asked, query: ListMarks) -> list[LogMark]:
     """Reads of a log what says where it may be cut."""
-    with closing(asked.stream(_MARKS, query.key._asdict())) as rows:
-        for row in rows:
-            yield LogMark(*row)
+    after = 0 if query.after is None else query.after.seq
+    rows = asked.all(_MARKS, {**query.key._asdict(), "after": after, "limit": query.limit})
+    return [LogMark(*row) for row in rows]

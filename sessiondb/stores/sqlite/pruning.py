@@ -114,10 +114,11 @@ def find_surplus(connection: sqlite3.Connection, query: FindSurplus) -> list[Sur
 
 
 _MARKS = f"""
-    SELECT seq, revision, invocation_id, event_time,
+    SELECT id, seq, revision, invocation_id, event_time,
            CASE WHEN instr(content, '"function_') THEN content END,
            CASE WHEN instr(actions, '"compaction"') OR instr(actions, '"rewind_before_invocation_id"') THEN actions END
-      FROM adk_events WHERE {THIS_SESSION} ORDER BY id
+      FROM adk_events
+     WHERE {THIS_SESSION} AND id > :after ORDER BY id LIMIT :limit
 """
 
 
@@ -128,7 +129,11 @@ def list_own_changes(connection: sqlite3.Connection, query: ListOwnChanges) -> G
         yield LoggedChange((), query.key, seq, "", "", "", None, "", actions, extra)
 
 
-def list_marks(connection: sqlite3.Connection, query: ListMarks) -> Generator[LogMark, None, None]:
+def list_marks(connection: sqlite3.Connection, query: ListMarks) -> list[LogMark]:
     """Reads of a log what says where it may be cut."""
-    for row in stream(connection, _MARKS, query.key._asdict()):
-        yield LogMark._make(row)
+    parameters = {
+        **query.key._asdict(),
+        "after": 0 if query.after is None else query.after.row_id,
+        "limit": query.limit,
+    }
+    return [LogMark._make(row) for row in connection.execute(_MARKS, parameters)]
