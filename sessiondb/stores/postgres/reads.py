@@ -29,6 +29,7 @@ from sessiondb.model.queries import (
     ListEvents,
     ListForks,
     ListMarks,
+    ListOwnChanges,
     ListSessions,
     ListState,
     MeasureStore,
@@ -57,7 +58,7 @@ from sessiondb.stores.postgres.edits import find_events, get_outline
 from sessiondb.stores.postgres.erasure import MEASURE
 from sessiondb.stores.postgres.past import get_beginning, get_past, list_changes, list_forks
 from sessiondb.stores.postgres.patience import AT_ONCE
-from sessiondb.stores.postgres.pruning import find_surplus, list_marks
+from sessiondb.stores.postgres.pruning import find_surplus, list_marks, list_own_changes
 from sessiondb.stores.postgres.search import search_events
 from sessiondb.stores.postgres.session_list import list_sessions
 from sessiondb.stores.postgres.sql import EVENT_ROW, HEAD_COLUMNS, KEY, THIS_SESSION, state_of, where_clause
@@ -326,6 +327,7 @@ _ANSWERS: dict[type[Any], Callable[[Asked, Any], Any]] = {
     FindEvents: find_events,
     FindSurplus: find_surplus,
     ListMarks: list_marks,
+    ListOwnChanges: list_own_changes,
     GetLogEnd: _get_log_end,
     ListState: _list_state,
     GetUserState: _get_user_state,

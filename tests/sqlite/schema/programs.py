@@ -26,7 +26,7 @@ def rebuild_a_table(connection: sqlite3.Connection) -> None:
     connection.execute(
         "CREATE TABLE rebuilt (app_name TEXT NOT NULL, user_id TEXT NOT NULL, session_id TEXT NOT NULL, created_at,"
         " updated_at, update_time, incarnation, revision, last_seq, epoch, initial_state, begun_after, forked_user_id,"
-        " forked_session_id, forked_seq, PRIMARY KEY (app_name, user_id, session_id))"
+        " forked_session_id, forked_seq, cut_seq, cut_revision, cut_time, PRIMARY KEY (app_name, user_id, session_id))"
     )
     connection.execute("INSERT INTO rebuilt SELECT * FROM adk_sessions")
     connection.execute("DROP TABLE adk_sessions")
