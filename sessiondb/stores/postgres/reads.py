@@ -62,7 +62,7 @@ from sessiondb.stores.postgres.pruning import find_surplus, list_marks, list_own
 from sessiondb.stores.postgres.search import search_events
 from sessiondb.stores.postgres.session_list import list_sessions
 from sessiondb.stores.postgres.sql import EVENT_ROW, HEAD_COLUMNS, KEY, THIS_SESSION, state_of, where_clause
-from sessiondb.stores.postgres.usage import usage_statement
+from sessiondb.stores.postgres.usage import NOT_COPIED, usage_statement
 
 ResultT = TypeVar("ResultT")
 
@@ -267,7 +267,7 @@ def _get_user_state(asked: Asked, query: GetUserState) -> str:
 def _get_usage(asked: Asked, query: GetUsage) -> list[UsageRow]:
     since = "" if query.since is None else "event_time >= %(since)s"
     until = "" if query.until is None else "event_time < %(until)s"
-    statement = usage_statement(query.by, where_clause(query.selection, since, until))
+    statement = usage_statement(query.by, where_clause(query.selection, since, until, NOT_COPIED))
     parameters = {**query.selection._asdict(), "since": query.since, "until": query.until}
     return usage_rows(query.by, asked.all(statement, parameters))
 

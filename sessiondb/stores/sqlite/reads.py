@@ -61,7 +61,7 @@ from sessiondb.stores.sqlite.pruning import find_surplus, list_marks, list_own_c
 from sessiondb.stores.sqlite.search import search_events
 from sessiondb.stores.sqlite.session_list import list_sessions
 from sessiondb.stores.sqlite.sql import EVENT_ROW, HEAD_COLUMNS, HOLDS_KEY, KEY, THIS_SESSION, state_of, where_clause
-from sessiondb.stores.sqlite.usage import get_usage
+from sessiondb.stores.sqlite.usage import NOT_COPIED, get_usage
 from sessiondb.stores.sqlite.wal import wal_bytes
 
 ResultT = TypeVar("ResultT")
@@ -301,7 +301,7 @@ def _get_user_state(connection: sqlite3.Connection, query: GetUserState) -> str:
 def _get_usage(connection: sqlite3.Connection, query: GetUsage) -> list[UsageRow]:
     since = "" if query.since is None else "event_time >= :since"
     until = "" if query.until is None else "event_time < :until"
-    return get_usage(connection, query, where_clause(query.selection, since, until))
+    return get_usage(connection, query, where_clause(query.selection, since, until, NOT_COPIED))
 
 
 def _count_events(connection: sqlite3.Connection, query: CountEvents) -> int:
