@@ -37,7 +37,7 @@ from hypothesis.stateful import (
 from sessiondb import DatabaseSessionService, errors
 from sessiondb.options import CacheMode
 from tests.contract.documented import DocumentedService, Handle, Key, MissingError, StaleError
-from tests.databases import STORES, query
+from tests.databases import STORES, Ask, asking
 from tests.strategies import any_text, as_stored, exactly, names, small_deltas, timestamps
 
 if TYPE_CHECKING:
@@ -374,18 +374,18 @@ class Life(RuleBasedStateMachine):
         assert stats["events"] == sum(len(record.after) for record in self.model.records.values())
 
     def check_tables(self) -> None:
-        if isinstance(self.location, Path):
-            assert query(self.location, "PRAGMA integrity_check") == [("ok",)]
-            assert query(self.location, "PRAGMA foreign_key_check") == []
-        check_rows(self.location)
-        self._check_replay()
+        with asking(self.location) as ask:
+            if isinstance(self.location, Path):
+                assert ask("PRAGMA integrity_check") == [("ok",)]
+                assert ask("PRAGMA foreign_key_check") == []
+            check_rows(ask)
+            self._check_replay(ask)
 
-    def _check_replay(self) -> None:
+    def _check_replay(self, ask: Ask) -> None:
         """The state in the tables is what the creation and the log make of it."""
         for key, record in self.model.records.items():
             state = dict(record.created_with)
-            for actions, extra in query(
-                self.location,
+            for actions, extra in ask(
                 "SELECT actions, extra FROM adk_events WHERE app_name = ? AND user_id = ? AND session_id = ? ORDER BY seq",
                 *key,
             ):
@@ -396,33 +396,28 @@ class Life(RuleBasedStateMachine):
                     else:
                         state[name] = value
             own = {name: value for name, value in state.items() if not name.startswith(("app:", "user:"))}
-            assert exactly(_scope(self.location, "SESSION", *key)) == exactly(own)
+            assert exactly(_scope(ask, "SESSION", *key)) == exactly(own)
         for app, users in self.model.memory.user_state.items():
             for user, state in users.items():
-                assert exactly(_scope(self.location, "USER", app, user, None)) == exactly(state)
+                assert exactly(_scope(ask, "USER", app, user, None)) == exactly(state)
         for app, state in self.model.memory.app_state.items():
-            assert exactly(_scope(self.location, "APP", app, None, None)) == exactly(state)
+            assert exactly(_scope(ask, "APP", app, None, None)) == exactly(state)
 
 
 def _is_marked(session: Session) -> bool:
     return session._storage_update_marker is not None
 
 
-def _scope(location: Path | str, scope: str, *key: str | None) -> dict[str, Any]:
-    rows = query(
-        location, "SELECT app_name, user_id, session_id, state_key, state_value FROM adk_state WHERE scope = ?", scope
-    )
+def _scope(ask: Ask, scope: str, *key: str | None) -> dict[str, Any]:
+    rows = ask("SELECT app_name, user_id, session_id, state_key, state_value FROM adk_state WHERE scope = ?", scope)
     return {name: json.loads(value) for *owner, name, value in rows if tuple(owner) == key}
 
 
-def check_rows(location: Path | str) -> None:
+def check_rows(ask: Ask) -> None:
     """What holds in every database, whatever is in it."""
-    sessions = query(
-        location, "SELECT app_name, user_id, session_id, incarnation, revision, last_seq, log_epoch FROM adk_sessions"
-    )
+    sessions = ask("SELECT app_name, user_id, session_id, incarnation, revision, last_seq, log_epoch FROM adk_sessions")
     for *key, incarnation, revision, last_seq, log_epoch in sessions:
-        rows = query(
-            location,
+        rows = ask(
             "SELECT seq, revision, incarnation FROM adk_events"
             " WHERE app_name = ? AND user_id = ? AND session_id = ? ORDER BY id",
             *key,
@@ -435,7 +430,7 @@ def check_rows(location: Path | str) -> None:
         assert log_epoch == 0
     assert len({row[3] for row in sessions}) == len(sessions)
     orphans = "SELECT count(*) FROM adk_state AS s WHERE scope = 'SESSION' AND NOT EXISTS (SELECT 1 FROM adk_sessions AS t WHERE t.app_name = s.app_name AND t.user_id = s.user_id AND t.session_id = s.session_id)"
-    assert query(location, orphans) == [(0,)]
+    assert ask(orphans) == [(0,)]
 
 
 def exactly_delta(event: Event) -> list[str]:
