@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sessiondb.adk.listing import EventPage, SessionList
     from sessiondb.adk.past import StateChange
     from sessiondb.engine.turns import Turn
+    from sessiondb.memory import MemoryService
     from sessiondb.model.records import BackupReport, ForkedSession
     from sessiondb.model.usage import UsageRow
     from sessiondb.one_turn import OneTurnAtATime
@@ -26,6 +27,7 @@ __all__ = [
     "EventPage",
     "ForkedSession",
     "Health",
+    "MemoryService",
     "OneTurnAtATime",
     "ServiceStats",
     "SessionList",
@@ -42,6 +44,7 @@ _HOMES = {
     "EventPage": "sessiondb.adk.listing",
     "ForkedSession": "sessiondb.model.records",
     "Health": "sessiondb.stats",
+    "MemoryService": "sessiondb.memory",
     "OneTurnAtATime": "sessiondb.one_turn",
     "ServiceStats": "sessiondb.stats",
     "SessionList": "sessiondb.adk.listing",

@@ -11,7 +11,7 @@ import sys
 import sysconfig
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from . import registration_probe
 
@@ -56,10 +56,12 @@ def find_adk() -> Adk:
     return Adk((sys.executable, "-m", "google.adk.cli"), sys.executable)
 
 
-def check(adk: Adk, agents_dir: Path, uri: str, password: str | None = None) -> Registration:
+def check(
+    adk: Adk, agents_dir: Path, uri: str, password: str | None = None, kind: Literal["session", "memory"] = "session"
+) -> Registration:
     """Opens the service as ``adk`` would with ``--session_service_uri=uri``, which creates a missing database.
 
-    ``password`` is what libpq is to log in with, if it is not to find one by itself.
+    ``password`` is what libpq is to log in with, if it is not to find one by itself. ``kind`` is the type of service.
     """
     python = adk.python or sys.executable
     notes = []
@@ -67,7 +69,7 @@ def check(adk: Adk, agents_dir: Path, uri: str, password: str | None = None) -> 
         notes.append(f"it cannot be told which Python {shlex.join(adk.command)} runs on; {python} was asked")
     try:
         done = subprocess.run(
-            [python, registration_probe.__file__, str(agents_dir), uri],
+            [python, registration_probe.__file__, str(agents_dir), uri, kind],
             capture_output=True,
             encoding="utf-8",
             errors="replace",

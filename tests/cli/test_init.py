@@ -10,7 +10,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -24,11 +24,18 @@ from tests.command import run, run_sessiondb
 
 OWN = {"scheme": "sessiondb", "type": "session", "class": "sessiondb.DatabaseSessionService"}
 OTHER = {"scheme": "notes", "type": "memory", "class": "notes.Memory"}
-OWN_FILE = """\
+MEMORY = {"scheme": "sessiondb", "type": "memory", "class": "sessiondb.MemoryService"}
+SESSION_ONLY = """\
 services:
   - scheme: sessiondb
     type: session
     class: sessiondb.DatabaseSessionService
+"""
+OWN_FILE = f"""\
+{SESSION_ONLY}\
+  - scheme: sessiondb
+    type: memory
+    class: sessiondb.MemoryService
 """
 
 MODULE = """\
@@ -122,8 +129,8 @@ def test_a_missing_file_is_created_once_and_then_only_checked(agents: Path) -> N
 def test_a_file_that_appears_meanwhile_is_not_overwritten(agents: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, look = agents / "services.yaml", services_file.plan
 
-    def look_too_early(folder: Path, scheme: str) -> services_file.ServicesFile:
-        found = look(folder, scheme)
+    def look_too_early(folder: Path, scheme: str, kinds: Sequence[str]) -> services_file.ServicesFile:
+        found = look(folder, scheme, kinds)
         file.write_text("services: []  # of another program\n")
         return found
 
@@ -215,7 +222,7 @@ def test_the_text_says_where_the_lines_go_and_how_to_go_on(agents: Path, adk_ans
     assert fails_in_one_line(done)
     assert done.stdout == (
         f"{file}: needed\nagents: assistant\nPut these lines into {file}, at the end:\n\n"
-        f"{OWN_FILE}\nThen run this command again, which checks the result.\n"
+        f"{SESSION_ONLY}\nThen run this command again, which checks the result.\n"
     )
     assert not (agents / "services.yaml").exists()
 
@@ -241,7 +248,7 @@ def test_another_class_is_shown_with_what_to_put_in_its_place(
     assert file.read_text() == f"services:\n{entry}"
 
     file.write_text(f"services:\n{report['lines']}")
-    assert file.read_text() == OWN_FILE
+    assert file.read_text() == SESSION_ONLY
     assert init(agents).exit_code == 0
 
 
@@ -493,7 +500,12 @@ def test_a_server_has_a_scheme_of_its_own(agents: Path, postgres_database: str) 
     # ADK has opened it.
     assert run_sessiondb("list", f"{postgres_database}?schema=theirs").returncode == 0
     registered = yaml.safe_load((agents / "services.yaml").read_text())["services"]
-    assert [entry["scheme"] for entry in registered] == ["sessiondb", "sessiondb+postgresql"]
+    assert [(entry["scheme"], entry["type"]) for entry in registered] == [
+        ("sessiondb", "session"),
+        ("sessiondb", "memory"),
+        ("sessiondb+postgresql", "session"),
+        ("sessiondb+postgresql", "memory"),
+    ]
     # A file that knows files only.
     (agents / "services.yaml").write_text(
         "services:\n- {scheme: sessiondb, type: session, class: sessiondb.DatabaseSessionService}\n"
