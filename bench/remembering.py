@@ -78,9 +78,7 @@ _SERVICES = {
 def _messages(language: dict[str, Any]) -> list[str]:
     parts = product(language["who"], language["did"], language["when"])
     # In some languages the time stands within what was done.
-    sentences = [
-        language["sentence"].format(who=who, did=did.format(when=when), when=when) for who, did, when in parts
-    ]
+    sentences = [language["sentence"].format(who=who, did=did.format(when=when), when=when) for who, did, when in parts]
     facts = [fact for kind in _KINDS for fact, _ in language[kind]]
     messages = sentences + facts
     random.Random(16).shuffle(messages)

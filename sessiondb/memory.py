@@ -16,11 +16,12 @@ from google.adk.platform import uuid as platform_uuid
 from google.adk.sessions import Session
 from typing_extensions import override
 
-from sessiondb.adk.events import timestamp_text
-from sessiondb.adk.limits import check_count
+from sessiondb.adk.events import decode_event, timestamp_text
+from sessiondb.adk.limits import check_count, check_text
 from sessiondb.calls.live import check_event, check_session
 from sessiondb.errors import AlreadyExistsError, ConfigurationError, InvalidInputError, SessionNotFoundError
 from sessiondb.model.memory import EVENT_MARK, MEMORY_SESSION_ID, SESSION_MARK
+from sessiondb.model.records import Selection, SessionKey
 from sessiondb.service import DatabaseSessionService
 
 _GIVEN = "memory"
@@ -195,12 +196,14 @@ class MemoryService(BaseMemoryService):
         Raises:
             InvalidInputError: If an argument cannot be one.
         """
-        found = await self._service.search(
-            query, app_name=app_name, user_id=user_id, match="any", remembered=True, limit=self._limit
+        selection = Selection(check_text("app_name", app_name), check_text("user_id", user_id))
+        found, _ = await self._service._found(  # noqa: SLF001  # as search, with the events
+            query, selection, match="any", remembered=True, limit=self._limit, with_rows=True
         )
         entries: dict[str, MemoryEntry] = {}
-        for hit in found.hits:
-            entries.setdefault(hit.event.id, _entry(hit.event, hit.session_id))
+        for hit, row in found:
+            key = selection._replace(session_id=hit.session_id)
+            entries.setdefault(hit.event_id, _entry(decode_event(row, SessionKey(*key)), hit.session_id))
         return SearchMemoryResponse(memories=list(entries.values()))
 
     @override
@@ -279,13 +282,13 @@ class MemoryService(BaseMemoryService):
         note = Event(author="user", invocation_id=_GIVEN, actions=EventActions(state_delta=marks))
         # Others who append, here or on another host, would have this one refused.
         async with self._service.turn(app_name, user_id, MEMORY_SESSION_ID):
-            events: list[Event] = []
+            session = Session(app_name=app_name, user_id=user_id, id=MEMORY_SESSION_ID)
             try:
-                last = await self._service.get_events(app_name, user_id, MEMORY_SESSION_ID, limit=1, newest_first=True)
-                events = last.events
+                page = await self._service.get_events(app_name, user_id, MEMORY_SESSION_ID, limit=1, newest_first=True)
+                # By its last event it is known how much of the log the Session has seen.
+                session.events = page.events
             except SessionNotFoundError:
                 await self._create(app_name, user_id)
-            session = Session(app_name=app_name, user_id=user_id, id=MEMORY_SESSION_ID, events=events)
             await self._service.append_events(session, [*copies, note])
 
     async def _note(self, app_name: str, user_id: str, marks: Mapping[str, str | bool]) -> None:

@@ -15,6 +15,7 @@ from .database import to_database
 from .output import json_option, print_json, safe_line
 
 if TYPE_CHECKING:
+    from sessiondb.cli.services_file import Kind, ServicesFile
     from sessiondb.location import Database
 
 _EPILOG = """\b
@@ -68,8 +69,9 @@ def command(
             param_hint="AGENTS_DIR",
         )
     scheme = services_file.SCHEME if isinstance(file, Path) else services_file.SERVER_SCHEME
+    kinds: tuple[Kind, ...] = ("session", "memory") if memory else ("session",)
     try:
-        services = services_file.plan(agents_dir, scheme, ("session", "memory") if memory else ("session",))
+        services = services_file.plan(agents_dir, scheme, kinds)
         services.write()
     except (services_file.ServicesFileError, OSError) as error:
         raise click.ClickException(safe_line(str(error))) from error
@@ -77,35 +79,20 @@ def command(
     uri = _uri(file)
     adk = registration.find_adk()
     password = None if isinstance(file, Path) else file.password_in_url
-    found = registration.check(adk, agents_dir.resolve(), uri, password)
-    if memory and not found.problem:
-        first, found = found, registration.check(adk, agents_dir.resolve(), uri, password, "memory")
-        found.notes[:] = dict.fromkeys(first.notes + found.notes)
-    notes = [
-        f"the scheme {scheme!r} in {services.path} cannot be reached: a URI's has lower-case letters, digits, + - ."
-        for scheme in services.unreachable
-    ]
-    notes += [
-        f"ADK cannot load the agent {agent!r}: the name of its folder may have letters, digits and _ only"
-        for agent in agents
-        if not re.fullmatch(r"[\w.]+", agent, re.ASCII)
-    ]
+    notes = _notes(services, agents)
     if password is not None:
         notes.append("the password is not in the command: put it into ~/.pgpass, or into the variable PGPASSWORD")
+    found = registration.check_all(adk, agents_dir.resolve(), uri, password, kinds)
     notes += found.notes
     verbs = ("web", "run") if _is_agent(agents_dir) else ("web",)
-    uris = [f"--{kind}_service_uri={uri}" for kind in ("session", "memory") if memory or kind == "session"]
+    uris = [f"--{kind}_service_uri={uri}" for kind in kinds]
     commands = [[*adk.command, verb, *uris, str(agents_dir)] for verb in verbs]
     # Where services.py registers the scheme, or ADK cannot be asked, the lines are not what is missing.
     is_needed = bool(found.problem and services.exists and services.lines and (found.is_unknown or services.other))
     change = "needed" if is_needed else "unchanged" if services.exists else "created"
     problem = found.problem
     if is_needed:
-        other = services.other
-        lack = f"registers the scheme {scheme} for {other}" if other else f"does not register the scheme {scheme}"
-        if services.kind == "memory":
-            lack += " as memory" if other else " for memory"
-        problem = f"{services.path} {lack}; {found.problem}"
+        problem = f"{services.path} {services.lack}; {found.problem}"
     if as_json:
         report: dict[str, Any] = {
             "services_file": str(services.path),
@@ -137,6 +124,20 @@ def command(
         click.echo(f"ADK opens {safe_line(str(file))} with this package. Start it:\n")
         for words in commands:
             click.echo(f"  {safe_line(shlex.join(words))}")
+
+
+def _notes(services: ServicesFile, agents: list[str]) -> list[str]:
+    return [
+        *(
+            f"the scheme {scheme!r} in {services.path} cannot be reached: a URI's has lower-case letters, digits, + - ."
+            for scheme in services.unreachable
+        ),
+        *(
+            f"ADK cannot load the agent {agent!r}: the name of its folder may have letters, digits and _ only"
+            for agent in agents
+            if not re.fullmatch(r"[\w.]+", agent, re.ASCII)
+        ),
+    ]
 
 
 def _uri(database: Database) -> str:

@@ -9,11 +9,13 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from . import registration_probe
+from .services_file import Kind
 
 _TIMEOUT_SECONDS = 120
 """For ADK to be imported and a services.py to run."""
@@ -56,10 +58,8 @@ def find_adk() -> Adk:
     return Adk((sys.executable, "-m", "google.adk.cli"), sys.executable)
 
 
-def check(
-    adk: Adk, agents_dir: Path, uri: str, password: str | None = None, kind: Literal["session", "memory"] = "session"
-) -> Registration:
-    """Opens the service as ``adk`` would with ``--session_service_uri=uri``, which creates a missing database.
+def check(adk: Adk, agents_dir: Path, uri: str, password: str | None = None, kind: Kind = "session") -> Registration:
+    """Opens the service as ``adk`` would with ``--session_service_uri=uri``, or the same for memory, which creates a missing database.
 
     ``password`` is what libpq is to log in with, if it is not to find one by itself. ``kind`` is the type of service.
     """
@@ -86,6 +86,17 @@ def check(
         lines = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
         return Registration(f"the service cannot be opened: {lines[-1]}", notes)
     return _judge(json.loads(done.stdout), python, notes)
+
+
+def check_all(adk: Adk, agents_dir: Path, uri: str, password: str | None, kinds: Sequence[Kind]) -> Registration:
+    """Checks services of several types, up to the first that ADK would not use; with the notes of all."""
+    notes: dict[str, None] = {}
+    for kind in kinds:
+        found = check(adk, agents_dir, uri, password, kind)
+        notes |= dict.fromkeys(found.notes)
+        if found.problem:
+            break
+    return replace(found, notes=list(notes))
 
 
 def _judge(answer: dict[str, Any], python: str, notes: list[str]) -> Registration:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import indent
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
 import yaml
@@ -15,10 +15,12 @@ SCHEME = "sessiondb"
 SERVER_SCHEME = "sessiondb+postgresql"
 """That of a database on a server."""
 
-CLASSES = {"session": "sessiondb.DatabaseSessionService", "memory": "sessiondb.MemoryService"}
-"""By the types that ADK has for services."""
+Kind: TypeAlias = Literal["session", "memory"]
+"""A type of service, as ADK calls it."""
 
-_Entry: TypeAlias = tuple[str, str]
+CLASSES: dict[Kind, str] = {"session": "sessiondb.DatabaseSessionService", "memory": "sessiondb.MemoryService"}
+
+_Entry: TypeAlias = tuple[str, Kind]
 """A scheme and a type."""
 
 _NAMES = ("services.yaml", "services.yml")
@@ -40,7 +42,7 @@ class ServicesFile:
         lines: What the file lacks; empty if it registers this package.
         place: Where in the file they go.
         other: The class that the file registers the scheme for, if that is not this package's.
-        kind: The type of service that ``lines`` are about, the first one if there are several.
+        lack: What is wrong with the file, if anything is.
     """
 
     path: Path
@@ -49,7 +51,7 @@ class ServicesFile:
     lines: str = ""
     place: str = ""
     other: str | None = None
-    kind: str = "session"
+    lack: str = ""
 
     def write(self) -> None:
         """Creates the file if there is none; raises OSError if that fails, or if there is one by now."""
@@ -79,7 +81,7 @@ class _Found(NamedTuple):
         return _block(entries, self.indentation)
 
 
-def plan(folder: Path, scheme: str = SCHEME, kinds: Sequence[str] = ("session",)) -> ServicesFile:
+def plan(folder: Path, scheme: str = SCHEME, kinds: Sequence[Kind] = ("session",)) -> ServicesFile:
     """Finds what ADK lacks in ``folder`` to use this package; raises ServicesFileError if a file there is unusable.
 
     Args:
@@ -106,17 +108,19 @@ def plan(folder: Path, scheme: str = SCHEME, kinds: Sequence[str] = ("session",)
             path, entry = found
             shown = " ".join(yaml.safe_dump(entry, default_flow_style=True, sort_keys=False).split())
             lines, place = files[path].lines([(scheme, kind)]), f"in place of the entry {shown}"
-            return ServicesFile(path, True, unreachable, lines, place, str(entry["class"]), kind)
+            lack = f"registers the scheme {scheme} for {entry['class']}"
+            return ServicesFile(path, True, unreachable, lines, place, str(entry["class"]), lack)
     missing = [kind for kind, found in registered.items() if found is None]
     if missing:
         path, first = next(iter(files.items()))
         lines = first.lines([(scheme, kind) for kind in missing])
-        return ServicesFile(path, True, unreachable, lines, first.place, kind=missing[0])
+        lack = f"does not register the scheme {scheme}{'' if 'session' in missing else ' for memory'}"
+        return ServicesFile(path, True, unreachable, lines, first.place, lack=lack)
     path = next(found[0] for found in registered.values() if found is not None)
     return ServicesFile(path, True, unreachable)
 
 
-def _registered(files: Mapping[Path, _Found], scheme: str, kind: str) -> tuple[Path, dict[str, Any]] | None:
+def _registered(files: Mapping[Path, _Found], scheme: str, kind: Kind) -> tuple[Path, dict[str, Any]] | None:
     """Returns the entry of a scheme that counts, which is the last one, and where it is."""
     entries = [(path, entry) for path, found in files.items() for entry in found.entries]
     for path, entry in reversed(entries):

@@ -8,9 +8,7 @@ is refused), and with a search that wants all words.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -249,7 +247,10 @@ async def test_entry_comes_back_as_it_was_given(memory: MemoryService) -> None:
 
 
 async def test_entries_get_what_they_lack(memory: MemoryService) -> None:
-    entries = [MemoryEntry(content=content("dog one")), MemoryEntry(content=content("dog two"), custom_metadata={"b": 2})]
+    entries = [
+        MemoryEntry(content=content("dog one")),
+        MemoryEntry(content=content("dog two"), custom_metadata={"b": 2}),
+    ]
     await memory.add_memory(app_name=APP, user_id=USER, memories=entries, custom_metadata={"a": 1, "b": 1})
     answer = await memory.search_memory(app_name=APP, user_id=USER, query="dog")
     by_text = {text_of(entry): entry for entry in answer.memories}
@@ -322,8 +323,36 @@ async def test_any_id_can_be_that_of_a_session(
 
 
 QUESTIONS = [
-    *("", " \n", "?!", '"', "'", '"dog', "dog*", "NEAR(dog, 1)", "dog AND", "dog NOT ill", "-dog", "text:dog", "(((", "a\0b"),
-    *("^dog", "dog & !ill", "dog <-> ill", "\\", "%", ":*", "{dog}", "狗", "🐶", "dog " * 2_500, "x" * 10_000, "\u0301"),
+    *(
+        "",
+        " \n",
+        "?!",
+        '"',
+        "'",
+        '"dog',
+        "dog*",
+        "NEAR(dog, 1)",
+        "dog AND",
+        "dog NOT ill",
+        "-dog",
+        "text:dog",
+        "(((",
+        "a\0b",
+    ),
+    *(
+        "^dog",
+        "dog & !ill",
+        "dog <-> ill",
+        "\\",
+        "%",
+        ":*",
+        "{dog}",
+        "狗",
+        "🐶",
+        "dog " * 2_500,
+        "x" * 10_000,
+        "\u0301",
+    ),
 ]
 
 
@@ -344,9 +373,7 @@ async def test_what_is_no_input_is_refused_and_nothing_is_remembered(
         memory.add_session_to_memory(too_long),
         memory.add_events_to_memory(app_name=APP, user_id=USER, events=[*session.events, anything]),
         memory.add_events_to_memory(app_name=APP, user_id="\0", events=session.events),
-        memory.add_events_to_memory(
-            app_name=APP, user_id=USER, events=session.events, custom_metadata={"a": anything}
-        ),
+        memory.add_events_to_memory(app_name=APP, user_id=USER, events=session.events, custom_metadata={"a": anything}),
         memory.add_memory(app_name=APP, user_id=USER, memories=[MemoryEntry(content=content("my dog")), anything]),
         memory.search_memory(app_name=APP, user_id=anything, query="dog"),
         memory.search_memory(app_name=APP, user_id=USER, query=anything),
@@ -418,7 +445,9 @@ def remember_in_a_process(location: str, name: str) -> None:
     asyncio.run(remember())
 
 
-async def test_processes_that_remember_at_once_lose_nothing(service: DatabaseSessionService, location: Path | str) -> None:
+async def test_processes_that_remember_at_once_lose_nothing(
+    service: DatabaseSessionService, location: Path | str
+) -> None:
     processes = [start(remember_in_a_process, location, name) for name in ("a", "b")]
     for process in processes:
         assert process.stdout is not None
