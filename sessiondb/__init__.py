@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sessiondb.engine.turns import Turn
     from sessiondb.memory import MemoryService
     from sessiondb.model.records import BackupReport, ForkedSession
+    from sessiondb.model.search import SearchHit, SearchPage
     from sessiondb.model.usage import UsageRow
     from sessiondb.one_turn import OneTurnAtATime
     from sessiondb.service import DatabaseSessionService
@@ -29,6 +30,8 @@ __all__ = [
     "Health",
     "MemoryService",
     "OneTurnAtATime",
+    "SearchHit",
+    "SearchPage",
     "ServiceStats",
     "SessionList",
     "StateChange",
@@ -46,6 +49,8 @@ _HOMES = {
     "Health": "sessiondb.stats",
     "MemoryService": "sessiondb.memory",
     "OneTurnAtATime": "sessiondb.one_turn",
+    "SearchHit": "sessiondb.model.search",
+    "SearchPage": "sessiondb.model.search",
     "ServiceStats": "sessiondb.stats",
     "SessionList": "sessiondb.adk.listing",
     "StateChange": "sessiondb.adk.past",

@@ -121,6 +121,10 @@ class UpgradeError(StorageError):
     """The file is of an earlier schema version and could not be brought up to date. It was not changed."""
 
 
+class SearchIndexError(StorageError):
+    """There is no index of texts to search in, or it is not complete yet."""
+
+
 class CorruptRowError(StorageError):
     """A row cannot be read as the event or state value it should be; the message names the session and the row."""
 

@@ -15,6 +15,7 @@ Durability = Literal["full", "normal"]
 OnStale = Literal["reject", "append"]
 CacheMode = Literal["copy", "shallow", "share", "off"]
 NoneInDelta = Literal["delete", "store"]
+Index = Literal["text"]
 
 P = ParamSpec("P")
 
@@ -31,9 +32,12 @@ class StoreOptions:
     max_queue: int = 10_000
     max_batch: int = 256
     busy_timeout: float = 30.0
+    index: Index | None = None
 
     def __post_init__(self) -> None:
         _check_choice("durability", self.durability, get_args(Durability))
+        if self.index is not None:
+            _check_choice("index", self.index, get_args(Index))
         _check_count("readers", self.readers, 1, 64)
         _check_count("max_queue", self.max_queue, 1, 10_000_000)
         _check_count("max_batch", self.max_batch, 1, 1024)

@@ -31,6 +31,7 @@ from sessiondb.calls.live import apply_event, check_appended, check_event, check
 from sessiondb.calls.maintenance import Maintenance
 from sessiondb.calls.pages import Pages
 from sessiondb.calls.past import Past
+from sessiondb.calls.search import Search
 from sessiondb.calls.usage import Usage
 from sessiondb.engine import sharing
 from sessiondb.engine.cache import LogCache
@@ -58,6 +59,7 @@ from sessiondb.model.records import (
 from sessiondb.options import (
     CacheMode,
     Durability,
+    Index,
     NoneInDelta,
     OnStale,
     ServiceOptions,
@@ -67,7 +69,7 @@ from sessiondb.options import (
 )
 
 
-class DatabaseSessionService(Pages, Appends, Past, Maintenance, Usage, BaseSessionService):
+class DatabaseSessionService(Pages, Appends, Past, Search, Maintenance, Usage, BaseSessionService):
     """Keeps every session, event and state key of ADK agents in one SQLite file, or on a PostgreSQL server.
 
     A drop-in for ADK's ``InMemorySessionService``. A write is answered when it is on disk; writes of concurrent
@@ -100,6 +102,7 @@ class DatabaseSessionService(Pages, Appends, Past, Maintenance, Usage, BaseSessi
         follow_symlinks: bool = False,
         none_in_delta: NoneInDelta = "delete",
         before_store: BeforeStore | None = None,
+        index: Index | None = None,
         schema: str | None = None,
         password: Password = None,
         transaction_pooling: bool = False,
@@ -138,6 +141,9 @@ class DatabaseSessionService(Pages, Appends, Past, Maintenance, Usage, BaseSessi
                 that is None. The live Session keeps the original until it is read again. What it raises refuses the
                 call, and nothing is written. Of the same event it must make the same each time, or one that is delivered
                 again is stored again. The state that a session is created with is no event.
+            index: ``"text"`` keeps an index of what was said, for :meth:`search`; it is made where it is missing, in the
+                background if there are events already. None makes none. One that is there is kept up to date by every service
+                and program that writes, until ``sessiondb index --drop`` removes it.
             schema: For a server: the schema of the tables, created where it is missing; ``"public"`` if not given.
             password: For a server: the password, or what is called for one at each connect, on a thread of its own; it
                 appears in no message. None: what the URL says, or libpq finds.
@@ -149,7 +155,7 @@ class DatabaseSessionService(Pages, Appends, Past, Maintenance, Usage, BaseSessi
             StorageError: If the file cannot be opened, is damaged, or is not a database of sessiondb.
         """
         del agents_dir
-        store_options = StoreOptions(durability, readers, max_queue, max_batch, busy_timeout)
+        store_options = StoreOptions(durability, readers, max_queue, max_batch, busy_timeout, index)
         self._options = ServiceOptions(
             on_stale, log_cache, log_cache_bytes, follow_symlinks, none_in_delta, before_store
         )

@@ -14,13 +14,18 @@ from typing import Any
 from sessiondb.errors import InvalidInputError
 from sessiondb.model.queries import LogPlace, SessionPlace
 from sessiondb.model.records import SessionKey
+from sessiondb.model.search import SearchPlace
 
 _VERSION = 1
 _MAX_NUMBER = 2**63 - 1
 
 
-def encode_place(place: SessionPlace | LogPlace) -> str:
+def encode_place(place: SessionPlace | LogPlace | SearchPlace) -> str:
     """Returns a cursor for a place."""
+    if isinstance(place, SearchPlace):
+        # Infinity, before the first hit, is no JSON.
+        rank = place.rank if math.isfinite(place.rank) else None
+        return _encode(["hits", place.newest, rank, place.row_id])
     if isinstance(place, SessionPlace):
         return _encode(["sessions", place.update_time, *place.key])
     return _encode(["events", *place])
@@ -55,6 +60,21 @@ def decode_log_place(name: str, cursor: str | None) -> LogPlace | None:
             if all(type(number) is int and 0 <= number <= _MAX_NUMBER for number in (incarnation, seq, row_id)):
                 return LogPlace(incarnation, seq, row_id)
     raise _refusal("get_events", name)
+
+
+def decode_search_place(cursor: str | None) -> SearchPlace | None:
+    """Returns the place that a cursor of a search stands for; None for None.
+
+    Raises:
+        InvalidInputError: If it is none.
+    """
+    if cursor is None:
+        return None
+    match _decode(cursor, "search"):
+        case ["hits", int(newest), float() | None as rank, int(row_id)]:
+            if all(type(number) is int and 0 <= number <= _MAX_NUMBER for number in (newest, row_id)):
+                return SearchPlace(newest, math.inf if rank is None else rank, row_id)
+    raise _refusal("search")
 
 
 def _encode(place: list[Any]) -> str:

@@ -27,7 +27,9 @@ from sessiondb.model.records import (
     StateRow,
     StoreSize,
 )
+from sessiondb.model.search import FoundPage, Match, SearchPlace
 from sessiondb.model.usage import UsageBy, UsageRow
+from sessiondb.model.words import Term
 
 ResultT_co = TypeVar("ResultT_co", covariant=True)
 
@@ -322,3 +324,30 @@ class GetUsage(Query[list[UsageRow]]):
     since: float | None = None
     until: float | None = None
     by: UsageBy = "session"
+
+
+@dataclass(slots=True, eq=False)
+class SearchEvents(Query[FoundPage]):
+    """Search the texts of events.
+
+    Attributes:
+        selection: Of which sessions.
+        terms: What is looked for, at least one.
+        match: Whether all of it must be in an event, or any of it.
+        limit: At most so many hits.
+        author: Only events of this author.
+        since: Only events at or after this moment, in seconds since the epoch.
+        until: Only events before this moment, in seconds since the epoch.
+        after: Only what comes behind this place.
+        with_rows: Whether to read the events, too.
+    """
+
+    selection: Selection
+    terms: tuple[Term, ...]
+    match: Match
+    limit: int
+    author: str | None = None
+    since: float | None = None
+    until: float | None = None
+    after: SearchPlace | None = None
+    with_rows: bool = False

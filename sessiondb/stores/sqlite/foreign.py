@@ -6,6 +6,8 @@ import re
 import sqlite3
 from typing import NamedTuple
 
+from sessiondb.stores.sqlite import text_index
+
 _OURS = r"(?:adk_sessions|adk_events|adk_state|sessiondb_meta)\b"
 # As SQLite takes them in a trigger: quoted in four ways, and without the name of a schema.
 _NAME = rf"[\"'`\[]?{_OURS}"
@@ -15,12 +17,13 @@ _WRITES = re.compile(
 _IGNORES = re.compile(r"\bRAISE\s*\(\s*IGNORE\b", re.IGNORECASE)
 _COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 
-_FOREIGN = """
+_FOREIGN = f"""
 SELECT type, name, tbl_name, sql FROM sqlite_schema
  WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name NOT IN (
     'adk_sessions', 'adk_events', 'adk_state', 'sessiondb_meta',
     'adk_sessions_forks', 'adk_sessions_updated', 'adk_events_log', 'adk_events_identity', 'adk_state_user', 'adk_state_app',
-    'adk_events_changed', 'adk_events_removed', 'adk_sessions_deleted'
+    'adk_events_changed', 'adk_events_removed', 'adk_sessions_deleted',
+    {", ".join(f"'{name}'" for name in text_index.OBJECTS)}
  )
  ORDER BY name
 """

@@ -29,6 +29,7 @@ from sessiondb.model.queries import (
     ListState,
     MeasureStore,
     Query,
+    SearchEvents,
     Since,
 )
 from sessiondb.model.records import (
@@ -48,6 +49,7 @@ from sessiondb.model.usage import UsageRow
 from sessiondb.stores.sqlite.connection import snapshot, stream
 from sessiondb.stores.sqlite.counting import count_rows
 from sessiondb.stores.sqlite.past import get_beginning, get_past, list_changes, list_forks
+from sessiondb.stores.sqlite.search import search_events
 from sessiondb.stores.sqlite.session_list import list_sessions
 from sessiondb.stores.sqlite.sql import EVENT_ROW, HEAD_COLUMNS, HOLDS_KEY, KEY, THIS_SESSION, state_of, where_clause
 from sessiondb.stores.sqlite.usage import get_usage
@@ -330,6 +332,7 @@ _ANSWERS: dict[type[Any], Callable[[sqlite3.Connection, Any], Any]] = {
     GetUserState: _get_user_state,
     CountEvents: _count_events,
     GetUsage: _get_usage,
+    SearchEvents: search_events,
     MeasureStore: _measure,
 }
 
@@ -340,6 +343,7 @@ _TABLES_OF: dict[type[Any], tuple[str, ...]] = {
     ListSessions: ("adk_sessions", "adk_state"),
     ListEvents: ("adk_events",),
     GetUsage: ("adk_events",),
+    SearchEvents: ("adk_events",),
     GetBeginning: ("adk_sessions",),
     GetPast: ("adk_events", "adk_sessions", "adk_state"),
     ListChanges: ("adk_events", "adk_sessions"),

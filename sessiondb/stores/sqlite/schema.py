@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sessiondb.errors import UnsupportedDatabaseError
+from sessiondb.stores.sqlite import text_index
 from sessiondb.stores.sqlite.connection import connect, enter_wal_mode, transaction
 from sessiondb.stores.sqlite.foreign import foreign_objects
 from sessiondb.stores.sqlite.header import APPLICATION_ID, look
@@ -171,8 +172,18 @@ def check_foreign_objects(connection: sqlite3.Connection, path: Path) -> int:
             " was written: drop them (DROP TRIGGER), or have them write to tables of their own"
         )
     # In a schema that is not trusted SQLite takes a full-text table in a trigger for unsafe (3.40 does).
-    connection.execute(f"PRAGMA trusted_schema={'ON' if triggers else 'OFF'}")
+    is_trusted = triggers or text_index.exists(connection)
+    connection.execute(f"PRAGMA trusted_schema={'ON' if is_trusted else 'OFF'}")
     return int(version)
+
+
+def notice_index(connection: sqlite3.Connection) -> bool:
+    """Looks whether another process has made an index, whose triggers SQLite takes for unsafe until that is noticed."""
+    (is_trusted,) = connection.execute("PRAGMA trusted_schema").fetchone()
+    if is_trusted or not text_index.exists(connection):
+        return False
+    connection.execute("PRAGMA trusted_schema=ON")
+    return True
 
 
 def reload(connection: sqlite3.Connection) -> None:

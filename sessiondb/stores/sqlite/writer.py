@@ -17,8 +17,8 @@ from sessiondb.logger import Repeated, logger
 from sessiondb.model.commands import DataCommand, advance_handle
 from sessiondb.model.records import Outcome
 from sessiondb.options import StoreOptions
-from sessiondb.stores.sqlite import schema, writes
-from sessiondb.stores.sqlite.connection import closed_on_failure, open_writer, set_busy_timeout
+from sessiondb.stores.sqlite import schema, text_index, writes
+from sessiondb.stores.sqlite.connection import closed_on_failure, open_writer, set_busy_timeout, transaction
 from sessiondb.stores.sqlite.errors import SYNC_FAILED, primary_code, translate, translated
 from sessiondb.stores.sqlite.file_identity import FileIdentity
 from sessiondb.stores.sqlite.line import Line
@@ -42,12 +42,24 @@ _HELD_LOCK_SECONDS = 1.0
 _HELD_LOCK_INTERVAL = 10.0
 
 
+_SLICE_SECONDS = 0.01
+"""What a slice of an index that is built may take, about: so long appends wait for it at most."""
+
+_MOST_EVENTS = 4096
+"""In a slice."""
+
+_INDEX_PAUSE = 0.001
+"""Between two slices, when nothing is written: others may want the file, too."""
+
+
 class SqliteWriter(Writer):
     """The connection of a process that writes to one file."""
 
     def __init__(self, path: Path, options: StoreOptions) -> None:
         self._path = path
         self._options = options
+        self._index: text_index.IndexState | None = None
+        self._slice = 64
         self._connection = self._connect()
         with closed_on_failure(self._connection):
             self._wal = WalKeeper(self._connection, path, options.durability)
@@ -110,10 +122,58 @@ class SqliteWriter(Writer):
 
     @override
     def idle_after(self) -> float | None:
-        return self._wal.idle_timeout
+        return _INDEX_PAUSE if self.builds_index else self._wal.idle_timeout
 
     @override
     def maintain(self, *, idle: bool) -> None:
+        if self.builds_index:
+            self._build_on(idle=idle)
+            return
+        self._checkpoint(idle=idle)
+
+    @property
+    def builds_index(self) -> bool:
+        """Whether there is an index that is not complete, and this writer is to complete it."""
+        return self._index is not None and not self._index.is_complete
+
+    def _build_on(self, *, idle: bool) -> None:
+        try:
+            self.build_index()
+        except StorageError as error:
+            # As it is, it cannot be built: the next batch will be told why, or the next opening.
+            self._index = None
+            logger.warning("index_failed", path=str(self._path), hint=str(error))
+        if not idle or self._wal.is_due(self._wal.size):
+            self._checkpoint(idle=False)
+
+    def build_index(self) -> text_index.IndexState | None:
+        """Adds a slice to the index, and says how far it is; None if there is none any more.
+
+        Raises:
+            StorageError: If SQLite refuses.
+        """
+        with self._in_line():
+            started = time.perf_counter()
+            try:
+                with self._waiting_for_locks(), transaction(self._connection):
+                    started = time.perf_counter()
+                    found = text_index.state(self._connection)
+                    if found is not None and not found.is_complete:
+                        found = text_index.build(self._connection, found, self._slice)
+                        if found.is_complete:
+                            logger.info("index_built", path=str(self._path), events=found.begun_after)
+                    self._index = found
+            except sqlite3.Error as error:
+                raise self._failure(error, 0) from error
+            seconds = time.perf_counter() - started
+        self._wal.note_write()
+        if seconds > _SLICE_SECONDS:
+            self._slice = max(self._slice // 2, 1)
+        elif seconds < _SLICE_SECONDS / 2:
+            self._slice = min(self._slice * 2, _MOST_EVENTS)
+        return self._index
+
+    def _checkpoint(self, *, idle: bool) -> None:
         size, self._wal_bytes_to_look_at = self._wal_bytes_to_look_at, None
         if not idle and (size is None or not self._wal.is_due(size)):
             return
@@ -159,10 +219,22 @@ class SqliteWriter(Writer):
         connection = open_writer(self._path, self._options.durability, self._options.busy_timeout)
         with closed_on_failure(connection), translated(self._path):
             schema.prepare(connection, self._path)
+            if self._options.index is not None:
+                self._index = self._index_of(connection)
             writes.install(connection)
             # From here on SQLite waits for locks only where the wait is taken note of.
             set_busy_timeout(connection, 0)
         return connection
+
+    def _index_of(self, connection: sqlite3.Connection) -> text_index.IndexState | None:
+        """Creates the index if it is missing, and returns how far it is."""
+        if not text_index.exists(connection):
+            with transaction(connection):
+                # Another process may have been first.
+                if not text_index.exists(connection):
+                    text_index.create(connection)
+            schema.check_foreign_objects(connection, self._path)
+        return text_index.state(connection)
 
     def _check_files_now_and_then(self) -> None:
         """Checks the files before a batch, so that little is written into a file that was taken away."""
@@ -206,6 +278,14 @@ class SqliteWriter(Writer):
         self._roll_back()
         with self._waiting_for_locks():
             schema.reload(self._connection)
+            has_index = schema.notice_index(self._connection)
+        if has_index:
+            try:
+                return self._execute_together(commands)
+            except sqlite3.Error as error:
+                if not _is_of_one_command(error):
+                    raise
+            self._roll_back()
         return [self._execute_alone(command) for command in commands]
 
     def _execute_alone(self, command: DataCommand) -> Outcome | StorageError:
