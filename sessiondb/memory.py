@@ -20,7 +20,7 @@ from sessiondb.adk.events import decode_event, timestamp_text
 from sessiondb.adk.limits import check_count, check_text
 from sessiondb.calls.live import check_event, check_session
 from sessiondb.errors import AlreadyExistsError, ConfigurationError, InvalidInputError, SessionNotFoundError
-from sessiondb.model.memory import EVENT_MARK, MEMORY_SESSION_ID, SESSION_MARK
+from sessiondb.model.memory import EVENT_MARK, MEMORY_SESSION_ID, SESSION_MARK, words_of
 from sessiondb.model.records import Selection, SessionKey
 from sessiondb.service import DatabaseSessionService
 
@@ -187,7 +187,7 @@ class MemoryService(BaseMemoryService):
         Args:
             app_name: The app.
             user_id: The user.
-            query: A question, or words. Nothing in it is taken for an operator.
+            query: A question, or words. Nothing in it is taken for an operator. Of a longer one the first 10,000 characters count.
 
         Returns:
             At most ``limit`` entries. Of what is in a log, ``id`` is the event's id, ``timestamp`` its moment as ISO 8601 in UTC,
@@ -196,9 +196,11 @@ class MemoryService(BaseMemoryService):
         Raises:
             InvalidInputError: If an argument cannot be one.
         """
+        if not isinstance(query, str):
+            raise InvalidInputError(f"query must be a string, not {type(query).__name__}")
         selection = Selection(check_text("app_name", app_name), check_text("user_id", user_id))
         found, _ = await self._service._found(  # noqa: SLF001  # as search, with the events
-            query, selection, match="any", remembered=True, limit=self._limit, with_rows=True
+            words_of(query), selection, match="any", remembered=True, limit=self._limit, with_rows=True
         )
         entries: dict[str, MemoryEntry] = {}
         for hit, row in found:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -90,13 +90,13 @@ def check(adk: Adk, agents_dir: Path, uri: str, password: str | None = None, kin
 
 def check_all(adk: Adk, agents_dir: Path, uri: str, password: str | None, kinds: Sequence[Kind]) -> Registration:
     """Checks services of several types, up to the first that ADK would not use; with the notes of all."""
-    notes: dict[str, None] = {}
+    problem, notes, is_unknown = None, dict[str, None](), False
     for kind in kinds:
-        found = check(adk, agents_dir, uri, password, kind)
-        notes |= dict.fromkeys(found.notes)
-        if found.problem:
-            break
-    return replace(found, notes=list(notes))
+        if problem is None:
+            found = check(adk, agents_dir, uri, password, kind)
+            problem, is_unknown = found.problem, found.is_unknown
+            notes |= dict.fromkeys(found.notes)
+    return Registration(problem, list(notes), is_unknown)
 
 
 def _judge(answer: dict[str, Any], python: str, notes: list[str]) -> Registration:
