@@ -27,7 +27,7 @@ from sessiondb.engine.waiting import (
 from sessiondb.engine.writer import WriterThread
 from sessiondb.errors import ConfigurationError, ServiceClosedError
 from sessiondb.logger import logger
-from sessiondb.model.commands import WriteCommand
+from sessiondb.model.commands import Flush, WriteCommand
 from sessiondb.model.queries import Query
 from sessiondb.model.records import BackupReport
 from sessiondb.options import StoreOptions
@@ -67,6 +67,19 @@ class Engine:
             if self._threads is None:
                 self._threads = Threads(self.store, self.options)
             return self._threads
+
+    def go_on_with(self, store: Store, options: StoreOptions) -> None:
+        """Has the writer replaced by one of the same store that is kept in another way. Blocks while a batch is under way.
+
+        Raises:
+            ConfigurationError: If the store cannot be kept so. The writer is the one before then, as with the others.
+            StorageError: If the store cannot be opened.
+            ServiceClosedError: If the engine is closed.
+        """
+        self.threads.writer.go_on_with(store)
+        self.options = options
+        # A thread that has nothing to do would not find out that there is something.
+        self.write_from_thread(Flush())
 
     async def write(
         self,

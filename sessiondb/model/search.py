@@ -21,6 +21,8 @@ WINDOW = 500
 MOST_WORDS_OF_ANY = 64
 """So many different words of a query are looked for if any will do, the longest."""
 
+_FEWEST = 8
+
 _RANKED_BY = 16
 """Terms that a rank is made of."""
 
@@ -31,13 +33,15 @@ NO_INDEX = (
     "there is no index of texts to search in: open the service with index='text', or make one with `sessiondb index`"
 )
 
+BEING_BUILT = (
+    "the index of texts is not complete: it is being built, and can be searched when that is done. If nobody is at it,"
+    " `sessiondb index` goes on with it"
+)
 
-def being_built(done: int, of: int) -> str:
-    """Says that an index cannot be searched yet."""
-    return (
-        f"the index of texts is being built, and has come to event {done:,} of {of:,}: search when it is complete. If nobody is"
-        " at it, `sessiondb index` goes on, and so does a service with index='text'"
-    )
+
+def each_of_any(terms: int) -> int:
+    """Returns how many hits of each term are ranked if any will do: the newest, so that rare terms have a place beside others."""
+    return max(WINDOW // terms, _FEWEST)
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,14 +52,26 @@ class Term(NamedTuple):
     """A word or a phrase of a query.
 
     Attributes:
+        text: As it was given.
         words: As it is looked for in an index: runs of scripts without spaces are cut into pairs.
         prefix: Whether the last of its words may go on.
         expression: A regular expression that finds it in a text that :func:`fold` has made.
     """
 
+    text: str
     words: str
     prefix: bool
     expression: str
+
+    @property
+    def begins_with_run(self) -> bool:
+        """Whether something of a script without spaces may stand before it in the same run."""
+        return _RUN.match(self.text.lstrip()) is not None
+
+    @property
+    def ends_with_run(self) -> bool:
+        """Whether something of a script without spaces may stand behind it in the same run."""
+        return _RUN.match(self.text[-1:]) is not None
 
 
 def fold(text: str) -> str:
@@ -85,14 +97,13 @@ def _terms(query: str) -> Iterator[Term]:
         if not found:
             continue
         star = bool(phrase_star) or word.endswith("*")
-        # What follows its last letter separates words.
-        part = re.sub(r"[\W_]+$", "", part) if star else part
-        ends_with_run = _RUN.match(part.rstrip()[-1:]) is not None
+        part = part.rstrip("* ")
+        ends_with_run = _RUN.match(part[-1:]) is not None
         prefix = star and not ends_with_run and len(found[-1]) >= _SHORTEST_PREFIX
         words, is_single = _cut(part)
         before = "" if _RUN.match(found[0]) else r"(?<![^\W_])"
         after = "" if ends_with_run or prefix else r"(?![^\W_])"
-        yield Term(words, prefix or is_single, before + r"[\W_]+".join(map(re.escape, found)) + after)
+        yield Term(part, words, prefix or is_single, before + r"[\W_]+".join(map(re.escape, found)) + after)
 
 
 def _cut(part: str) -> tuple[str, bool]:

@@ -29,6 +29,7 @@ from sessiondb.model.queries import (
     ListState,
     MeasureStore,
     Query,
+    SearchEvents,
     Since,
 )
 from sessiondb.model.records import (
@@ -47,6 +48,7 @@ from sessiondb.model.usage import UsageRow, usage_rows
 from sessiondb.stores.postgres import schema
 from sessiondb.stores.postgres.asked import AT_ONCE, Asked, Prepared
 from sessiondb.stores.postgres.past import get_beginning, get_past, list_changes, list_forks
+from sessiondb.stores.postgres.search import search_events
 from sessiondb.stores.postgres.session_list import list_sessions
 from sessiondb.stores.postgres.sql import EVENT_ROW, HEAD_COLUMNS, KEY, THIS_SESSION, state_of, where_clause
 from sessiondb.stores.postgres.usage import usage_statement
@@ -310,5 +312,6 @@ _ANSWERS: dict[type[Any], Callable[[Asked, Any], Any]] = {
     GetUserState: _get_user_state,
     CountEvents: _count_events,
     GetUsage: _get_usage,
+    SearchEvents: search_events,
     MeasureStore: _measure,
 }

@@ -225,7 +225,7 @@ def prepare(connection: psycopg.Connection, schema: str, name: str, partitions: 
     if _has_tables(connection, schema, name):
         return False
     with connection.transaction():
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_INIT_LOCK,))
+        take_init_lock(connection)
         # Another host may have been first.
         if _has_tables(connection, schema, name):
             return False
@@ -234,6 +234,11 @@ def prepare(connection: psycopg.Connection, schema: str, name: str, partitions: 
             connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
         run(connection, script(schema, partitions))
     return True
+
+
+def take_init_lock(connection: psycopg.Connection) -> None:
+    """Waits, in a transaction, until no other host creates anything."""
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", (_INIT_LOCK,))
 
 
 def check_version(connection: psycopg.Connection, schema: str, name: str) -> None:

@@ -30,7 +30,7 @@ from sessiondb.model.commands import AppendEvent, AppendEvents, DataCommand, Upd
 from sessiondb.model.event_identity import event_hash, is_same_event
 from sessiondb.model.records import EventRecord, Outcome, SessionKey, Status
 from sessiondb.options import StoreOptions
-from sessiondb.stores.postgres import schema, writes
+from sessiondb.stores.postgres import schema, text_index, writes
 from sessiondb.stores.postgres.connection import Link, Server, checked
 from sessiondb.stores.postgres.errors import (
     is_connection_lost,
@@ -103,6 +103,8 @@ class PostgresWriter(Writer):
                 undo.callback(link.close)
                 with link.deadline(time.monotonic() + self._options.busy_timeout + _GRACE_SECONDS):
                     schema.prepare(connection, self._schema, self._server.name)
+                    if self._options.index is not None:
+                        text_index.create_if_empty(connection, self._schema, self._server.name)
                     self._set_up(connection)
                     self._writer = uuid.uuid4()
                     self._register(connection)

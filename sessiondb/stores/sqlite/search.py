@@ -10,14 +10,11 @@ from typing import Any
 from sessiondb.model.memory import EVENT_MARK, MEMORY_SESSION_ID, SESSION_MARK
 from sessiondb.model.queries import SearchEvents
 from sessiondb.model.records import EventRow, SessionKey
-from sessiondb.model.search import WINDOW, Candidate, Found, FoundPage, find_page
+from sessiondb.model.search import WINDOW, Candidate, Found, FoundPage, each_of_any, find_page
 from sessiondb.model.words import Term
 from sessiondb.stores.sqlite import text_index
 from sessiondb.stores.sqlite.connection import snapshot
 from sessiondb.stores.sqlite.sql import EVENT_ROW, THIS_SESSION
-
-_FEWEST = 8
-"""If any term will do, so many hits of each are ranked at least."""
 
 _MARK = f"""
     FROM adk_state AS m
@@ -79,8 +76,7 @@ def _candidates(
     if query.match == "all":
         words = " AND ".join(map(_match_of, query.terms))
         return _newest(connection, query, f"{scope}words : ({words})", newest, WINDOW)
-    # Of a common word the newest hits only, so that rare ones have a place beside it.
-    each = max(WINDOW // len(query.terms), _FEWEST)
+    each = each_of_any(len(query.terms))
     found: dict[int, Candidate] = {}
     for term in query.terms:
         for candidate in _newest(connection, query, f"{scope}words : {_match_of(term)}", newest, each):

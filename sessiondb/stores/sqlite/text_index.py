@@ -14,7 +14,7 @@ import sqlite3
 from typing import NamedTuple
 
 from sessiondb.errors import ConfigurationError, SearchIndexError
-from sessiondb.model.search import NO_INDEX, being_built
+from sessiondb.model.search import BEING_BUILT, NO_INDEX
 from sessiondb.model.words import MAX_TEXT, RUN_CLASS
 
 TABLE = "sessiondb_text"
@@ -220,4 +220,4 @@ def check_complete(connection: sqlite3.Connection) -> None:
     if found is None:
         raise SearchIndexError(NO_INDEX)
     if not found.is_complete:
-        raise SearchIndexError(being_built(found.built_to, found.begun_after))
+        raise SearchIndexError(BEING_BUILT)
