@@ -9,8 +9,8 @@ from sessiondb.errors import InvalidInputError
 from sessiondb.model.cursors import decode_search_place, encode_place
 from sessiondb.model.queries import SearchEvents
 from sessiondb.model.records import Selection
-from sessiondb.model.search import MATCHES, MOST_WORDS_OF_ANY, Found, FoundPage, Match, SearchPage, SearchPlace
-from sessiondb.model.words import MAX_QUERY, Term, parse
+from sessiondb.model.search import MATCHES, Found, FoundPage, Match, SearchPage, SearchPlace, terms_of
+from sessiondb.model.words import MAX_QUERY, Term
 
 
 class Search(Calls):
@@ -111,14 +111,11 @@ class Search(Calls):
         return await self._engine.read(asked, page)
 
 
-def _checked_terms(query: object, match: object) -> tuple[Term, ...]:
+def _checked_terms(query: str, match: Match) -> tuple[Term, ...]:
     if not isinstance(query, str):
         raise InvalidInputError(f"query must be a string, not {type(query).__name__}")
     if len(query) > MAX_QUERY:
         raise InvalidInputError(f"query has {len(query):,} characters; at most {MAX_QUERY:,} can be looked for")
     if match not in MATCHES:
         raise InvalidInputError(f"match must be one of {', '.join(map(repr, MATCHES))}, not {match!r}")
-    terms = parse(query)
-    if match == "any" and len(terms) > MOST_WORDS_OF_ANY:
-        return tuple(sorted(terms, key=lambda term: -len(term.words))[:MOST_WORDS_OF_ANY])
-    return terms
+    return terms_of(query, match)

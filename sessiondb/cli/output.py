@@ -153,8 +153,8 @@ def note(text: str) -> None:
 
 
 @contextmanager
-def progress(description: str) -> Iterator[Callable[[int], object]]:
-    """Shows a bar on standard error if that is a terminal, and nothing if not.
+def progress(description: str, total: int | None = None) -> Iterator[Callable[[int], object]]:
+    """Shows a bar on standard error if that is a terminal, and nothing if not; ``total`` is how much there is, if that is known.
 
     Yields:
         A function that is told how much was done since it was last called.
@@ -167,5 +167,5 @@ def progress(description: str) -> Iterator[Callable[[int], object]]:
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(description, total=None)
+        task = bar.add_task(description, total=total)
         yield lambda done: bar.advance(task, done)

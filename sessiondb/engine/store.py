@@ -198,7 +198,7 @@ class BulkImport(AbstractContextManager["BulkImport"], Protocol):
 
 
 Progress: TypeAlias = Callable[[int, int], None]
-"""Is told how many pages are copied, and how many there are in all."""
+"""Is told how much is done, and how much there is in all: of a backup, pages."""
 
 
 @runtime_checkable

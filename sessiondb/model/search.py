@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 from sessiondb.model.records import EventRow, SessionKey
-from sessiondb.model.words import Term, fold
+from sessiondb.model.words import Term, fold, parse
 
 Match: TypeAlias = Literal["all", "any"]
 MATCHES: tuple[Match, ...] = get_args(Match)
@@ -37,6 +37,14 @@ BEING_BUILT = (
     "the index of texts is not complete: it is being built, and can be searched when that is done. If nobody is at it,"
     " `sessiondb index` goes on with it"
 )
+
+
+def terms_of(query: str, match: Match) -> tuple[Term, ...]:
+    """Returns what of a query is looked for."""
+    terms = parse(query)
+    if match == "all" or len(terms) <= MOST_WORDS_OF_ANY:
+        return terms
+    return tuple(sorted(terms, key=lambda term: -len(term.text))[:MOST_WORDS_OF_ANY])
 
 
 def each_of_any(terms: int) -> int:

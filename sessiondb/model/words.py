@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 MAX_TEXT = 65_536
@@ -118,7 +119,7 @@ def _cut(part: str) -> tuple[str, bool]:
     is_single = False
     for run in _RUN.finditer(part):
         characters = run[0]
-        pieces += (part[end : run.start()], *(a + b for a, b in zip(characters, characters[1:], strict=False)))
+        pieces += (part[end : run.start()], *(a + b for a, b in pairwise(characters)))
         end = run.end()
         if end < len(part):
             pieces.append(characters[-1])

@@ -15,7 +15,7 @@ from sessiondb.location import Database, Location, ServerLocation, resolve_locat
 from sessiondb.options import StoreOptions
 
 if TYPE_CHECKING:
-    from sessiondb.engine.store import BulkImport, Reader, Store, Writer
+    from sessiondb.engine.store import BulkImport, Progress, Reader, Store, Writer
     from sessiondb.model.soundness import CheckReport, DecodeEvent
 
 # Each is imported when it is needed: a command that reads does without what writes.
@@ -148,6 +148,49 @@ def create_on_server(location: ServerLocation, partitions: int, role: str | None
         from sessiondb.stores.postgres import store  # noqa: PLC0415  # as said above
 
     return store.create_tables(location, partitions, role)
+
+
+def build_index(location: Database, progress: Progress | None = None) -> bool:
+    """Makes the index of texts of a database that exists, beside services that use it, or goes on with one.
+
+    Args:
+        location: The database.
+        progress: Called now and then with how much is done, and how much there is.
+
+    Returns:
+        Whether there was anything to do.
+
+    Raises:
+        ConfigurationError: If it cannot be made: SQLite lacks FTS5, or the role may not make it.
+        UnsupportedDatabaseError: If it is not a database of sessiondb.
+        StorageError: If the store refuses.
+    """
+    if isinstance(location, ServerLocation):
+        with _with_driver():
+            from sessiondb.stores.postgres import indexing as on_server  # noqa: PLC0415  # as said above
+
+        return on_server.build_index(location, progress)
+    from sessiondb.stores.sqlite import indexing as of_file  # noqa: PLC0415  # as said above
+
+    return of_file.build_index(location, progress)
+
+
+def drop_index(location: Database) -> bool:
+    """Removes the index of texts of a database that exists, beside services that use it; says whether there was one.
+
+    Raises:
+        ConfigurationError: If the role may not remove it.
+        UnsupportedDatabaseError: If it is not a database of sessiondb.
+        StorageError: If the store refuses.
+    """
+    if isinstance(location, ServerLocation):
+        with _with_driver():
+            from sessiondb.stores.postgres import indexing as on_server  # noqa: PLC0415  # as said above
+
+        return on_server.drop_index(location)
+    from sessiondb.stores.sqlite import indexing as of_file  # noqa: PLC0415  # as said above
+
+    return of_file.drop_index(location)
 
 
 def check(location: Database, decode: DecodeEvent, *, limit: int = 20) -> CheckReport:

@@ -187,12 +187,15 @@ def create_functions(connection: psycopg.Connection, schema_name: str) -> None:
 def drop(connection: psycopg.Connection, schema_name: str) -> bool:
     """Removes the index and what it was made by, and says whether there was one."""
     was_there = is_complete(connection, schema_name) is not None
-    for schema_of_part, part in parts(connection, schema_name):
-        index = f"{schema.quoted(schema_of_part)}.{schema.quoted(f'{part}_text')}"
+    divided = parts(connection, schema_name)
+    # That of a divided table cannot be dropped beside others: it takes a lock, for a moment.
+    how = "" if divided else "CONCURRENTLY "
+    schema.run(connection, schema.rendered(f"DROP INDEX {how}IF EXISTS @{INDEX}", schema_name))
+    for of_part, part in divided:
+        # An attempt that was ended may have left some.
+        index = f"{schema.quoted(of_part)}.{schema.quoted(f'{part}_text')}"
         was_there |= connection.execute("SELECT to_regclass(%s) IS NOT NULL", (index,)).fetchone() == (True,)
-        schema.run(connection, schema.rendered(f"DROP INDEX IF EXISTS @{INDEX}", schema_name))
         schema.run(connection, f"DROP INDEX CONCURRENTLY IF EXISTS {index}")
-    schema.run(connection, schema.rendered(f"DROP INDEX IF EXISTS @{INDEX}", schema_name))
     for function in reversed(_FUNCTION_NAMES):
         schema.run(connection, schema.rendered(f"DROP FUNCTION IF EXISTS @{function}", schema_name))
     return was_there

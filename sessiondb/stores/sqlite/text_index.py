@@ -16,13 +16,15 @@ from typing import NamedTuple
 from sessiondb.errors import ConfigurationError, SearchIndexError
 from sessiondb.model.search import BEING_BUILT, NO_INDEX
 from sessiondb.model.words import MAX_TEXT, RUN_CLASS
+from sessiondb.stores.sqlite.connection import transaction
 
 TABLE = "sessiondb_text"
+_EVENTS = ("added", "removed", "changed")
 OBJECTS = (
     "sessiondb_index",
     "sessiondb_positions",
     *(TABLE, *(f"{TABLE}_{part}" for part in ("data", "idx", "docsize", "config"))),
-    *(f"{TABLE}_{event}" for event in ("added", "removed", "changed")),
+    *(f"{TABLE}_{event}" for event in _EVENTS),
 )
 """The names of all that belongs to it."""
 
@@ -179,13 +181,35 @@ def create(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
-def drop(connection: sqlite3.Connection) -> None:
-    """Removes the index. In a transaction, which is the caller's."""
-    for kind, name in (
-        *(("TRIGGER", f"{TABLE}_{event}") for event in ("added", "removed", "changed")),
-        *(("TABLE", name) for name in (TABLE, "sessiondb_index", "sessiondb_positions")),
-    ):
-        connection.execute(f"DROP {kind} IF EXISTS {name}")
+def remove(connection: sqlite3.Connection, rows: int) -> bool:
+    """Removes a part of the index, in a transaction of its own, and says whether there was anything of it.
+
+    First what makes it an index, at once; then what it holds, by and by: to drop it whole would hold a writer up for seconds.
+
+    Args:
+        connection: The connection, in no transaction.
+        rows: How many rows to remove, at most; of full ones, which are a page each.
+    """
+    with transaction(connection):
+        if exists(connection):
+            for event in _EVENTS:
+                connection.execute(f"DROP TRIGGER IF EXISTS {TABLE}_{event}")
+            connection.execute("DROP TABLE sessiondb_index")
+            return True
+        if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (TABLE,)).fetchone() is None:
+            return False
+        # The first rows of its data are what FTS5 must find to open the table, and so to drop it.
+        for part, kept in (("data", 10), ("docsize", 0)):
+            table = f"{TABLE}_{part}"
+            done = connection.execute(
+                f"DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE id > ? ORDER BY id DESC LIMIT ?)",
+                (kept, rows),
+            )
+            if done.rowcount:
+                return True
+        connection.execute(f"DROP TABLE {TABLE}")
+        connection.execute("DROP TABLE IF EXISTS sessiondb_positions")
+        return True
 
 
 def build(connection: sqlite3.Connection, found: IndexState, events: int) -> IndexState:

@@ -48,7 +48,7 @@ _SLICE_SECONDS = 0.01
 _MOST_EVENTS = 4096
 """In a slice."""
 
-_INDEX_PAUSE = 0.001
+INDEX_PAUSE = 0.001
 """Between two slices, when nothing is written: others may want the file, too."""
 
 
@@ -58,7 +58,10 @@ class SqliteWriter(Writer):
     def __init__(self, path: Path, options: StoreOptions) -> None:
         self._path = path
         self._options = options
-        self._index: text_index.IndexState | None = None
+        self.index: text_index.IndexState | None = None
+        """How far the index of texts is, if this writer is to make it."""
+        self.made_index = False
+        """Whether it was missing."""
         self._slice = 64
         self._connection = self._connect()
         with closed_on_failure(self._connection):
@@ -122,7 +125,7 @@ class SqliteWriter(Writer):
 
     @override
     def idle_after(self) -> float | None:
-        return _INDEX_PAUSE if self.builds_index else self._wal.idle_timeout
+        return INDEX_PAUSE if self.builds_index else self._wal.idle_timeout
 
     @override
     def maintain(self, *, idle: bool) -> None:
@@ -134,16 +137,16 @@ class SqliteWriter(Writer):
     @property
     def builds_index(self) -> bool:
         """Whether there is an index that is not complete, and this writer is to complete it."""
-        return self._index is not None and not self._index.is_complete
+        return self.index is not None and not self.index.is_complete
 
     def _build_on(self, *, idle: bool) -> None:
         try:
             self.build_index()
         except StorageError as error:
             # As it is, it cannot be built: the next batch will be told why, or the next opening.
-            self._index = None
+            self.index = None
             logger.warning("index_failed", path=str(self._path), hint=str(error))
-        if not idle or self._wal.is_due(self._wal.size):
+        if not idle:
             self._checkpoint(idle=False)
 
     def build_index(self) -> text_index.IndexState | None:
@@ -162,16 +165,35 @@ class SqliteWriter(Writer):
                         found = text_index.build(self._connection, found, self._slice)
                         if found.is_complete:
                             logger.info("index_built", path=str(self._path), events=found.begun_after)
-                    self._index = found
+                    self.index = found
             except sqlite3.Error as error:
                 raise self._failure(error, 0) from error
             seconds = time.perf_counter() - started
         self._wal.note_write()
+        if self._wal.is_due(self._wal.size):
+            self._checkpoint(idle=False)
         if seconds > _SLICE_SECONDS:
             self._slice = max(self._slice // 2, 1)
         elif seconds < _SLICE_SECONDS / 2:
             self._slice = min(self._slice * 2, _MOST_EVENTS)
-        return self._index
+        return self.index
+
+    def drop_index(self) -> bool:
+        """Removes a slice of the index, and says whether there was anything of it.
+
+        Raises:
+            StorageError: If SQLite refuses.
+        """
+        with self._in_line():
+            try:
+                with self._waiting_for_locks():
+                    was_there = text_index.remove(self._connection, self._slice)
+            except sqlite3.Error as error:
+                raise self._failure(error, 0) from error
+        self._wal.note_write()
+        if self._wal.is_due(self._wal.size):
+            self._checkpoint(idle=False)
+        return was_there
 
     def _checkpoint(self, *, idle: bool) -> None:
         size, self._wal_bytes_to_look_at = self._wal_bytes_to_look_at, None
@@ -220,7 +242,7 @@ class SqliteWriter(Writer):
         with closed_on_failure(connection), translated(self._path):
             schema.prepare(connection, self._path)
             if self._options.index is not None:
-                self._index = self._index_of(connection)
+                self.index = self._index_of(connection)
             writes.install(connection)
             # From here on SQLite waits for locks only where the wait is taken note of.
             set_busy_timeout(connection, 0)
@@ -229,10 +251,14 @@ class SqliteWriter(Writer):
     def _index_of(self, connection: sqlite3.Connection) -> text_index.IndexState | None:
         """Creates the index if it is missing, and returns how far it is."""
         if not text_index.exists(connection):
+            # What an end in the middle of a removal has left.
+            while text_index.remove(connection, self._slice):
+                pass
             with transaction(connection):
                 # Another process may have been first.
                 if not text_index.exists(connection):
                     text_index.create(connection)
+                    self.made_index = True
             schema.check_foreign_objects(connection, self._path)
         return text_index.state(connection)
 
