@@ -204,8 +204,9 @@ class MemoryService(BaseMemoryService):
         )
         entries: dict[str, MemoryEntry] = {}
         for hit, row in found:
-            key = selection._replace(session_id=hit.session_id)
-            entries.setdefault(hit.event_id, _entry(decode_event(row, SessionKey(*key)), hit.session_id))
+            assert row is not None  # noqa: S101  # it was asked for
+            event = decode_event(row, SessionKey(app_name, user_id, hit.session_id))
+            entries.setdefault(event.id, _entry(event, hit.session_id))
         return SearchMemoryResponse(memories=list(entries.values()))
 
     @override

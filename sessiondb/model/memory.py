@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
+from itertools import pairwise
 
 from sessiondb.model.words import RUN_CLASS
 
@@ -44,7 +45,7 @@ def _pieces(question: str) -> Iterator[str]:
         if n % 2 == 0:
             yield from map(_begin, _WORD.findall(part))
             continue
-        yield from (a + b for a, b in zip(part, part[1:], strict=False))
+        yield from (a + b for a, b in pairwise(part))
         yield from (character for character in part if _FIRST_HAN <= character <= _LAST_HAN or len(part) == 1)
 
 

@@ -16,10 +16,11 @@ import pytest
 from google.adk.events import Event, EventActions
 from google.adk.memory.memory_entry import MemoryEntry
 from google.adk.sessions import InMemorySessionService, Session
+from google.adk.sessions.base_session_service import GetSessionConfig
 from google.genai import types
 
 from sessiondb import DatabaseSessionService, MemoryService
-from sessiondb.errors import ConfigurationError, InvalidInputError, ServiceClosedError
+from sessiondb.errors import ConfigurationError, InvalidInputError, SearchIndexError, ServiceClosedError
 from tests.contract.places import APP, SESSION, USER
 from tests.databases import query
 from tests.engine.processes import finish, listen, say, start
@@ -44,9 +45,8 @@ def content(text: str) -> types.Content:
     return types.Content(role="user", parts=[types.Part(text=text)])
 
 
-def message(text: str, *, author: str = "user", time: float = 0.0, event_id: str = "") -> Event:
-    moment = {"timestamp": time} if time else {}
-    return Event(id=event_id, author=author, invocation_id="inv", content=content(text), **moment)
+def message(text: str, event_id: str = "") -> Event:
+    return Event(id=event_id, author="user", invocation_id="inv", content=content(text))
 
 
 async def told(
@@ -136,8 +136,6 @@ async def test_nothing_is_copied_that_a_log_holds(
 async def test_session_that_was_read_without_its_events_is_remembered_as_a_whole(
     recent: int, service: DatabaseSessionService, memory: MemoryService
 ) -> None:
-    from google.adk.sessions.base_session_service import GetSessionConfig
-
     await told(service, "the dog is ill", "the dog is well")
     session = await service.get_session(APP, USER, SESSION, GetSessionConfig(num_recent_events=recent))
     assert session is not None
@@ -304,7 +302,8 @@ async def test_marks_of_somebody_elses_making_do_no_harm(
 ) -> None:
     session = await told(service, "my dog")
     await memory.add_memory(app_name=APP, user_id=USER, memories=[MemoryEntry(content=content("a dog"))])
-    for value in (None, 1, "", "x", [], {"a": 1}, True, "'; DROP TABLE adk_events; --"):
+    values: list[object] = [None, 1, "", "x", [], {"a": 1}, True, "'; DROP TABLE adk_events; --"]
+    for value in values:
         marks = {f"session:{SESSION}": value, f"event:{session.events[0].id}": value}
         await service.update_keys(APP, USER, MEMORY, marks)
         assert set(await found(memory, "dog")) in ({"a dog"}, {"a dog", "my dog"}), value
@@ -505,8 +504,8 @@ async def test_memory_of_a_uri_has_a_service_of_its_own(location: Path | str) ->
     """As ADK's registry makes it, beside a session service that knows of no memory."""
     uri = f"sessiondb:///{location}" if isinstance(location, Path) else f"sessiondb+{location}"
     async with DatabaseSessionService(uri=uri) as service:
-        session = await told(service, "my dog")
         memory = MemoryService(uri=uri, agents_dir="agents")
+        session = await told(service, "my dog")
         await memory.add_session_to_memory(session)
         await service.append_event(session, message("my dog is ill"))
         await memory.add_session_to_memory(session)
@@ -516,6 +515,20 @@ async def test_memory_of_a_uri_has_a_service_of_its_own(location: Path | str) ->
         with pytest.raises(ServiceClosedError):
             await found(memory, "dog")
         assert await service.get_session(APP, USER, SESSION) == session
+
+
+async def test_memory_of_a_uri_finds_what_was_there_before_it(database_path: Path) -> None:
+    """On a server `sessiondb index` makes the index of what is there."""
+    async with DatabaseSessionService(database_path) as service:
+        session = await told(service, *(f"dog {n}" for n in range(300)))
+        async with MemoryService(uri=f"sessiondb:///{database_path}") as memory:
+            await memory.add_session_to_memory(session)
+            while True:
+                try:
+                    assert await found(memory, "299") == ["dog 299"]
+                    break
+                except SearchIndexError:
+                    await service.flush()
 
 
 async def test_wrong_arguments_are_told(service: DatabaseSessionService) -> None:
