@@ -38,7 +38,7 @@ from sessiondb import DatabaseSessionService, MemoryService
 _KINDS = ("same", "form", "other")
 _AT_MOST = 10
 _A_SESSION = 10
-_ROUNDS = 10
+_ROUNDS = 3
 
 Services = tuple[BaseSessionService, BaseMemoryService]
 
@@ -91,9 +91,13 @@ async def _tell(services: Services, user: str, messages: list[str]) -> list[floa
     took = []
     for first in range(0, len(messages), _A_SESSION):
         session = await sessions.create_session(app_name=data.APP, user_id=user, session_id=f"s{first}")
-        for text in messages[first : first + _A_SESSION]:
-            content = types.Content(role="user", parts=[types.Part(text=text)])
-            await sessions.append_event(session, Event(author="user", invocation_id="i", content=content))
+        contents = [types.Content(role="user", parts=[types.Part(text=text)]) for text in messages[first:][:_A_SESSION]]
+        events = [Event(author="user", invocation_id="i", content=content) for content in contents]
+        if isinstance(sessions, DatabaseSessionService):
+            await sessions.append_events(session, events)
+        else:
+            for event in events:
+                await sessions.append_event(session, event)
         started = time.perf_counter()
         await memory.add_session_to_memory(session)
         took.append(time.perf_counter() - started)
