@@ -23,7 +23,7 @@ _EVENTS = ("added", "removed", "changed")
 OBJECTS = (
     "sessiondb_index",
     "sessiondb_positions",
-    *(TABLE, *(f"{TABLE}_{part}" for part in ("data", "idx", "docsize", "config"))),
+    *(TABLE, *(f"{TABLE}_{part}" for part in ("data", "idx", "config"))),
     *(f"{TABLE}_{event}" for event in _EVENTS),
 )
 """The names of all that belongs to it."""
@@ -86,15 +86,15 @@ def _scope_of(row: str) -> str:
 
 def _put(row: str) -> str:
     return f"""
-        INSERT INTO {TABLE} (rowid, scope, words)
-            SELECT {row}.id, {_scope_of(row)}, words FROM (SELECT {_words_of(row)} AS words LIMIT -1) WHERE words <> '';
+        INSERT INTO {TABLE} (rowid, words, scope)
+            SELECT {row}.id, words, {_scope_of(row)} FROM (SELECT {_words_of(row)} AS words LIMIT -1) WHERE words <> '';
     """
 
 
 def _take_out(row: str) -> str:
     return f"""
-        INSERT INTO {TABLE} ({TABLE}, rowid, scope, words)
-            SELECT 'delete', {row}.id, {_scope_of(row)}, words FROM (SELECT {_words_of(row)} AS words LIMIT -1)
+        INSERT INTO {TABLE} ({TABLE}, rowid, words, scope)
+            SELECT 'delete', {row}.id, words, {_scope_of(row)} FROM (SELECT {_words_of(row)} AS words LIMIT -1)
              WHERE words <> '' AND {_is_indexed(row)};
     """
 
@@ -110,12 +110,13 @@ _CREATE = (
         WITH RECURSIVE places(place) AS (VALUES (1) UNION ALL SELECT place + 1 FROM places WHERE place < {_PIECE})
         SELECT place FROM places
     """,
+    # Without the sizes of columns, which ranks of its own would take. Each place in a column that is not the first takes two bytes more: words, of which there are more, come first.
     # Events up to `begun_after` were there when the index was made; of those it holds the ones up to `built_to`.
     "CREATE TABLE sessiondb_index (begun_after INTEGER NOT NULL, built_to INTEGER NOT NULL)",
     "INSERT INTO sessiondb_index SELECT coalesce(max(id), 0), 0 FROM adk_events",
     f"""
     CREATE VIRTUAL TABLE {TABLE} USING fts5(
-        scope, words, content = '', tokenize = "unicode61 remove_diacritics 2 categories 'L* N* Co Mn Mc'"
+        words, scope, content = '', columnsize = 0, tokenize = "unicode61 remove_diacritics 2 categories 'L* N* Co Mn Mc'"
     )
     """,
     f"CREATE TRIGGER {TABLE}_added AFTER INSERT ON adk_events BEGIN {_put('NEW')} END",
@@ -129,12 +130,18 @@ _CREATE = (
 )
 
 _BUILD = f"""
-    INSERT INTO {TABLE} (rowid, scope, words)
-        SELECT id, scope, words
+    INSERT INTO {TABLE} (rowid, words, scope)
+        SELECT id, words, scope
           FROM (SELECT id, {_scope_of("e")} AS scope, {_words_of("e")} AS words
                   FROM adk_events AS e WHERE id > :built_to AND id <= :to LIMIT -1)
          WHERE words <> ''
 """
+
+
+def compact(connection: sqlite3.Connection) -> None:
+    """Makes one piece of an index, if there is one: what was taken out of it, which was only marked so, is gone then."""
+    if exists(connection):
+        connection.execute(f"INSERT INTO {TABLE} ({TABLE}) VALUES ('optimize')")
 
 
 class IndexState(NamedTuple):
@@ -198,15 +205,13 @@ def remove(connection: sqlite3.Connection, rows: int) -> bool:
             return True
         if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (TABLE,)).fetchone() is None:
             return False
-        # The first rows of its data are what FTS5 must find to open the table, and so to drop it.
-        for part, kept in (("data", 10), ("docsize", 0)):
-            table = f"{TABLE}_{part}"
-            done = connection.execute(
-                f"DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE id > ? ORDER BY id DESC LIMIT ?)",
-                (kept, rows),
-            )
-            if done.rowcount:
-                return True
+        # The first rows are what FTS5 must find to open the table, and so to drop it.
+        data = f"{TABLE}_data"
+        done = connection.execute(
+            f"DELETE FROM {data} WHERE id IN (SELECT id FROM {data} WHERE id > 10 ORDER BY id DESC LIMIT ?)", (rows,)
+        )
+        if done.rowcount:
+            return True
         connection.execute(f"DROP TABLE {TABLE}")
         connection.execute("DROP TABLE IF EXISTS sessiondb_positions")
         return True

@@ -42,11 +42,12 @@ _HELD_LOCK_SECONDS = 1.0
 _HELD_LOCK_INTERVAL = 10.0
 
 
-_SLICE_SECONDS = 0.01
+_SLICE_SECONDS = 0.02
 """What a slice of an index that is built may take, about: so long appends wait for it at most."""
 
+_FEWEST_EVENTS = 16
 _MOST_EVENTS = 4096
-"""In a slice."""
+"""In a slice. With fewer, it would take its time for the commit."""
 
 INDEX_PAUSE = 0.001
 """Between two slices, when nothing is written: others may want the file, too."""
@@ -115,6 +116,7 @@ class SqliteWriter(Writer):
             with self._in_line():
                 self._wal.checkpoint()
                 with self._waiting_for_locks():
+                    text_index.compact(self._connection)
                     vacuum(self._connection)
                 self._wal.checkpoint(cut=True)
         except FileLostError as error:
@@ -173,7 +175,7 @@ class SqliteWriter(Writer):
         if self._wal.is_due(self._wal.size):
             self._checkpoint(idle=False)
         if seconds > _SLICE_SECONDS:
-            self._slice = max(self._slice // 2, 1)
+            self._slice = max(self._slice // 2, _FEWEST_EVENTS)
         elif seconds < _SLICE_SECONDS / 2:
             self._slice = min(self._slice * 2, _MOST_EVENTS)
         return self.index

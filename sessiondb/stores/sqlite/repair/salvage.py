@@ -39,8 +39,9 @@ def _present_columns() -> dict[str, tuple[str, ...]]:
 COLUMNS = _present_columns()
 """The columns of the tables, in their order there."""
 
-_OTHER_TABLES = (5, 2, 3)
-"""Columns of the tables that SQLite keeps beside ours: sqlite_schema, sqlite_sequence, sqlite_stat1."""
+_OTHER_TABLES = (5, 2, 3, 1)
+"""Columns of the tables that SQLite keeps beside ours (sqlite_schema, sqlite_sequence, sqlite_stat1), and of the index of texts,
+which is made anew of what is saved."""
 
 _COUNT_LIMIT = 2**48
 """No file holds as many rows; a number above it is damaged."""
