@@ -441,6 +441,7 @@ class SearchEvents(Query[FoundPage]):
         until: Only events before this moment, in seconds since the epoch.
         after: Only what comes behind this place.
         with_rows: Whether to read the events, too.
+        remembered: Only events that their user remembers, see :mod:`sessiondb.model.memory`.
     """
 
     selection: Selection
@@ -452,3 +453,4 @@ class SearchEvents(Query[FoundPage]):
     until: float | None = None
     after: SearchPlace | None = None
     with_rows: bool = False
+    remembered: bool = False
