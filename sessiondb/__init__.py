@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sessiondb.adk.listing import EventPage, SessionList
     from sessiondb.adk.past import StateChange
     from sessiondb.engine.turns import Turn
+    from sessiondb.memory import MemoryService
     from sessiondb.model.records import BackupReport, ErasureReport, ForkedSession, PruneReport
     from sessiondb.model.search import SearchHit, SearchPage
     from sessiondb.model.usage import UsageRow
@@ -29,6 +30,7 @@ __all__ = [
     "EventPage",
     "ForkedSession",
     "Health",
+    "MemoryService",
     "OneTurnAtATime",
     "PruneReport",
     "Retention",
@@ -50,11 +52,12 @@ _HOMES = {
     "EventPage": "sessiondb.adk.listing",
     "ForkedSession": "sessiondb.model.records",
     "Health": "sessiondb.stats",
+    "MemoryService": "sessiondb.memory",
     "OneTurnAtATime": "sessiondb.one_turn",
-    "SearchHit": "sessiondb.model.search",
-    "SearchPage": "sessiondb.model.search",
     "PruneReport": "sessiondb.model.records",
     "Retention": "sessiondb.retention",
+    "SearchHit": "sessiondb.model.search",
+    "SearchPage": "sessiondb.model.search",
     "ServiceStats": "sessiondb.stats",
     "SessionList": "sessiondb.adk.listing",
     "StateChange": "sessiondb.adk.past",

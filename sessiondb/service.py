@@ -75,7 +75,7 @@ from sessiondb.retention import Retention
 
 
 class DatabaseSessionService(
-    Pages, Appends, Past, Edits, Maintenance, Erasure, Usage, Search, Pruning, BaseSessionService
+    Pages, Appends, Past, Search, Edits, Maintenance, Pruning, Erasure, Usage, BaseSessionService
 ):
     """Keeps every session, event and state key of ADK agents in one SQLite file, or on a PostgreSQL server.
 
@@ -109,8 +109,8 @@ class DatabaseSessionService(
         follow_symlinks: bool = False,
         none_in_delta: NoneInDelta = "delete",
         before_store: BeforeStore | None = None,
-        index: Index | None = None,
         retention: Retention | None = None,
+        index: Index | None = None,
         schema: str | None = None,
         password: Password = None,
         transaction_pooling: bool = False,
@@ -149,11 +149,11 @@ class DatabaseSessionService(
                 that is None. The live Session keeps the original until it is read again. What it raises refuses the
                 call, and nothing is written. Of the same event it must make the same each time, or one that is delivered
                 again is stored again. The state that a session is created with is no event.
+            retention: What is kept; whatever is more is pruned in the background, see :meth:`prune`, from seconds after the
+                start on, and again every ``retention.every``. What fails is told in the host's log.
             index: ``"text"`` keeps an index of what was said, for :meth:`search`; it is made where it is missing, in the
                 background if there are events already. None makes none. One that is there is kept up to date by every service
                 and program that writes, until ``sessiondb index --drop`` removes it.
-            retention: What is kept; whatever is more is pruned in the background, see :meth:`prune`, from seconds after the
-                start on, and again every ``retention.every``. What fails is told in the host's log.
             schema: For a server: the schema of the tables, created where it is missing; ``"public"`` if not given.
             password: For a server: the password, or what is called for one at each connect, on a thread of its own; it
                 appears in no message. None: what the URL says, or libpq finds.

@@ -3,26 +3,51 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 STORES = ("sqlite", "postgres")
 
 
-def query(location: Path | str, statement: str, *values: object) -> list[tuple[Any, ...]]:
-    """Runs a statement whose placeholders are question marks, in a transaction of its own; returns the rows it has.
+class Ask(Protocol):
+    """Runs a statement whose placeholders are question marks, in a transaction of its own; returns the rows it has."""
+
+    def __call__(self, statement: str, *values: object) -> list[tuple[Any, ...]]: ...
+
+
+@contextmanager
+def asking(location: Path | str) -> Iterator[Ask]:
+    """Opens a connection for several statements; a server takes a while for each that is opened.
 
     Args:
         location: The file, or the URL of the server.
-        statement: It holds no question mark and no percent sign beside the placeholders.
-        values: What stands for the question marks.
+
+    Yields:
+        What runs a statement. That holds no question mark and no percent sign beside the placeholders.
     """
     if isinstance(location, Path):
-        with closing(sqlite3.connect(location)) as file, file:
-            return file.execute(statement, values).fetchall()
+        with closing(sqlite3.connect(location)) as file:
+
+            def ask_file(statement: str, *values: object) -> list[tuple[Any, ...]]:
+                with file:
+                    return file.execute(statement, values).fetchall()
+
+            yield ask_file
+        return
     import psycopg
 
-    with psycopg.connect(location) as connection:
-        done = connection.execute(statement.replace("?", "%s").encode(), values)
-        return [] if done.description is None else done.fetchall()
+    with closing(psycopg.connect(location, autocommit=True)) as connection:
+
+        def ask_server(statement: str, *values: object) -> list[tuple[Any, ...]]:
+            done = connection.execute(statement.replace("?", "%s").encode(), values)
+            return [] if done.description is None else done.fetchall()
+
+        yield ask_server
+
+
+def query(location: Path | str, statement: str, *values: object) -> list[tuple[Any, ...]]:
+    """Runs a single statement, on a connection of its own; see :func:`asking`."""
+    with asking(location) as ask:
+        return ask(statement, *values)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from itertools import chain
 from typing import Any, NamedTuple
 
 from google.adk.sessions import Session
@@ -143,38 +144,51 @@ def own_state(key: SessionKey, past: PastSnapshot) -> dict[str, Any]:
     return state
 
 
-def own_states(key: SessionKey, past: PastSnapshot, seqs: Iterable[int]) -> Iterator[dict[str, Any] | None]:
+def own_states(
+    key: SessionKey,
+    session_state: str,
+    initial_state: str | None,
+    changes: Callable[[], Iterable[LoggedChange]],
+    seqs: Iterable[int],
+) -> Iterator[dict[str, Any] | None]:
     """Yields the session's own state right after each of some events, as :func:`own_state`; None where it is not known.
+
+    A key that was never changed may be missing: it is as it is now.
 
     Args:
         key: The session.
-        past: All that its log holds, whichever moment it is of.
+        session_state: Its own state now.
+        initial_state: What it began with; None if that is not known.
+        changes: Reads what its events have changed, in log order; the log may be long.
         seqs: The numbers of the events, ascending.
 
     Raises:
         CorruptRowError: If what is stored is not JSON.
     """
-    logged = [(change.seq, each) for change in past.changes for each in key_changes(change) if _is_of(each.key, "")]
-    first_seq: dict[str, int] = {}
-    for seq, each in logged:
-        first_seq.setdefault(each.key, seq)
-    state = {name: value for name, value in decode_scope(key, past.head.session_state).items() if name not in first_seq}
+    state: dict[str, Any] = {}
     known_from = 0
-    if past.beginning.initial_state is None:
-        known_from = max(first_seq.values(), default=0)
+    if initial_state is None:
+        # Of a key that was changed it is known from its first change on.
+        changed = set()
+        for change in changes():
+            for each in key_changes(change):
+                if each.key not in changed and _is_of(each.key, ""):
+                    changed.add(each.key)
+                    known_from = change.seq
+        state = {name: value for name, value in decode_scope(key, session_state).items() if name not in changed}
+        done = changes()
     else:
-        for each in key_changes(creation(key, past.beginning.initial_state)):
-            if each.key in first_seq:
-                state[each.key] = each.value
-    done = 0
+        done = chain([creation(key, initial_state)], changes())
+    remaining = iter(done)
+    following = next(remaining, None)
     for seq in seqs:
-        while done < len(logged) and logged[done][0] <= seq:
-            each = logged[done][1]
-            if each.deleted:
-                state.pop(each.key, None)
-            else:
-                state[each.key] = each.value
-            done += 1
+        while following is not None and following.seq <= seq:
+            for each in key_changes(following):
+                if each.deleted:
+                    state.pop(each.key, None)
+                elif _is_of(each.key, ""):
+                    state[each.key] = each.value
+            following = next(remaining, None)
         yield dict(state) if seq >= known_from else None
 
 

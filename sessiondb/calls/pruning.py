@@ -13,12 +13,12 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from google.adk.platform import time as platform_time
 
 from sessiondb import telemetry
-from sessiondb.adk.cutting import places_to_cut
+from sessiondb.adk.cutting import CutPlaces, find_places
 from sessiondb.adk.events import timestamp_text
 from sessiondb.adk.limits import check_text
 from sessiondb.adk.past import own_states
@@ -32,15 +32,16 @@ from sessiondb.engine.turns import Turn
 from sessiondb.errors import ConfigurationError, CorruptRowError, StorageError, TurnTimeoutError
 from sessiondb.logger import logger
 from sessiondb.model.commands import DeleteUnchanged, TrimLog, WriteCommand
-from sessiondb.model.queries import NOW, FindSurplus, GetBeginning, GetPast, Limits, ListMarks
+from sessiondb.model.queries import NO_EVENTS, FindSurplus, GetBeginning, GetSession, Limits, ListMarks, ListOwnChanges
 from sessiondb.model.records import (
     EVERYTHING,
     NO_CUT,
+    LoggedChange,
     LogMark,
     Outcome,
-    PastSnapshot,
     PruneReport,
     Selection,
+    SessionHead,
     SessionKey,
     SessionSummary,
     Status,
@@ -56,6 +57,16 @@ EVENTS_AT_ONCE = 200
 
 _TURN = SessionKey("\0prune", "", "")
 """No session has this key: no id holds a NUL."""
+
+MARKS_AT_ONCE = 2000
+_STATES_AT_ONCE = 10
+"""States after so many parts are in memory at a time."""
+
+_AT_A_STRETCH = 32
+_BREATH = 0.0005
+"""So many rows of a log are looked at until others have the interpreter for so many seconds."""
+
+ItemT = TypeVar("ItemT")
 
 _PAUSE = 0.025
 """How long to wait before asking again whether another host has ended its prune, in seconds."""
@@ -271,11 +282,11 @@ class Prune:
         started = time.monotonic()
         after: SessionKey | None = None
         while True:
-            # What is archived is what was seen, and what was seen is what may be deleted.
-            with self._reader.snapshot():
-                plan = self._plan(after)
-                if self._archive is not None and (plan.doomed or plan.cuts):
-                    plan = self._archived(plan, self._archive, goes_on)
+            # In no snapshot: what is deleted is what was seen, or nothing. And a reader that is long at one moment keeps the
+            # write-ahead log from starting anew, and writers waiting.
+            plan = self._plan(after)
+            if self._archive is not None and (plan.doomed or plan.cuts):
+                plan = self._archived(plan, self._archive, goes_on)
             if self._write is None:
                 self._count(plan)
             else:
@@ -304,22 +315,31 @@ class Prune:
 
     def _cut(self, session: SessionSummary) -> _Cut | None:
         """Returns what is to go of a log; None if nothing is."""
-        log, places = self._read_log(session)
-        surplus = len(log) - (self._limits.max_events or 0)
+        found = self._places(session)
+        surplus = len(found.seqs) - (self._limits.max_events or 0)
         if surplus <= 0:
             return None
-        places = [place for place in places if place <= surplus]
+        places = [place for place in found.places if place <= surplus]
         if not places:
             self._counts.uncut += 1
             return None
-        return _Cut(session, _parts(log, places), log[places[-1] - 1].time)
+        return _Cut(session, _parts(found.seqs, places), found.times[places[-1] - 1])
 
-    def _read_log(self, session: SessionSummary) -> tuple[list[LogMark], list[int]]:
-        """Returns a log, and after how many events it may be cut."""
-        log = list(self._reader.ask(ListMarks(session.key)))
+    def _places(self, session: SessionSummary) -> CutPlaces:
+        """Finds out where a log may be cut."""
         beginning = self._reader.ask(GetBeginning(session.key))
         _, revision, _ = NO_CUT if beginning is None else beginning.cut or NO_CUT
-        return log, places_to_cut(log, revision)
+        return find_places(_gently(self._marks(session.key)), revision)
+
+    def _marks(self, key: SessionKey) -> Iterator[LogMark]:
+        """Reads a log page by page."""
+        last: LogMark | None = None
+        while True:
+            page = self._reader.ask(ListMarks(key, last, MARKS_AT_ONCE))
+            yield from page
+            if len(page) < MARKS_AT_ONCE:
+                return
+            last = page[-1]
 
     def _archived(self, plan: _Plan, folder: Path, goes_on: Callable[[], bool]) -> _Plan:
         """Writes what is to go to a file, and returns what can go: all that could be read."""
@@ -343,18 +363,17 @@ class Prune:
 
     def _added(self, archive: Archive, session: SessionSummary, lines: Iterable[str]) -> bool:
         try:
-            archive.add(lines)
+            with self._reader.snapshot():
+                archive.add(_gently(lines))
         except CorruptRowError as error:
             self._note_unreadable(session, error)
             return False
         return True
 
     def _lines_of_cut(self, cut: _Cut) -> Iterator[str]:
-        key = cut.session.key
-        past = self._past(cut.session)
-        states = [] if past is None else list(own_states(key, past, [cut.parts[-1].seq]))
-        state = states[0] if states else None
-        yield from lines_of(self._reader, cut.session, cut.time, {} if state is None else state, cut.events)
+        states = self._own_states(cut.session, [cut.parts[-1].seq])
+        state = (states or [None])[0] or {}
+        yield from lines_of(self._reader, cut.session, cut.time, state, cut.events)
 
     def _count(self, plan: _Plan) -> None:
         self._counts.sessions += len(plan.doomed)
@@ -386,10 +405,11 @@ class Prune:
         self, session: SessionSummary, write: Callable[[WriteCommand], Any]
     ) -> Generator[None, None, SessionSummary | None]:
         """Deletes most of a log that is too long to be deleted at once, before the session itself is."""
-        log, places = self._read_log(session)
-        if not places:
+        found = self._places(session)
+        if not found.places:
             return session
-        return (yield from self._trim(session, _parts(log, places), write, last_seq=session.head.last_seq))
+        parts = _parts(found.seqs, found.places)
+        return (yield from self._trim(session, parts, write, last_seq=session.head.last_seq))
 
     def _trim(
         self,
@@ -399,32 +419,39 @@ class Prune:
         last_seq: int | None = None,
     ) -> Generator[None, None, SessionSummary | None]:
         """Cuts a log, part by part; returns the session as it is then, None if it has been changed."""
-        try:
-            past = self._past(session)
-        except CorruptRowError as error:
-            self._note_unreadable(session, error)
-            return None
-        if past is not None:
+        states: list[dict[str, Any] | None] | None = None
+        for n, part in enumerate(parts):
+            if n % _STATES_AT_ONCE == 0:
+                try:
+                    with self._reader.snapshot():
+                        states = self._own_states(session, [each.seq for each in parts[n : n + _STATES_AT_ONCE]])
+                except CorruptRowError as error:
+                    self._note_unreadable(session, error)
+                    return None
+            state = None if states is None else states[n % _STATES_AT_ONCE]
+            initial_state = None if state is None else encode_delta(state, keep_none=True).json
             head = session.head
-            for part, state in zip(parts, own_states(session.key, past, [part.seq for part in parts]), strict=True):
-                initial_state = None if state is None else encode_delta(state, keep_none=True).json
-                command = TrimLog(session.key, head.incarnation, head.log_epoch, part.seq, initial_state, last_seq)
-                outcome: Outcome = write(command)
-                if outcome.status is not Status.DONE:
-                    break
-                head = head._replace(log_epoch=head.log_epoch + 1)
-                self._counts.events += part.events
-                yield
-            else:
-                return session._replace(head=head, cut_seq=parts[-1].seq)
-        self._counts.in_use += 1
-        return None
+            command = TrimLog(session.key, head.incarnation, head.log_epoch, part.seq, initial_state, last_seq)
+            if states is None or write(command).status is not Status.DONE:
+                self._counts.in_use += 1
+                return None
+            session = session._replace(head=head._replace(log_epoch=head.log_epoch + 1), cut_seq=part.seq)
+            self._counts.events += part.events
+            yield
+        return session
 
-    def _past(self, session: SessionSummary) -> PastSnapshot | None:
-        """Reads what a log tells of state; None if the session has been changed."""
-        past = self._reader.ask(GetPast(session.key, NOW, with_events=False))
-        seen = (session.head.incarnation, session.head.log_epoch)
-        return past if past is not None and (past.head.incarnation, past.head.log_epoch) == seen else None
+    def _own_states(self, session: SessionSummary, seqs: list[int]) -> list[dict[str, Any] | None] | None:
+        """Reads the session's own state after some events; None if the session has been changed. Within a snapshot."""
+        key = session.key
+        found = self._reader.ask(GetSession(key, NO_EVENTS))
+        beginning = self._reader.ask(GetBeginning(key))
+        if found is None or beginning is None or _log_of(found.head) != _log_of(session.head):
+            return None
+
+        def changes() -> Iterator[LoggedChange]:
+            return _gently(self._reader.ask(ListOwnChanges(key)))
+
+        return list(own_states(key, found.head.session_state, beginning.initial_state, changes, seqs))
 
     def _delete(self, sessions: list[SessionSummary], write: Callable[[WriteCommand], Any]) -> None:
         outcome: Outcome = write(DeleteUnchanged(tuple(sessions)))
@@ -439,13 +466,29 @@ class Prune:
         )
 
 
-def _parts(log: list[LogMark], places: list[int]) -> tuple[_Part, ...]:
+def _gently(items: Iterable[ItemT]) -> Iterator[ItemT]:
+    """Passes on what takes Python some time each, and lets other threads have the interpreter now and then.
+
+    Without that it would be handed on every 5 ms, and an append needs it several times.
+    """
+    pause = threading.Event()
+    for n, item in enumerate(items, 1):
+        yield item
+        if n % _AT_A_STRETCH == 0:
+            pause.wait(_BREATH)
+
+
+def _log_of(head: SessionHead) -> tuple[int, int]:
+    return head.incarnation, head.log_epoch
+
+
+def _parts(seqs: list[int], places: list[int]) -> tuple[_Part, ...]:
     """Divides what goes, up to the last of these places, into parts: each as large as may be, or as it must be."""
     parts: list[_Part] = []
     begun = 0
     for place, following in zip(places, [*places[1:], None], strict=True):
         if following is None or following - begun > EVENTS_AT_ONCE:
-            parts.append(_Part(log[place - 1].seq, place - begun))
+            parts.append(_Part(seqs[place - 1], place - begun))
             begun = place
     return tuple(parts)
 

@@ -89,8 +89,9 @@ class Search(Calls):
         limit: int = 20,
         after: str | None = None,
         with_rows: bool = False,
+        remembered: bool = False,
     ) -> tuple[list[Found], SearchPlace | None]:
-        """Searches, with the ids checked; ``with_rows`` gives the events as well."""
+        """Searches, with the ids checked; ``with_rows`` gives the events as well, ``remembered`` those only that are in memory."""
         asked = SearchEvents(
             selection,
             _checked_terms(query, match),
@@ -101,6 +102,7 @@ class Search(Calls):
             until,
             decode_search_place(after),
             with_rows,
+            remembered,
         )
 
         def page(found: FoundPage) -> tuple[list[Found], SearchPlace | None]:

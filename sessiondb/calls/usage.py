@@ -31,7 +31,8 @@ class Usage(Calls):
         """Sums up turns, events, tool calls, tokens, errors and interruptions, as the events in the logs tell.
 
         It is one query on a reader, beside the writer, and takes time in proportion to the events of the app, user or
-        session that is named. What was deleted is not counted.
+        session that is named. What was deleted is not counted. What a fork has taken over counts where it was said, not in the
+        fork.
 
         Args:
             app_name: Only this app's; None: all apps.

@@ -15,6 +15,7 @@ from .database import to_database
 from .output import json_option, print_json, safe_line
 
 if TYPE_CHECKING:
+    from sessiondb.cli.services_file import Kind, ServicesFile
     from sessiondb.location import Database
 
 _EPILOG = """\b
@@ -23,6 +24,7 @@ Examples:
   sessiondb init agents sessions.sqlite3
   sessiondb init agents sessions.sqlite3 --example     to begin with, an agent too
   sessiondb init agents/assistant sessions.sqlite3     for `adk run agents/assistant`
+  sessiondb init agents sessions.sqlite3 --memory      what the user has said before is found, too
   sessiondb init agents postgresql://user@host/db
   sessiondb init agents --json | jq -r .uri
 
@@ -41,16 +43,19 @@ _MAX_DEPTH = 5
 @click.argument("agents_dir", type=click.Path(file_okay=False, path_type=Path))
 @click.argument("file", required=False, callback=to_database)
 @click.option("--example", is_flag=True, help="Write a small agent into AGENTS_DIR first; nothing is overwritten.")
+@click.option("--memory", is_flag=True, help="Let FILE be ADK's memory too, which gives it a text index.")
 @json_option
 @click.pass_context
-def command(context: click.Context, *, agents_dir: Path, file: Database, example: bool, as_json: bool) -> None:
+def command(
+    context: click.Context, *, agents_dir: Path, file: Database, example: bool, memory: bool, as_json: bool
+) -> None:
     """Make ADK's servers know the scheme sessiondb: (for a server sessiondb+postgresql:), and check that they do.
 
     AGENTS_DIR is what adk is given: the folder with your agents, or the folder of one. (`adk run` reads the latter
     only.) Its services.yaml is created if there is none. Then the service is opened as adk would open it, which creates
     FILE if it is missing, and the command to start is printed. A services.yaml that is there is never changed: if it
     lacks the entry, the lines to add are printed; add them, and run the command again. FILE is a path or URL; without
-    it: $SESSIONDB_PATH, else .adk/adk.sqlite3, as the service itself.
+    it: $SESSIONDB_PATH, else .adk/adk.sqlite3, as the service itself. With --memory all that is done for ADK's memory, too.
     """
     from . import registration, services_file
 
@@ -64,8 +69,9 @@ def command(context: click.Context, *, agents_dir: Path, file: Database, example
             param_hint="AGENTS_DIR",
         )
     scheme = services_file.SCHEME if isinstance(file, Path) else services_file.SERVER_SCHEME
+    kinds: tuple[Kind, ...] = ("session", "memory") if memory else ("session",)
     try:
-        services = services_file.plan(agents_dir, scheme)
+        services = services_file.plan(agents_dir, scheme, kinds)
         services.write()
     except (services_file.ServicesFileError, OSError) as error:
         raise click.ClickException(safe_line(str(error))) from error
@@ -73,29 +79,20 @@ def command(context: click.Context, *, agents_dir: Path, file: Database, example
     uri = _uri(file)
     adk = registration.find_adk()
     password = None if isinstance(file, Path) else file.password_in_url
-    found = registration.check(adk, agents_dir.resolve(), uri, password)
-    notes = [
-        f"the scheme {scheme!r} in {services.path} cannot be reached: a URI's has lower-case letters, digits, + - ."
-        for scheme in services.unreachable
-    ]
-    notes += [
-        f"ADK cannot load the agent {agent!r}: the name of its folder may have letters, digits and _ only"
-        for agent in agents
-        if not re.fullmatch(r"[\w.]+", agent, re.ASCII)
-    ]
+    notes = _notes(services, agents)
     if password is not None:
         notes.append("the password is not in the command: put it into ~/.pgpass, or into the variable PGPASSWORD")
+    found = registration.check_all(adk, agents_dir.resolve(), uri, password, kinds)
     notes += found.notes
     verbs = ("web", "run") if _is_agent(agents_dir) else ("web",)
-    commands = [[*adk.command, verb, f"--session_service_uri={uri}", str(agents_dir)] for verb in verbs]
+    uris = [f"--{kind}_service_uri={uri}" for kind in kinds]
+    commands = [[*adk.command, verb, *uris, str(agents_dir)] for verb in verbs]
     # Where services.py registers the scheme, or ADK cannot be asked, the lines are not what is missing.
     is_needed = bool(found.problem and services.exists and services.lines and (found.is_unknown or services.other))
     change = "needed" if is_needed else "unchanged" if services.exists else "created"
     problem = found.problem
     if is_needed:
-        other = services.other
-        lack = f"registers the scheme {scheme} for {other}" if other else f"does not register the scheme {scheme}"
-        problem = f"{services.path} {lack}; {found.problem}"
+        problem = f"{services.path} {services.lack}; {found.problem}"
     if as_json:
         report: dict[str, Any] = {
             "services_file": str(services.path),
@@ -127,6 +124,20 @@ def command(context: click.Context, *, agents_dir: Path, file: Database, example
         click.echo(f"ADK opens {safe_line(str(file))} with this package. Start it:\n")
         for words in commands:
             click.echo(f"  {safe_line(shlex.join(words))}")
+
+
+def _notes(services: ServicesFile, agents: list[str]) -> list[str]:
+    return [
+        *(
+            f"the scheme {scheme!r} in {services.path} cannot be reached: a URI's has lower-case letters, digits, + - ."
+            for scheme in services.unreachable
+        ),
+        *(
+            f"ADK cannot load the agent {agent!r}: the name of its folder may have letters, digits and _ only"
+            for agent in agents
+            if not re.fullmatch(r"[\w.]+", agent, re.ASCII)
+        ),
+    ]
 
 
 def _uri(database: Database) -> str:

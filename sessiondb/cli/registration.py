@@ -9,11 +9,13 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from . import registration_probe
+from .services_file import Kind
 
 _TIMEOUT_SECONDS = 120
 """For ADK to be imported and a services.py to run."""
@@ -56,10 +58,10 @@ def find_adk() -> Adk:
     return Adk((sys.executable, "-m", "google.adk.cli"), sys.executable)
 
 
-def check(adk: Adk, agents_dir: Path, uri: str, password: str | None = None) -> Registration:
-    """Opens the service as ``adk`` would with ``--session_service_uri=uri``, which creates a missing database.
+def check(adk: Adk, agents_dir: Path, uri: str, password: str | None = None, kind: Kind = "session") -> Registration:
+    """Opens the service as ``adk`` would with ``--session_service_uri=uri``, or the same for memory, which creates a missing database.
 
-    ``password`` is what libpq is to log in with, if it is not to find one by itself.
+    ``password`` is what libpq is to log in with, if it is not to find one by itself. ``kind`` is the type of service.
     """
     python = adk.python or sys.executable
     notes = []
@@ -67,7 +69,7 @@ def check(adk: Adk, agents_dir: Path, uri: str, password: str | None = None) -> 
         notes.append(f"it cannot be told which Python {shlex.join(adk.command)} runs on; {python} was asked")
     try:
         done = subprocess.run(
-            [python, registration_probe.__file__, str(agents_dir), uri],
+            [python, registration_probe.__file__, str(agents_dir), uri, kind],
             capture_output=True,
             encoding="utf-8",
             errors="replace",
@@ -84,6 +86,17 @@ def check(adk: Adk, agents_dir: Path, uri: str, password: str | None = None) -> 
         lines = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
         return Registration(f"the service cannot be opened: {lines[-1]}", notes)
     return _judge(json.loads(done.stdout), python, notes)
+
+
+def check_all(adk: Adk, agents_dir: Path, uri: str, password: str | None, kinds: Sequence[Kind]) -> Registration:
+    """Checks services of several types, up to the first that ADK would not use; with the notes of all."""
+    problem, notes, is_unknown = None, dict[str, None](), False
+    for kind in kinds:
+        if problem is None:
+            found = check(adk, agents_dir, uri, password, kind)
+            problem, is_unknown = found.problem, found.is_unknown
+            notes |= dict.fromkeys(found.notes)
+    return Registration(problem, list(notes), is_unknown)
 
 
 def _judge(answer: dict[str, Any], python: str, notes: list[str]) -> Registration:

@@ -15,8 +15,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 
-def probe(agents_dir: str, uri: str) -> dict[str, Any]:
-    """Opens ``uri`` with what is registered in ``agents_dir``.
+def probe(agents_dir: str, uri: str, kind: str) -> dict[str, Any]:
+    """Opens ``uri`` with what is registered in ``agents_dir`` for services of a type, ``session`` or ``memory``.
 
     Returns:
         ``missing``, if this package cannot be imported: why. Otherwise ``warnings`` of ADK; ``origins``, one for each
@@ -24,7 +24,7 @@ def probe(agents_dir: str, uri: str) -> dict[str, Any]:
         if nothing is registered; and ``is_own``, whether that is this package's.
     """
     try:
-        from sessiondb import DatabaseSessionService
+        from sessiondb import DatabaseSessionService, MemoryService
     except ImportError as error:
         return {"missing": str(error)}
     from google.adk.cli.service_registry import get_service_registry, load_services_module
@@ -34,7 +34,7 @@ def probe(agents_dir: str, uri: str) -> dict[str, Any]:
     captured.setLevel(logging.WARNING)
     logging.getLogger("google_adk").addHandler(captured)
     registry = get_service_registry()
-    register = registry.register_session_service
+    register = getattr(registry, f"register_{kind}_service")
     origins: list[bool] = []
 
     def note(scheme: str, factory: Any) -> None:
@@ -42,16 +42,16 @@ def probe(agents_dir: str, uri: str) -> dict[str, Any]:
             origins.append(getattr(factory, "__module__", None) == load_services_module.__module__)
         register(scheme, factory)
 
-    registry.register_session_service = note  # type: ignore[method-assign]  # of this object, for a moment
+    setattr(registry, f"register_{kind}_service", note)  # of this object, for a moment
     load_services_module(agents_dir)
-    service = registry.create_session_service(uri, agents_dir=agents_dir)
-    if is_own := isinstance(service, DatabaseSessionService):
+    service = getattr(registry, f"create_{kind}_service")(uri, agents_dir=agents_dir)
+    if is_own := isinstance(service, MemoryService if kind == "memory" else DatabaseSessionService):
         asyncio.run(service.close())
-    kind = type(service)
+    found = type(service)
     return {
         "warnings": [record.getMessage() for record in captured.buffer],
         "origins": origins,
-        "service": None if service is None else f"{kind.__module__}.{kind.__qualname__}",
+        "service": None if service is None else f"{found.__module__}.{found.__qualname__}",
         "is_own": is_own,
     }
 

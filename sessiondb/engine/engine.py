@@ -33,7 +33,7 @@ from sessiondb.engine.waiting import (
 from sessiondb.engine.writer import WriterThread
 from sessiondb.errors import ConfigurationError, ServiceClosedError, StorageError
 from sessiondb.logger import logger
-from sessiondb.model.commands import Purge, WriteCommand
+from sessiondb.model.commands import Flush, Purge, WriteCommand
 from sessiondb.model.queries import Query
 from sessiondb.model.records import BackupReport
 from sessiondb.options import StoreOptions
@@ -85,6 +85,19 @@ class Engine:
                 for repeated in self._repeated:
                     repeated.start(self._threads.jobs)
             return self._threads
+
+    def go_on_with(self, store: Store, options: StoreOptions) -> None:
+        """Has the writer replaced by one of the same store that is kept in another way. Blocks while a batch is under way.
+
+        Raises:
+            ConfigurationError: If the store cannot be kept so. The writer is the one before then, as with the others.
+            StorageError: If the store cannot be opened.
+            ServiceClosedError: If the engine is closed.
+        """
+        self.threads.writer.go_on_with(store)
+        self.options = options
+        # A thread that has nothing to do would not find out that there is something.
+        self.write_from_thread(Flush())
 
     async def write(
         self,

@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Hashable
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from sessiondb.engine.engine import Engine
 from sessiondb.engine.store import Store
@@ -46,13 +46,18 @@ def share(open_store: Callable[[], Store], options: StoreOptions) -> Engine:
                 engine = _engines[store.identity] = Engine(store, options)
                 undo.pop_all()
             _shares[engine] = 0
-        elif engine.options != options:
+        elif replace(engine.options, index=options.index) != options:
             kept = asdict(engine.options).items()
-            different = ", ".join(f"{name}={value!r}" for name, value in kept if value != getattr(options, name))
+            different = ", ".join(
+                f"{name}={value!r}" for name, value in kept if value != getattr(options, name) and name != "index"
+            )
             raise ConfigurationError(
                 f"another service of this process has {store.name!r} open with {different}: services that"
                 " share a file must agree on how it is kept"
             )
+        elif options.index is not None and engine.options.index is None:
+            # An index is for all who use the store, whoever asks for it first.
+            engine.go_on_with(store, options)
         _shares[engine] += 1
         return engine
 

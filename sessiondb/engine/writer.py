@@ -109,6 +109,12 @@ class WriterThread(threading.Thread):
         finally:
             self._at_rest.release()
 
+    def go_on_with(self, store: Store) -> None:
+        """Has the store's writer replaced by another one of the same store, between two batches."""
+        with self._at_rest:
+            before, self.writer = self.writer, store.writer()
+            before.close()
+
     @property
     def busy_seconds(self) -> float:
         """How long the batch under way has taken so far; 0 if there is none."""

@@ -205,27 +205,6 @@ class RedactEvents(NamedTuple):
     events: tuple[RedactedEvent, ...]
 
 
-class EraseUser(NamedTuple):
-    """Delete what belongs to a user of an app, some of it: again and again, until it is all.
-
-    Sessions go first, as a whole each, but for one that is too large, of which the oldest events go; then the state of the user,
-    and then the name of the user in forks that others have made.
-
-    Attributes:
-        app_name: Which app.
-        user_id: Which user of it.
-        limit: About how many rows of each kind to delete, so that other writers do not wait for long.
-    """
-
-    app_name: str
-    user_id: str
-    limit: int
-
-
-ERASED_AT_ONCE = 500
-"""Rows that one command of an erasure deletes: a matter of milliseconds."""
-
-
 class TrimLog(NamedTuple):
     """Cut off the oldest events of a session. Its state stays, and its log is of another epoch then, the next one.
 
@@ -256,6 +235,27 @@ class DeleteUnchanged(NamedTuple):
     """
 
     sessions: tuple[SessionSummary, ...]
+
+
+class EraseUser(NamedTuple):
+    """Delete what belongs to a user of an app, some of it: again and again, until it is all.
+
+    Sessions go first, as a whole each, but for one that is too large, of which the oldest events go; then the state of the user,
+    and then the name of the user in forks that others have made.
+
+    Attributes:
+        app_name: Which app.
+        user_id: Which user of it.
+        limit: About how many rows of each kind to delete, so that other writers do not wait for long.
+    """
+
+    app_name: str
+    user_id: str
+    limit: int
+
+
+ERASED_AT_ONCE = 500
+"""Rows that one command of an erasure deletes: a matter of milliseconds."""
 
 
 class Flush:
@@ -290,9 +290,9 @@ DataCommand: TypeAlias = (
     | RedactEvents
     | DeleteSession
     | PruneSessions
-    | EraseUser
     | TrimLog
     | DeleteUnchanged
+    | EraseUser
     | Flush
 )
 """A command that shares a transaction with others."""

@@ -389,8 +389,23 @@ class FindSurplus(Query[list[Surplus]]):
 
 
 @dataclass(slots=True, eq=False)
-class ListMarks(Query[Iterator[LogMark]]):
-    """Read of a session's log what says where it may be cut, in log order."""
+class ListMarks(Query[list[LogMark]]):
+    """Read of a session's log what says where it may be cut, in log order.
+
+    Attributes:
+        key: Of which session.
+        after: Only events behind this one.
+        limit: At most so many.
+    """
+
+    key: SessionKey
+    after: LogMark | None
+    limit: int
+
+
+@dataclass(slots=True, eq=False)
+class ListOwnChanges(Query[Iterator[LoggedChange]]):
+    """Read which events of a session have changed state, in log order; of each its number, and what it does."""
 
     key: SessionKey
 
@@ -426,6 +441,7 @@ class SearchEvents(Query[FoundPage]):
         until: Only events before this moment, in seconds since the epoch.
         after: Only what comes behind this place.
         with_rows: Whether to read the events, too.
+        remembered: Only events that their user remembers, see :mod:`sessiondb.model.memory`.
     """
 
     selection: Selection
@@ -437,3 +453,4 @@ class SearchEvents(Query[FoundPage]):
     until: float | None = None
     after: SearchPlace | None = None
     with_rows: bool = False
+    remembered: bool = False

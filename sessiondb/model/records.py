@@ -266,6 +266,7 @@ class Surplus(NamedTuple):
 class LogMark(NamedTuple):
     """An event, as far as it says where a log may be cut."""
 
+    row_id: int
     seq: int
     revision: int
     invocation_id: str

@@ -10,10 +10,16 @@ from google.genai import types
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessiondb.adk.cutting import places_to_cut
+from sessiondb.adk.cutting import find_places
 from sessiondb.adk.events import encode_event, is_aside
 from sessiondb.adk.state import encode_delta
 from sessiondb.model.records import LogMark
+
+
+def places_to_cut(log: list[LogMark]) -> list[int]:
+    found = find_places(log)
+    assert (found.seqs, found.times) == ([mark.seq for mark in log], [mark.time for mark in log])
+    return found.places
 
 
 def marks(events: list[Event]) -> list[LogMark]:
@@ -21,7 +27,7 @@ def marks(events: list[Event]) -> list[LogMark]:
     for seq, event in enumerate(events, 1):
         record = encode_event(event).record
         revision += not is_aside(event, record, encode_delta(event.actions.state_delta))
-        log.append(LogMark(seq, revision, record.invocation_id, record.time, record.content, record.actions))
+        log.append(LogMark(seq, seq, revision, record.invocation_id, record.time, record.content, record.actions))
     return log
 
 

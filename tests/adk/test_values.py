@@ -263,6 +263,7 @@ SURROGATES: dict[str, tuple[Any, Any, str, int]] = {
 }
 
 
+@pytest.mark.each_store
 @pytest.mark.anyio
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("case", SURROGATES)
@@ -286,6 +287,7 @@ async def test_lone_surrogate_is_replaced_and_place_is_logged(
     assert service.get_event_count(APP, USER, SESSION) == 1
 
 
+@pytest.mark.each_store
 @pytest.mark.anyio
 async def test_lone_surrogate_in_declared_text_is_replaced(
     location: Path | str, service: DatabaseSessionService
@@ -311,6 +313,7 @@ async def test_lone_surrogate_in_declared_text_is_replaced(
     assert event.actions.artifact_delta == {"caf\ufffd.txt": 1}
 
 
+@pytest.mark.each_store
 @pytest.mark.anyio
 async def test_ids_of_long_running_tools_in_another_order_or_as_a_list(
     location: Path | str, service: DatabaseSessionService
@@ -479,12 +482,16 @@ CASES = st.recursive(
 )
 
 
-@pytest.fixture(scope="module")
-def file() -> Iterator[tuple[asyncio.Runner, Path, DatabaseSessionService]]:
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgres", marks=pytest.mark.once)])
+def opened(
+    request: pytest.FixtureRequest,
+) -> Iterator[tuple[asyncio.Runner, Path | str, DatabaseSessionService]]:
     with tempfile.TemporaryDirectory() as folder, asyncio.Runner() as loop:
-        path = Path(folder) / "x.sqlite3"
-        service = DatabaseSessionService(path, durability="normal", none_in_delta="store")
-        yield loop, path, service
+        location: Path | str = Path(folder) / "x.sqlite3"
+        if request.param == "postgres":
+            location = request.getfixturevalue("postgres_server").create_database("values")
+        service = DatabaseSessionService(location, durability="normal", none_in_delta="store")
+        yield loop, location, service
         loop.run(service.close())
 
 
@@ -493,9 +500,9 @@ _sessions = itertools.count()
 
 @given(case=CASES, place=st.sampled_from(PLACES))
 def test_value_of_any_kind_is_stored_as_documented_or_refused(
-    file: tuple[asyncio.Runner, Path, DatabaseSessionService], case: Case, place: str
+    opened: tuple[asyncio.Runner, Path | str, DatabaseSessionService], case: Case, place: str
 ) -> None:
-    loop, path, service = file
+    loop, location, service = opened
     expected = case.in_state if place == "state" else case.in_event
 
     async def refused(call: Awaitable[object]) -> bool:
@@ -518,7 +525,7 @@ def test_value_of_any_kind_is_stored_as_documented_or_refused(
             assert session.events == []
         else:
             assert of_adk or exactly(value_in(place, event)) == exactly(expected)
-            read = await reopened(path, session, "normal")
+            read = await reopened(location, session, "normal")
             assert read == session
             assert exactly(value_in(place, read.events[0])) == exactly(value_in(place, event))
             assert exactly(read.state) == exactly(session.state)
@@ -534,7 +541,7 @@ def test_value_of_any_kind_is_stored_as_documented_or_refused(
             assert found is not None
             assert exactly(found.state) == exactly({"a": case.in_state})
             await service.update_keys(APP, USER, other, {"b": case.make()})
-            found = await reopened(path, found, "normal")
+            found = await reopened(location, found, "normal")
             assert exactly(found.state) == exactly({"a": case.in_state, "b": case.in_state})
 
     loop.run(run())
@@ -545,9 +552,9 @@ def test_value_of_any_kind_is_stored_as_documented_or_refused(
     place=st.sampled_from(["error_message", "text", "turn_complete", "long_running_tool_ids", "name", "usage"]),
 )
 def test_value_of_any_kind_in_declared_field_is_readable_or_refused(
-    file: tuple[asyncio.Runner, Path, DatabaseSessionService], case: Case, place: str
+    opened: tuple[asyncio.Runner, Path | str, DatabaseSessionService], case: Case, place: str
 ) -> None:
-    loop, path, service = file
+    loop, location, service = opened
     value = case.make()
     event = Event(author="agent")
     if place == "text":
@@ -569,7 +576,7 @@ def test_value_of_any_kind_in_declared_field_is_readable_or_refused(
             assert service.get_stats()["writes"] == writes
             assert session.events == []
             return
-        read = await reopened(path, session, "normal")
+        read = await reopened(location, session, "normal")
         assert read == session
         await service.append_event(session, read.events[0])
         await service.append_event(session, event)

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -24,11 +24,18 @@ from tests.command import run, run_sessiondb
 
 OWN = {"scheme": "sessiondb", "type": "session", "class": "sessiondb.DatabaseSessionService"}
 OTHER = {"scheme": "notes", "type": "memory", "class": "notes.Memory"}
-OWN_FILE = """\
+MEMORY = {"scheme": "sessiondb", "type": "memory", "class": "sessiondb.MemoryService"}
+SESSION_ONLY = """\
 services:
   - scheme: sessiondb
     type: session
     class: sessiondb.DatabaseSessionService
+"""
+OWN_FILE = f"""\
+{SESSION_ONLY}\
+  - scheme: sessiondb
+    type: memory
+    class: sessiondb.MemoryService
 """
 
 MODULE = """\
@@ -62,11 +69,11 @@ def adk_answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answers]:
     expected: list[Registration] = []
     ask = registration.check
 
-    def check(adk: Adk, agents_dir: Path, uri: str, password: str | None) -> Registration:
+    def check(adk: Adk, agents_dir: Path, uri: str, password: str | None, kind: services_file.Kind) -> Registration:
         assert agents_dir.is_absolute()
         assert uri.startswith("sessiondb:////")
         assert password is None
-        return expected.pop(0) if expected else ask(adk, agents_dir, uri)
+        return expected.pop(0) if expected else ask(adk, agents_dir, uri, kind=kind)
 
     def answer(*answers: Registration) -> None:
         expected.extend(answers)
@@ -122,8 +129,8 @@ def test_a_missing_file_is_created_once_and_then_only_checked(agents: Path) -> N
 def test_a_file_that_appears_meanwhile_is_not_overwritten(agents: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, look = agents / "services.yaml", services_file.plan
 
-    def look_too_early(folder: Path, scheme: str) -> services_file.ServicesFile:
-        found = look(folder, scheme)
+    def look_too_early(folder: Path, scheme: str, kinds: Sequence[services_file.Kind]) -> services_file.ServicesFile:
+        found = look(folder, scheme, kinds)
         file.write_text("services: []  # of another program\n")
         return found
 
@@ -215,7 +222,7 @@ def test_the_text_says_where_the_lines_go_and_how_to_go_on(agents: Path, adk_ans
     assert fails_in_one_line(done)
     assert done.stdout == (
         f"{file}: needed\nagents: assistant\nPut these lines into {file}, at the end:\n\n"
-        f"{OWN_FILE}\nThen run this command again, which checks the result.\n"
+        f"{SESSION_ONLY}\nThen run this command again, which checks the result.\n"
     )
     assert not (agents / "services.yaml").exists()
 
@@ -241,7 +248,7 @@ def test_another_class_is_shown_with_what_to_put_in_its_place(
     assert file.read_text() == f"services:\n{entry}"
 
     file.write_text(f"services:\n{report['lines']}")
-    assert file.read_text() == OWN_FILE
+    assert file.read_text() == SESSION_ONLY
     assert init(agents).exit_code == 0
 
 
@@ -335,6 +342,50 @@ def test_what_a_terminal_would_obey_is_written_out(
     assert done.exit_code == (text is not None)
     assert "\x07" not in done.output
     assert "bell\\x07/services.yaml" in done.output
+
+
+# --- Memory ----------------------------------------------------------------------------------------------------------
+
+
+def test_memory_is_checked_and_in_the_command_if_it_is_asked_for(agents: Path) -> None:
+    done = init(agents, "--memory")
+    assert (done.exit_code, done.stderr) == (0, "")
+    uri = f"sessiondb:///{agents.parent / 'adk.sqlite3'}"
+    assert done.stdout.endswith(f" web --session_service_uri={uri} --memory_service_uri={uri} {agents}\n")
+    assert (agents / "services.yaml").read_text() == OWN_FILE
+
+
+def test_memory_that_a_file_lacks_is_told(agents: Path, adk_answers: Answers) -> None:
+    adk_answers(OPENS, UNKNOWN, OPENS, OPENS)
+    file = agents / "services.yaml"
+    file.write_text(SESSION_ONLY)
+    done = init(agents, "--memory", "--json")
+    assert fails_in_one_line(done)
+    assert f"{file} does not register the scheme sessiondb for memory; ADK does not find" in done.stderr
+    assert report_of(done)["place"] == IN_LIST
+    file.write_text(SESSION_ONLY + report_of(done)["lines"])
+    assert file.read_text() == OWN_FILE
+    assert init(agents, "--memory").exit_code == 0
+
+
+def test_both_entries_that_a_file_lacks_are_printed(agents: Path, adk_answers: Answers) -> None:
+    adk_answers(UNKNOWN)
+    (agents / "services.yaml").write_text("services: [{scheme: notes, type: memory, class: notes.Memory}]\n")
+    done = init(agents, "--memory", "--json")
+    assert fails_in_one_line(done)
+    assert "does not register the scheme sessiondb; " in done.stderr
+    lines = report_of(done)["lines"]
+    assert yaml.safe_load(f"services: [{lines}]")["services"] == [OWN, MEMORY]
+
+
+def test_another_class_for_memory_is_shown(agents: Path) -> None:
+    file = agents / "services.yaml"
+    file.write_text(OWN_FILE.replace(MEMORY["class"], "notes.Memory"))
+    assert init(agents).exit_code == 0
+    done = init(agents, "--memory", "--json")
+    assert fails_in_one_line(done)
+    assert f"{file} registers the scheme sessiondb for notes.Memory; the service cannot be opened" in done.stderr
+    assert report_of(done)["place"] == "in place of the entry {scheme: sessiondb, type: memory, class: notes.Memory}"
 
 
 # --- The command -----------------------------------------------------------------------------------------------------
@@ -493,7 +544,12 @@ def test_a_server_has_a_scheme_of_its_own(agents: Path, postgres_database: str) 
     # ADK has opened it.
     assert run_sessiondb("list", f"{postgres_database}?schema=theirs").returncode == 0
     registered = yaml.safe_load((agents / "services.yaml").read_text())["services"]
-    assert [entry["scheme"] for entry in registered] == ["sessiondb", "sessiondb+postgresql"]
+    assert [(entry["scheme"], entry["type"]) for entry in registered] == [
+        ("sessiondb", "session"),
+        ("sessiondb", "memory"),
+        ("sessiondb+postgresql", "session"),
+        ("sessiondb+postgresql", "memory"),
+    ]
     # A file that knows files only.
     (agents / "services.yaml").write_text(
         "services:\n- {scheme: sessiondb, type: session, class: sessiondb.DatabaseSessionService}\n"

@@ -12,6 +12,7 @@ import pytest
 from google.adk.events import Event, EventActions
 from google.adk.events.event_actions import EventCompaction
 from google.adk.sessions import Session
+from google.adk.sessions.base_session_service import GetSessionConfig
 from google.genai import types
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -393,3 +394,75 @@ async def test_ids_of_others_reach_nothing(service: DatabaseSessionService) -> N
             await service.fork_session(app, user, SESSION, new_user_id=USER)
     assert (await told(service), await service.list_forks(APP)) == before
     assert [each.id for each in (await service.list_sessions(APP)).sessions] == [SESSION, fork.id]
+
+
+# --- What a fork costs -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("log_cache", ["copy", "shallow", "share", "off"])
+@pytest.mark.parametrize("was_read", [True, False])
+async def test_fork_has_the_events_in_whatever_form_they_are_kept(
+    location: Path | str, log_cache: Literal["copy", "shallow", "share", "off"], was_read: bool
+) -> None:
+    async with DatabaseSessionService(location) as service:
+        session = await service.create_session(APP, USER, SESSION, {"own": -1})
+        await service.append_events(session, [event(event_id=f"e{n}", own=n) for n in range(300)])
+    async with DatabaseSessionService(location, log_cache=log_cache) as service:
+        if was_read:
+            await get(service)
+            before = await get(service)
+            assert len(before.events) == 300
+        for last, name in ((299, "whole"), (99, "part")):
+            fork = await service.fork_session(APP, USER, SESSION, at_event_id=f"e{last}", new_session_id=name)
+            assert fork.state == {"own": last}
+            assert [each.id for each in fork.events] == [f"e{n}" for n in range(last + 1)]
+            await service.append_event(fork, event(event_id="own", own="new"))
+            for read in (await get(service, name), await get(service, name)):
+                assert read.model_dump() == fork.model_dump()
+        assert len((await get(service)).events) == 300
+
+
+async def test_fork_of_a_cached_log_reads_no_event(
+    service: DatabaseSessionService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = await service.create_session(APP, USER, SESSION)
+    await service.append_events(session, [event(event_id=f"e{n}", more=[n]) for n in range(40)])
+    source = await get(service)
+    asked: list[str] = []
+    read = service._shared.read
+
+    async def asking(query: Any, *rest: Any) -> Any:
+        asked.append(type(query).__name__)
+        return await read(query, *rest)
+
+    monkeypatch.setattr(service._shared, "read", asking)
+    fork = await service.fork_session(APP, USER, SESSION, at_event_id="e9")
+    empty = await service.create_session(APP, USER)
+    await service.fork_session(APP, USER, empty.id)
+    assert asked == ["GetPast", "GetPast"]
+    # Nobody's changes are seen by others.
+    fork.events[0].actions.state_delta["more"].append("mine")
+    assert source.events[0].actions.state_delta == {"more": [0]}
+    assert (await get(service, fork.id)).events[0].actions.state_delta == {"more": [0]}
+    assert (await get(service)).events[0].actions.state_delta == {"more": [0]}
+
+
+async def test_fork_of_a_log_that_was_edited_has_what_is_stored(
+    service: DatabaseSessionService, location: Path | str
+) -> None:
+    """What is cached of the source is not what it holds by now."""
+    session = await service.create_session(APP, USER, SESSION)
+    await service.append_events(session, [event(event_id=f"e{n}") for n in range(3)])
+    assert len((await get(service)).events) == 3
+    query(location, "UPDATE adk_events SET author = ? WHERE event_id = ?", "editor", "e1")
+    fork = await service.fork_session(APP, USER, SESSION)
+    assert [each.author for each in fork.events] == ["agent", "editor", "agent"]
+    # An older part of the log is cached.
+    newest = GetSessionConfig(num_recent_events=2)
+    async with DatabaseSessionService(location) as second:
+        assert len((await second.get_session(APP, USER, SESSION, newest)).events) == 2  # type: ignore[union-attr]  # it is there
+        whole = await second.fork_session(APP, USER, SESSION)
+        assert [each.id for each in whole.events] == ["e0", "e1", "e2"]
+        await service.append_event(await get(service), event(event_id="e3"))
+        whole = await second.fork_session(APP, USER, SESSION)
+        assert [each.id for each in whole.events] == ["e0", "e1", "e2", "e3"]

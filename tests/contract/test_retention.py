@@ -117,14 +117,14 @@ async def test_log_is_cut_and_all_that_is_left_works(service: DatabaseSessionSer
     assert [each.id for each in recent.events] == ["e10", "e11"]
     # The past: what is left, and the moment of the cut.
     for seq, moment in ((7, {"seq": 7}), (7, {"time": LATER + 7.5}), (8, {"event_id": "e8"}), (11, {"seq": 11})):
-        past = await service.get_session_at(APP, USER, SESSION, **moment)  # type: ignore[arg-type]  # one of the three
+        past = await service.get_session_at(APP, USER, SESSION, **moment)
         assert past is not None
         assert (past.state["n"], past.state["kept"], "gone" in past.state) == (seq, "k", False)
         assert [each.id for each in past.events] == [f"e{number}" for number in range(8, seq + 1)]
         assert past.last_update_time == LATER + seq
     for moment in ({"seq": 6}, {"seq": 0}, {"event_id": "e7"}, {"time": LATER + 6.5}):
         with pytest.raises(EventNotFoundError, match=r"were pruned"):
-            await service.get_session_at(APP, USER, SESSION, **moment)  # type: ignore[arg-type]  # as above
+            await service.get_session_at(APP, USER, SESSION, **moment)
     assert await service.get_session_at(APP, USER, SESSION, time=1.0) is None
     told = [(c.seq, c.key, c.old, c.new, c.existed, c.time) for c in await service.history(APP, USER, SESSION)]
     assert sorted(told[:2]) == [(0, "kept", None, "k", None, LATER + 7), (0, "n", None, 7, None, LATER + 7)]
@@ -382,14 +382,11 @@ async def test_prune_beside_64_clients_loses_nothing(
     monkeypatch.setattr(pruning, "EVENTS_AT_ONCE", 8)
     for number in range(20):
         await used(service, f"old {number}", 100)
-    done = asyncio.Event()
     well_begun = asyncio.Event()
 
     async def client(number: int) -> int:
         session = await service.create_session(APP, f"user {number % 8}", f"live {number}", {"n": 0})
-        n = 0
-        while not done.is_set():
-            n += 1
+        for n in range(1, 21):
             if n == 8:
                 well_begun.set()
             await service.append_event(session, numbered(n, time.time()))
@@ -397,8 +394,9 @@ async def test_prune_beside_64_clients_loses_nothing(
 
     clients = [asyncio.ensure_future(client(number)) for number in range(64)]
     await well_begun.wait()
-    reports = [await service.prune(Retention(idle=DAY, max_events=4)) for _ in range(3)]
-    done.set()
+    reports = []
+    while not all(each.done() for each in clients):
+        reports.append(await service.prune(Retention(idle=DAY, max_events=4)))
     counts = await asyncio.gather(*clients)
     assert sum(report.sessions for report in reports) == 20
     assert sum(report.trimmed for report in reports) > 0
@@ -436,6 +434,83 @@ async def test_two_processes_prune_at_once(service: DatabaseSessionService, loca
     told = [[int(word) for word in (await asyncio.to_thread(processes.finish, one)).split()] for one in programs]
     assert [sum(counts) for counts in zip(*told, strict=True)] == [0, 30, 210, 0]
     assert_sound(location)
+
+
+def _prune_in_steps(location: str, folder: str) -> None:
+    """Prunes in the smallest parts, and says so after each; before one it waits for a line."""
+    from sessiondb.engine.engine import Engine
+
+    write = Engine.write_from_thread
+
+    def told(self: Engine, command: Any) -> Any:
+        processes.say("part")
+        processes.listen()
+        return write(self, command)
+
+    async def run() -> None:
+        place = location if location.startswith("postgresql:") else Path(location)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pruning, "EVENTS_AT_ONCE", 3)
+            patch.setattr(Engine, "write_from_thread", told)
+            async with DatabaseSessionService(place) as service:
+                await service.prune(Retention(idle=50 * DAY, max_events=4, archive=folder))
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("parts", [0, 1, 2, 4, 6])
+async def test_killed_prune_leaves_nothing_half_done(
+    service: DatabaseSessionService, location: Path | str, tmp_path: Path, parts: int
+) -> None:
+    for number in range(2):
+        await filled(service, 12, f"long {number}")
+        await used(service, f"old {number}", 100)
+    session = await service.create_session(APP, USER, "old and long", {"n": 0})
+    await service.append_events(session, [numbered(n, time.time() - 100 * DAY) for n in range(1, 11)])
+    whole = {name: await get(service, name) for name in await names(service)}
+    folder = tmp_path / "archive"
+    program = processes.start(_prune_in_steps, location, folder)
+    assert program.stdin is not None
+    assert program.stdout is not None
+    for _ in range(parts):
+        assert program.stdout.readline() == "part\n"
+        program.stdin.write("\n")
+        program.stdin.flush()
+    # Anywhere between the answer and the next part.
+    assert program.stdout.readline() == "part\n"
+    if parts % 2:
+        program.stdin.write("\n")
+        program.stdin.flush()
+    program.kill()
+    program.communicate()
+    assert_sound(location)
+    (path,) = folder.glob("pruned-*.jsonl")
+    archived = await _archived(path, tmp_path / "archived.sqlite3")
+    left = await names(service)
+    for name, was in whole.items():
+        events = (await get(service, name)).events if name in left else []
+        gone = was.events[: len(was.events) - len(events)]
+        assert [*gone, *events] == was.events
+        assert archived[name][: len(gone)] == gone
+        if name in left:
+            assert (await get(service, name)).state == was.state
+            for seq in range(len(gone), len(was.events) + 1):
+                past = await service.get_session_at(APP, USER, name, seq=seq)
+                assert past is not None
+                assert "n" not in past.state or past.state["n"] == seq
+    # Its place has gone with it, and the next one does the rest.
+    report = await service.prune(Retention(idle=50 * DAY, max_events=4), wait=30)
+    assert await names(service) == ["long 0", "long 1"]
+    assert report.in_use == 0
+    for name in ("long 0", "long 1"):
+        assert [each.id for each in (await get(service, name)).events] == ["e9", "e10", "e11", "e12"]
+
+
+async def _archived(path: Path, target: Path) -> dict[str, list[Event]]:
+    with path.open() as lines, open_import(target) as into:
+        import_lines(lines, into)
+    async with DatabaseSessionService(target) as archive:
+        return {name: (await get(archive, name)).events for name in await names(archive)}
 
 
 # --- Archives ---------------------------------------------------------------------------------------------------------
@@ -610,7 +685,7 @@ async def test_retention_is_checked(service: DatabaseSessionService) -> None:
         {"max_events": 1, "every": None},
     ):
         with pytest.raises(ConfigurationError):
-            Retention(**wrong)  # type: ignore[arg-type]  # as said
+            Retention(**wrong)
     assert Retention(idle=timedelta(hours=1)) == Retention(idle=3600)
     with pytest.raises(ConfigurationError, match="must be a Retention"):
         await service.prune({"max_events": 1})  # type: ignore[arg-type]  # as said

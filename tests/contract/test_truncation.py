@@ -64,7 +64,8 @@ def assert_sound(location: Path | str) -> None:
 # --- What is left ----------------------------------------------------------------------------------------------------
 
 _apps = count()
-STEPS = st.lists(st.one_of(st.tuples(st.sampled_from("eo"), DELTAS), st.integers(0, 5)), max_size=9)
+STEPS = st.lists(st.one_of(st.tuples(st.sampled_from("eo"), DELTAS), st.integers(0, 3)), min_size=6, max_size=10)
+"""Events, changes from outside, and how many of the log a truncation lets stay."""
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -262,6 +263,9 @@ async def test_sessions_that_were_read_before_are_stale(service: DatabaseSession
     early = await get(service)
     await service.append_event(session, event(event_id="e3"))
     cut = await truncate(service, "e2")
+    for stale in (early, session):
+        with pytest.raises(StaleSessionError):
+            await service.append_event(stale, event())
     await service.append_event(cut, event(event_id="new 3"))
     # As many events and appends as before: the revision has not gone back.
     for stale in (early, session):
@@ -395,7 +399,7 @@ async def test_summary_stays_if_what_it_stands_for_is_gone(
     service: DatabaseSessionService, location: Path | str
 ) -> None:
     session = await fill(service, 4)
-    await service.append_event(session, summary("summary", 1.0, 2.0))
+    await service.append_event(session, summary("summary", 0.5, 2.0))
     await service.append_event(session, event(20.0, event_id="last"))
     # What it stands for is there: it may go, or stay.
     assert ids(await truncate(service, "summary"))[-1] == "summary"

@@ -308,3 +308,45 @@ async def test_usage_of_any_events_equals_a_walk(
     await put(service, ("app", "ann", f"{number}"), events)
     await put(service, ("app", "zoë", f"{number}"), events[1:])
     assert await service.usage(by=by) == await walked(service, by)
+
+
+async def test_what_a_fork_has_taken_over_counts_once(service: DatabaseSessionService) -> None:
+    """Also in a fork of a fork, of another user's session, of none of the events; and what forks say themselves counts."""
+    session = await service.create_session("app", "ann", "source")
+    for number in range(4):
+        event = Event(
+            id=f"e{number}",
+            author="agent",
+            invocation_id=f"i{number}",
+            timestamp=NOON + number,
+            content=said("x", call("tool")),
+            usage_metadata=tokens(1, 2, 0, 0, 3),
+            model_version="m",
+        )
+        await service.append_event(session, event)
+    for source, user, last, name, new_user in (
+        ("source", "ann", "e1", "fork", None),
+        ("source", "ann", None, "of another", "zoë"),
+        ("fork", "ann", None, "fork of the fork", None),
+    ):
+        fork = await service.fork_session(
+            "app", user, source, at_event_id=last, new_session_id=name, new_user_id=new_user
+        )
+        event = Event(author="agent", invocation_id="i1", timestamp=NOON, usage_metadata=tokens(0, 0, 0, 0, 100))
+        await service.append_event(fork, event)
+    await service.fork_session("app", "ann", (await service.create_session("app", "ann")).id)
+    (row,) = await service.usage(by="app")
+    assert (row.turns, row.events, row.total_tokens, row.tool_calls) == (7, 7, 312, {"tool": 4})
+    assert {row.session_id: (row.events, row.total_tokens) for row in await service.usage()} == {
+        "source": (4, 12),
+        "fork": (1, 100),
+        "of another": (1, 100),
+        "fork of the fork": (1, 100),
+    }
+    (row,) = await service.usage(app_name="app", user_id="ann", session_id="fork of the fork", by="model")
+    assert (row.model, row.events, row.tool_calls) == (None, 1, {})
+    assert await service.usage(session_id="fork", since=NOON + 1) == []
+    # What has become of the source makes no difference to its forks.
+    await service.erase_user("app", "ann")
+    (row,) = await service.usage(by="user")
+    assert (row.user_id, row.events, row.total_tokens) == ("zoë", 1, 100)

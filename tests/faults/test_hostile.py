@@ -6,12 +6,12 @@ import ast
 import asyncio
 import json
 import logging
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from google.adk.events import Event, EventActions
 from google.adk.sessions import Session
@@ -28,6 +28,7 @@ from sessiondb.errors import (
     SessionNotFoundError,
     StaleSessionError,
 )
+from tests.databases import query
 from tests.faults.figures import Figures
 from tests.faults.sizes import sized
 from tests.faults.workload import APP, make_event
@@ -76,31 +77,35 @@ fuzzed = settings(
 )
 
 
-def schema(path: Path) -> list[tuple[str, str]]:
-    connection = sqlite3.connect(path)
-    rows = connection.execute("SELECT name, sql FROM sqlite_schema ORDER BY name").fetchall()
-    connection.close()
-    return rows
+pytestmark = pytest.mark.each_store
+
+_OBJECTS = """
+    SELECT relname, relkind::text FROM pg_class WHERE relnamespace = 'public'::regnamespace
+    UNION ALL SELECT proname, prosrc FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+    UNION ALL SELECT tgname, pg_get_triggerdef(oid) FROM pg_trigger
+"""
 
 
-def content(path: Path) -> dict[str, list[Any]]:
+def schema(location: Path | str) -> list[tuple[Any, ...]]:
+    """Returns what there is beside rows."""
+    return sorted(
+        query(location, "SELECT name, sql FROM sqlite_schema" if isinstance(location, Path) else _OBJECTS), key=repr
+    )
+
+
+def content(location: Path | str) -> dict[str, list[Any]]:
     """Returns every row of the public tables."""
-    connection = sqlite3.connect(path)
-    rows = {
-        table: connection.execute(f"SELECT * FROM {table} ORDER BY rowid").fetchall()
-        for table in ("adk_sessions", "adk_events", "adk_state")
-    }
-    connection.close()
-    return rows
+    tables = ("adk_sessions", "adk_events", "adk_state")
+    return {table: sorted(query(location, f"SELECT * FROM {table}"), key=repr) for table in tables}
 
 
-def remove(path: Path) -> None:
-    path.unlink(missing_ok=True)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "db.sqlite3"
+def empty(location: Path | str) -> None:
+    """Leaves no session and no state of another example."""
+    if isinstance(location, Path):
+        location.unlink(missing_ok=True)
+        return
+    with suppress(psycopg.errors.UndefinedTable):
+        query(location, "TRUNCATE adk_sessions, adk_events, adk_state")
 
 
 async def fill(service: DatabaseSessionService, key: tuple[str, str, str], mark: str) -> Session:
@@ -120,19 +125,19 @@ async def fill(service: DatabaseSessionService, key: tuple[str, str, str], mark:
 @example(first=("a", "a", "a"), second=("a", "%", "a"))
 @fuzzed
 def test_hostile_id_reaches_no_other_session(
-    path: Path, first: tuple[str, str, str], second: tuple[str, str, str]
+    location: Path | str, first: tuple[str, str, str], second: tuple[str, str, str]
 ) -> None:
     """Whatever two keys are, as long as they differ in a part: nothing of one is read, changed or deleted through the
     other, and what does not exist looks the same, whoever owns what is near it.
 
     Seen failing with ``LIKE`` in place of ``=`` in the reading of a session.
     """
-    path.unlink(missing_ok=True)
+    empty(location)
 
     async def main() -> None:
-        async with DatabaseSessionService(path, log_cache="off") as service:
+        async with DatabaseSessionService(location, log_cache="off") as service:
             await fill(service, first, "first")
-            before = content(path)
+            before = content(location)
             app, user, session_id = second
             if first != second:
                 assert await service.get_session(app_name=app, user_id=user, session_id=session_id) is None
@@ -143,7 +148,7 @@ def test_hostile_id_reaches_no_other_session(
                 with pytest.raises(SessionNotFoundError):
                     await service.append_event(stranger, make_event("intruder", 1))
                 assert service.get_event_count(app, user, session_id) == 0
-                assert content(path) == before
+                assert content(location) == before
             theirs = await service.get_user_state(app_name=app, user_id=user)
             assert set(theirs) == ({"theirs", "last"} if first[:2] == second[:2] else set())
             listed = (await service.list_sessions(app_name=app, user_id=user)).sessions
@@ -163,26 +168,26 @@ def test_hostile_id_reaches_no_other_session(
 @given(key=keys, names=st.lists(texts, min_size=1, max_size=6, unique=True), value=texts)
 @fuzzed
 def test_hostile_values_taken_come_back_equal(
-    path: Path, key: tuple[str, str, str], names: list[str], value: str
+    location: Path | str, key: tuple[str, str, str], names: list[str], value: str
 ) -> None:
     """Ids, keys and values come back to the letter, or are refused before anything is written; tables stay as they are.
 
     Seen failing with keys put into a JSON path (``$.key``).
     """
-    path.unlink(missing_ok=True)
+    empty(location)
     app, user, session_id = key
 
     async def main() -> None:
-        async with DatabaseSessionService(path) as service:
-            tables = schema(path)
+        async with DatabaseSessionService(location) as service:
+            tables = schema(location)
             session = await service.create_session(app_name=app, user_id=user, session_id=session_id)
-            before = content(path)
+            before = content(location)
             event = make_event(value or "e", 1)
             event.actions.state_delta = {name: {"value": value, name: [name]} for name in names}
             try:
                 await service.append_event(session, event)
             except InvalidInputError:
-                assert content(path) == before
+                assert content(location) == before
             else:
                 read = await service.get_session(app_name=app, user_id=user, session_id=session_id)
                 assert read is not None
@@ -190,16 +195,16 @@ def test_hostile_values_taken_come_back_equal(
                 assert read.state == {name: {"value": value, name: [name]} for name in kept}
                 assert [event.id for event in read.events] == [value or "e"]
                 assert (read.app_name, read.user_id, read.id) == key
-            assert schema(path) == tables
+            assert schema(location) == tables
 
     asyncio.run(main())
 
 
-def test_invalid_input_is_refused_by_every_call(path: Path) -> None:
+def test_invalid_input_is_refused_by_every_call(location: Path | str) -> None:
     async def main() -> None:
-        async with DatabaseSessionService(path) as service:
+        async with DatabaseSessionService(location) as service:
             session = await fill(service, ("a", "u", "s"), "one")
-            before = content(path)
+            before = content(location)
             for bad in UNUSABLE:
                 for place in range(3):
                     key = [*("a", "u", "s")]
@@ -219,20 +224,20 @@ def test_invalid_input_is_refused_by_every_call(path: Path) -> None:
                 event.actions.state_delta = {bad: 1}
                 with pytest.raises(InvalidInputError):
                     await service.append_event(session, event)
-            assert content(path) == before
+            assert content(location) == before
             await service.append_event(session, make_event("good", 2))
 
     asyncio.run(main())
 
 
-def test_impossible_command_in_a_batch_fails_alone(path: Path) -> None:
+def test_impossible_command_in_a_batch_fails_alone(location: Path | str) -> None:
     """In a batch of 64 with a stale, a missing, a repeated and a refused one among them.
 
     Seen failing with a stale append that raises inside the transaction.
     """
 
     async def main() -> None:
-        async with DatabaseSessionService(path) as service:
+        async with DatabaseSessionService(location) as service:
             sessions = [await fill(service, ("a", "u", f"s{number}"), str(number)) for number in range(60)]
             stale = await service.get_session(app_name="a", user_id="u", session_id="s0")
             assert stale is not None
@@ -251,24 +256,17 @@ def test_impossible_command_in_a_batch_fails_alone(path: Path) -> None:
             )
             errors = [type(outcome) for outcome in outcomes if isinstance(outcome, BaseException)]
             assert errors == [StaleSessionError, SessionNotFoundError, InvalidInputError]
-            stored = [row[0] for row in await events_of(path)]
+            stored = [row[0] for row in query(location, "SELECT event_id FROM adk_events")]
             assert {f"good s{number}" for number in range(60)} <= set(stored)
             assert not {"stale", "missing", "bad"} & set(stored)
 
     asyncio.run(main())
 
 
-async def events_of(path: Path) -> list[tuple[str]]:
-    connection = sqlite3.connect(path)
-    rows = connection.execute("SELECT event_id FROM adk_events").fetchall()
-    connection.close()
-    return rows
-
-
 PICKLE = "cos\nsystem\n(S'touch {file}'\ntR."
 
 
-def test_injected_payload_in_any_column_runs_no_code(path: Path, tmp_path: Path) -> None:
+def test_injected_payload_in_any_column_runs_no_code(location: Path | str, tmp_path: Path) -> None:
     """Each text column in turn holds a pickle; whatever a read says about it, no code of it runs, and the session
     beside it is read as ever."""
     bait = tmp_path / "bait"
@@ -281,18 +279,15 @@ def test_injected_payload_in_any_column_runs_no_code(path: Path, tmp_path: Path)
         }
         for table, names in columns.items():
             for name in names:
-                remove(path)
-                async with DatabaseSessionService(path) as service:
+                empty(location)
+                async with DatabaseSessionService(location) as service:
                     await fill(service, ("a", "u", "bad"), "one")
                     await fill(service, ("b", "v", "good"), "two")
-                connection = sqlite3.connect(path)
                 where = "WHERE app_name = 'a'" + (
                     " AND scope = 'SESSION' AND state_key = 'own'" if table == "adk_state" else ""
                 )
-                connection.execute(f"UPDATE {table} SET {name} = ? {where}", (PICKLE.format(file=bait),))
-                connection.commit()
-                connection.close()
-                async with DatabaseSessionService(path) as service:
+                query(location, f"UPDATE {table} SET {name} = ? {where}", PICKLE.format(file=bait))
+                async with DatabaseSessionService(location) as service:
                     with suppress(CorruptRowError):
                         await service.get_session(app_name="a", user_id="u", session_id="bad")
                     good = await service.get_session(app_name="b", user_id="v", session_id="good")
@@ -359,8 +354,27 @@ def secret_event(event_id: str, value: Any = SECRET) -> Event:
     )
 
 
-def test_hostile_secret_is_in_no_log_and_no_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The secret is in contents, state values and the password of a URL; every way to an error is taken."""
+@contextmanager
+def lost(location: Path | str) -> Iterator[None]:
+    """Takes away what events are written to."""
+    if isinstance(location, Path):
+        location.unlink()
+        yield
+    else:
+        query(location, "ALTER TABLE adk_events RENAME TO lost")
+        yield
+        query(location, "ALTER TABLE lost RENAME TO adk_events")
+
+
+def chain(error: BaseException | None) -> Iterator[str]:
+    """What an error says, and those that it comes from."""
+    while error is not None:
+        yield f"{error!r} {error}"
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def test_hostile_secret_is_in_no_log_and_no_error(location: Path | str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The secret is in contents and state values; every way to an error is taken."""
     from sessiondb.stores.sqlite import wal, writer
 
     monkeypatch.setattr(wal, "_DUE_BYTES", 1)
@@ -370,13 +384,10 @@ def test_hostile_secret_is_in_no_log_and_no_error(path: Path, monkeypatch: pytes
     async def refused(call: Any) -> None:
         with pytest.raises(SessionDBError) as caught:
             await call
-        error: BaseException | None = caught.value
-        while error is not None:
-            said.append(f"{error!r} {error}")
-            error = error.__cause__
+        said.extend(chain(caught.value))
 
     async def main() -> None:
-        async with DatabaseSessionService(path) as service:
+        async with DatabaseSessionService(location) as service:
             session = await service.create_session(
                 app_name=APP, user_id="u", session_id="s", state={"key": SECRET, "temp:x": SECRET}
             )
@@ -394,43 +405,73 @@ def test_hostile_secret_is_in_no_log_and_no_error(path: Path, monkeypatch: pytes
             await refused(service.append_event(session, secret_event("e5", [SECRET, 10**5_000])))
             deep = json.loads("[" * 500 + f'"{SECRET}"' + "]" * 500)
             await refused(service.append_event(session, secret_event("e6", deep)))
-            connection = sqlite3.connect(path)
-            connection.execute("UPDATE adk_events SET actions = ? WHERE event_id = 'e2'", (f'{{"oops":"{SECRET}"}}',))
-            connection.execute("UPDATE adk_state SET state_value = ? WHERE scope = 'USER'", (f"{{{SECRET}",))
-            connection.commit()
-            connection.close()
-            await refused(service.get_session(app_name=APP, user_id="u", session_id="s"))
+            with lost(location):
+                await refused(service.append_event(session, secret_event("e7")))
+        async with DatabaseSessionService(location, log_cache="off") as service:
+            session = await service.create_session(app_name=APP, user_id="u", session_id="t", state={"key": SECRET})
+            await service.append_event(session, secret_event("e2"))
+            query(location, "UPDATE adk_events SET actions = ? WHERE event_id = 'e2'", f'{{"oops":"{SECRET}"}}')
+            query(location, "UPDATE adk_state SET state_value = ? WHERE scope = 'USER'", f"{{{SECRET}")
+            await refused(service.get_session(app_name=APP, user_id="u", session_id="t"))
             await refused(service.get_user_state(app_name=APP, user_id="u"))
-            remove(path)
-            await refused(service.append_event(session, secret_event("e7")))
+            query(location, "UPDATE adk_events SET extra = ? WHERE event_id = 'e2'", f"{{{SECRET}")
+            for call in (
+                service.get_events(APP, "u", "t"),
+                service.list_sessions(),
+                service.usage(by="model"),
+                service.get_session_at(APP, "u", "t", seq=1),
+                service.fork_session(APP, "u", "t", at_event_id="e2"),
+            ):
+                try:
+                    await call
+                except SessionDBError as error:
+                    said.extend(chain(error))
         await refused(service.append_event(session, secret_event("e8")))
 
     with listening() as log:
         asyncio.run(main())
-        for url in (
-            f"mysql://user:{SECRET}@host/db",
-            f"sqlite://user:{SECRET}@host/db",
-            f"sqlite:///db?password={SECRET}",
-            f"postgresql://user:{SECRET}@[host/db",
-            f"postgresql://user:{SECRET}@host:no-port/db",
-            f"postgresql://user@host/db?pasword={SECRET}",
-            f"postgresql:user:{SECRET}@host/db",
-            # Nothing listens there.
-            f"postgresql://user:{SECRET}@127.0.0.1:1/db",
-            f"postgresql://user@127.0.0.1:1/db?password={SECRET}&sslpassword={SECRET}",
-        ):
-            with pytest.raises(SessionDBError) as caught:
-                DatabaseSessionService(url)
-            failure: BaseException | None = caught.value
-            while failure is not None:
-                said.append(f"{failure!r} {failure}")
-                failure = failure.__cause__
     assert said
     assert any("sessiondb" in line for line in log)
     assert [line for line in [*said, *log] if SECRET in line] == []
 
 
-def test_temp_state_is_in_no_byte_of_database_or_wal(path: Path, figures: Figures) -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"mysql://user:{SECRET}@host/db",
+        f"sqlite://user:{SECRET}@host/db",
+        f"sqlite:///db?password={SECRET}",
+        f"postgresql://user:{SECRET}@[host/db",
+        f"postgresql://user:{SECRET}@host:no-port/db",
+        f"postgresql://user@host/db?pasword={SECRET}",
+        f"postgresql:user:{SECRET}@host/db",
+        # Nothing listens there.
+        f"postgresql://user:{SECRET}@127.0.0.1:1/db",
+        f"postgresql://user@127.0.0.1:1/db?password={SECRET}&sslpassword={SECRET}",
+    ],
+)
+def test_password_of_a_url_is_in_no_log_and_no_error(url: str) -> None:
+    with listening() as log, pytest.raises(SessionDBError) as caught:
+        DatabaseSessionService(url)
+    assert [line for line in [*chain(caught.value), *log] if SECRET in line] == []
+
+
+def bytes_of(location: Path | str) -> bytes:
+    """All that is stored: the bytes of files, the rows of tables."""
+    if isinstance(location, Path):
+        files = [file for file in location.parent.iterdir() if file.name.startswith(location.name)]
+        assert {file.name for file in files} >= {location.name, f"{location.name}-wal"}
+        return b"".join(file.read_bytes() for file in files if not file.name.endswith("-shm"))
+    tables = query(
+        location, "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'"
+    )
+    assert len(tables) > 3
+    return b"".join(
+        row[0].encode() for (table,) in tables for row in query(location, f"SELECT t::text FROM {table} AS t")
+    )
+
+
+def test_temp_state_is_in_no_byte_of_database_or_wal(location: Path | str, figures: Figures) -> None:
     """Looked for in the bytes of the database and its WAL, after creates, appends and updates.
 
     Seen failing with the event's own ``state_delta`` stored in place of the one without temp keys.
@@ -439,7 +480,7 @@ def test_temp_state_is_in_no_byte_of_database_or_wal(path: Path, figures: Figure
 
     async def main() -> None:
         nonlocal searched
-        async with DatabaseSessionService(path) as service:
+        async with DatabaseSessionService(location) as service:
             session = await service.create_session(
                 app_name=APP, user_id="u", session_id="s", state={"temp:a": SECRET, "kept": "kept-value"}
             )
@@ -452,9 +493,7 @@ def test_temp_state_is_in_no_byte_of_database_or_wal(path: Path, figures: Figure
             read = await service.get_session(app_name=APP, user_id="u", session_id="s")
             assert read is not None
             assert not [key for key in read.state if key.startswith("temp:")]
-            files = [file for file in path.parent.iterdir() if file.name.startswith(path.name)]
-            assert {file.name for file in files} >= {path.name, f"{path.name}-wal"}
-            data = b"".join(file.read_bytes() for file in files if not file.name.endswith("-shm"))
+            data = bytes_of(location)
             assert b"kept-value" in data
             assert SECRET.encode() not in data
             assert b"temp:" not in data

@@ -16,6 +16,26 @@ from tests.engine.processes import say
 from tests.servers.servers import APP, make_home
 
 
+def remember_once(folder: str, uri: str) -> None:
+    """Has the app of ADK keep a conversation at ``uri``, and remember it; says how it answered."""
+    home = make_home(Path(folder))
+    services_file.plan(home.agents, uri.partition(":")[0]).write()
+    app = get_fast_api_app(agents_dir=str(home.agents), session_service_uri=uri, memory_service_uri=uri, web=False)
+
+    async def talk() -> list[int]:
+        message = {"role": "user", "parts": [{"text": "My dog is called Pepper."}]}
+        run = {"app_name": APP, "user_id": "u", "session_id": "s", "new_message": message}
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
+            answers = [
+                await client.post(f"/apps/{APP}/users/u/sessions/s", json={}),
+                await client.post("/run", json=run),
+                await client.patch(f"/apps/{APP}/users/u/memory", json={"session_id": "s"}),
+            ]
+        return [answer.status_code for answer in answers]
+
+    say(json.dumps(asyncio.run(talk())))
+
+
 def serve_once(folder: str, options: str) -> None:
     """Makes an app with ``session_db_kwargs``, has it create a session, and says how the file is kept."""
     home = make_home(Path(folder))

@@ -15,7 +15,7 @@ wal                             ``test_wal`` (checkpoints), ``test_vacuum``
 writer, line                    ``test_line``; ``tests/engine/test_busy``, ``tests/engine/test_writer_failures``
 file_identity                   ``test_lost_file``
 turns                           ``test_turns``
-schema                          ``schema/test_create_tables``, ``schema/test_tables``
+schema                          ``schema/test_create_tables``, ``schema/test_tables``, ``test_locality`` (an index)
 upgrade                         ``schema/test_upgrade``, ``schema/test_frozen``
 backup                          ``repair/test_backup``, ``repair/test_backup_target``
 bulk_import                     ``tests/cli/test_transfer``, ``tests/cli/test_migrate``

@@ -71,10 +71,20 @@ def is_of_one_command(error: psycopg.Error) -> bool:
     return (error.sqlstate or "")[:2] in _DATA
 
 
+def hide_values(error: psycopg.Error) -> None:
+    """Leaves the first line of what the server says, which is all that is shown: the lines after it quote what is stored.
+
+    Whoever logs an error with its causes would have it in his log.
+    """
+    if error.diag.message_primary:
+        error.args = (error.diag.message_primary,)
+
+
 def translate(  # noqa: PLR0911  # a table in the form of code
     error: psycopg.Error, name: str, *, reading: bool = False
 ) -> StorageError:
     """Returns the sessiondb error for an error of the server, whose messages hold no values."""
+    hide_values(error)
     state = error.sqlstate or ""
     message = error.diag.message_primary or str(error).strip() or type(error).__name__
     # libpq says something of each host it has tried, in lines.

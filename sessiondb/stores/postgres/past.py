@@ -19,7 +19,15 @@ from sessiondb.model.records import (
     SessionKey,
 )
 from sessiondb.stores.postgres.asked import Asked
-from sessiondb.stores.postgres.sql import EVENT_ROW, HEAD_COLUMNS, KEY, THIS_SESSION, state_of, where_clause
+from sessiondb.stores.postgres.sql import (
+    CHANGES_STATE,
+    EVENT_ROW,
+    HEAD_COLUMNS,
+    KEY,
+    THIS_SESSION,
+    state_of,
+    where_clause,
+)
 
 _BEGINNING = "initial_state, forked_user_id, forked_session_id, forked_seq, cut_seq, cut_revision, cut_time"
 
@@ -41,8 +49,6 @@ _FIND_EVENT = (
     f" WHERE {THIS_SESSION} AND {{}} ORDER BY seq DESC LIMIT 1"
 )
 
-# What is written without a state delta begins like that.
-_CHANGES = "NOT starts_with(actions, '{\"state_delta\":{}')"
 _CHANGE = f"{KEY}, seq, event_id, invocation_id, author, event_time, timestamp, actions, extra"
 
 
@@ -77,7 +83,7 @@ def get_past(asked: Asked, query: GetPast) -> PastSnapshot | None:
         changes = [
             _change(row)
             for row in asked.all(
-                f"SELECT written::text::bigint, 1, id, {_CHANGE} FROM @adk_events WHERE {THIS_SESSION} AND {_CHANGES}"
+                f"SELECT written::text::bigint, 1, id, {_CHANGE} FROM @adk_events WHERE {THIS_SESSION} AND {CHANGES_STATE}"
                 " ORDER BY seq",
                 parameters,
             )
@@ -92,7 +98,7 @@ def _change(row: tuple[Any, ...]) -> LoggedChange:
 def list_changes(asked: Asked, query: ListChanges) -> Generator[LoggedChange, None, None]:
     """Reads which events changed state, and what sessions began with, in one order."""
     parameters: dict[str, Any] = query.selection._asdict()
-    also_events, also_beginnings = [_CHANGES], ["initial_state IS NOT NULL"]
+    also_events, also_beginnings = [CHANGES_STATE], ["initial_state IS NOT NULL"]
     key = query.state_key
     # JSON in which there is a NUL can be searched as a text only, so whoever asks does the rest.
     if key and encode_basestring(key)[1:-1] == key:

@@ -6,10 +6,10 @@ from collections.abc import Generator
 from contextlib import closing
 from typing import Any
 
-from sessiondb.model.queries import FindSurplus, ListMarks
-from sessiondb.model.records import LogMark, SessionHead, SessionKey, SessionSummary, Surplus
+from sessiondb.model.queries import FindSurplus, ListMarks, ListOwnChanges
+from sessiondb.model.records import LoggedChange, LogMark, SessionHead, SessionKey, SessionSummary, Surplus
 from sessiondb.stores.postgres.asked import Asked
-from sessiondb.stores.postgres.sql import KEY, THIS_SESSION, where_clause
+from sessiondb.stores.postgres.sql import CHANGES_STATE, KEY, THIS_SESSION, where_clause
 
 
 def find_surplus(asked: Asked, query: FindSurplus) -> list[Surplus]:
@@ -53,16 +53,24 @@ def find_surplus(asked: Asked, query: FindSurplus) -> list[Surplus]:
 
 
 _MARKS = f"""
-    SELECT seq, revision, invocation_id, event_time,
+    SELECT id, seq, revision, invocation_id, event_time,
            CASE WHEN strpos(content, '"function_') > 0 THEN content END,
            CASE WHEN strpos(actions, '"compaction"') > 0 OR strpos(actions, '"rewind_before_invocation_id"') > 0
                 THEN actions END
-      FROM @adk_events WHERE {THIS_SESSION} ORDER BY seq
+      FROM @adk_events WHERE {THIS_SESSION} AND seq > %(after)s ORDER BY seq LIMIT %(limit)s
 """
 
 
-def list_marks(asked: Asked, query: ListMarks) -> Generator[LogMark, None, None]:
+def list_own_changes(asked: Asked, query: ListOwnChanges) -> Generator[LoggedChange, None, None]:
+    """Reads what the events of a session have changed."""
+    changes = f"SELECT seq, actions, extra FROM @adk_events WHERE {THIS_SESSION} AND {CHANGES_STATE} ORDER BY seq"
+    with closing(asked.stream(changes, query.key._asdict())) as rows:
+        for seq, actions, extra in rows:
+            yield LoggedChange((), query.key, seq, "", "", "", None, "", actions, extra)
+
+
+def list_marks(asked: Asked, query: ListMarks) -> list[LogMark]:
     """Reads of a log what says where it may be cut."""
-    with closing(asked.stream(_MARKS, query.key._asdict())) as rows:
-        for row in rows:
-            yield LogMark(*row)
+    after = 0 if query.after is None else query.after.seq
+    rows = asked.all(_MARKS, {**query.key._asdict(), "after": after, "limit": query.limit})
+    return [LogMark(*row) for row in rows]

@@ -29,6 +29,7 @@ from sessiondb.model.queries import (
     ListEvents,
     ListForks,
     ListMarks,
+    ListOwnChanges,
     ListSessions,
     ListState,
     MeasureStore,
@@ -57,11 +58,11 @@ from sessiondb.stores.postgres.edits import find_events, get_outline
 from sessiondb.stores.postgres.erasure import MEASURE
 from sessiondb.stores.postgres.past import get_beginning, get_past, list_changes, list_forks
 from sessiondb.stores.postgres.patience import AT_ONCE
-from sessiondb.stores.postgres.pruning import find_surplus, list_marks
+from sessiondb.stores.postgres.pruning import find_surplus, list_marks, list_own_changes
 from sessiondb.stores.postgres.search import search_events
 from sessiondb.stores.postgres.session_list import list_sessions
 from sessiondb.stores.postgres.sql import EVENT_ROW, HEAD_COLUMNS, KEY, THIS_SESSION, state_of, where_clause
-from sessiondb.stores.postgres.usage import usage_statement
+from sessiondb.stores.postgres.usage import NOT_COPIED, usage_statement
 
 ResultT = TypeVar("ResultT")
 
@@ -266,7 +267,7 @@ def _get_user_state(asked: Asked, query: GetUserState) -> str:
 def _get_usage(asked: Asked, query: GetUsage) -> list[UsageRow]:
     since = "" if query.since is None else "event_time >= %(since)s"
     until = "" if query.until is None else "event_time < %(until)s"
-    statement = usage_statement(query.by, where_clause(query.selection, since, until))
+    statement = usage_statement(query.by, where_clause(query.selection, since, until, NOT_COPIED))
     parameters = {**query.selection._asdict(), "since": query.since, "until": query.until}
     return usage_rows(query.by, asked.all(statement, parameters))
 
@@ -326,6 +327,7 @@ _ANSWERS: dict[type[Any], Callable[[Asked, Any], Any]] = {
     FindEvents: find_events,
     FindSurplus: find_surplus,
     ListMarks: list_marks,
+    ListOwnChanges: list_own_changes,
     GetLogEnd: _get_log_end,
     ListState: _list_state,
     GetUserState: _get_user_state,

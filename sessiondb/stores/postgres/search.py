@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sessiondb.errors import SearchIndexError
+from sessiondb.model.memory import EVENT_MARK, MEMORY_SESSION_ID, SESSION_MARK
 from sessiondb.model.queries import SearchEvents
 from sessiondb.model.records import EventRow, SessionKey
 from sessiondb.model.search import BEING_BUILT, NO_INDEX, WINDOW, Candidate, Found, FoundPage, each_of_any, find_page
@@ -22,6 +23,17 @@ _SETTINGS = """
 _FOLDED = (
     "SELECT @sessiondb_folded_1(given) FROM unnest(%(given)s::text[]) WITH ORDINALITY AS t(given, place) ORDER BY place"
 )
+
+_MARK = f"""
+    FROM @adk_state AS m
+   WHERE m.app_name = e.app_name AND m.user_id = e.user_id AND m.session_id = '{MEMORY_SESSION_ID}' AND m.scope = 'SESSION'
+     AND m.state_key =
+"""
+# Both moments are texts of one form.
+_IS_REMEMBERED = f"""
+    coalesce((SELECT m.state_value = 'true' {_MARK} '{EVENT_MARK}' || e.event_id),
+             (SELECT m.state_value COLLATE "C" >= '"' || e.timestamp || '"' {_MARK} '{SESSION_MARK}' || e.session_id), false)
+"""
 
 
 def search_events(asked: Asked, query: SearchEvents) -> FoundPage:
@@ -127,13 +139,14 @@ class _Search:
             "" if query.since is None else "event_time >= %(since)s",
             "" if query.until is None else "event_time < %(until)s",
             "" if newest is None else "id <= %(newest)s",
+            _IS_REMEMBERED if query.remembered else "",
             "(SELECT bool_and(strpos(@sessiondb_phrases_1(content, extra), phrase) > 0) FROM unnest(%(phrases)s::text[]) AS t(phrase))"
             if phrases
             else "",
         )
         rows = self._asked.all(
             f"SELECT id, {KEY}, event_id, seq, author, event_time, @sessiondb_text_1(content, extra)"
-            f" FROM @adk_events {where} ORDER BY id DESC LIMIT %(limit)s",
+            f" FROM @adk_events AS e {where} ORDER BY id DESC LIMIT %(limit)s",
             parameters,
         )
         return [Candidate(row[0], SessionKey(*row[1:4]), *row[4:]) for row in rows]

@@ -46,9 +46,11 @@ def list_sessions(asked: Asked, query: ListSessions) -> Generator[SessionSummary
         )
     for n, (key, value) in enumerate(query.state):
         parameters |= {f"key_{n}": key, f"value_{n}": value}
+        # Not by EXISTS: of that a planner without statistics makes a join, which goes through the state of all sessions.
         conditions.append(
-            f"EXISTS (SELECT 1 FROM @adk_state AS t WHERE t.app_name = s.app_name AND {OWNER['SESSION'].format('s.', '')}"
-            f" AND t.scope = 'SESSION' AND t.state_key = %(key_{n})s AND t.state_value = %(value_{n})s)"
+            f"(SELECT t.state_value FROM @adk_state AS t WHERE t.app_name = s.app_name"
+            f" AND {OWNER['SESSION'].format('s.', '')} AND t.scope = 'SESSION' AND t.state_key = %(key_{n})s)"
+            f" = %(value_{n})s"
         )
     where = where_clause(query.selection, *conditions)
     limit = "" if query.limit is None else "LIMIT %(limit)s"

@@ -25,6 +25,9 @@ def state_of(scope: str, before: str = "%(", after: str = ")s") -> str:
 HEAD_COLUMNS = "incarnation, revision, last_seq, log_epoch, update_time"
 THIS_SESSION = "app_name = %(app_name)s AND user_id = %(user_id)s AND session_id = %(session_id)s"
 
+CHANGES_STATE = "NOT starts_with(actions, '{\"state_delta\":{}')"
+"""The condition that an event has a state delta: what is written without one begins like that."""
+
 
 def where_clause(selection: Selection, *also: str) -> str:
     """Returns the condition for rows of a selection, which is given as parameters, with others that hold as well."""

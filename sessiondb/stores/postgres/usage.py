@@ -17,6 +17,15 @@ _TURN = """
 """
 
 
+# Tokens are spent once: what a fork has taken over counts where it was said. Forks are few, and found at once.
+NOT_COPIED = """
+    (incarnation NOT IN (SELECT incarnation FROM @adk_sessions WHERE forked_seq IS NOT NULL)
+     OR seq > (SELECT forked_seq FROM @adk_sessions AS s WHERE s.app_name = e.app_name
+                  AND s.user_id = e.user_id AND s.session_id = e.session_id))
+"""
+"""The condition that an event was said in its own session."""
+
+
 def _json(column: str) -> str:
     """Returns SQL for the JSON in a column. The server's type has no NUL, which texts in it may hold: it becomes U+FFFD."""
     return rf"replace({column}, '\u0000', '\ufffd')::jsonb"
@@ -44,7 +53,7 @@ def usage_statement(by: UsageBy, where: str) -> str:
           FROM (SELECT {grouped}, turn, {of_turns}
                   FROM (SELECT {of_event}, {_TURN} AS turn, {members}, fields ->> 'error_code' AS error_code,
                                fields -> 'interrupted' AS interrupted
-                          FROM @adk_events
+                          FROM @adk_events AS e
                          CROSS JOIN LATERAL (SELECT {_json("extra")} AS fields OFFSET 0) AS parsed
                          CROSS JOIN LATERAL (SELECT fields -> 'usage_metadata' AS usage OFFSET 0) AS reported
                          {where}) AS counted
@@ -53,7 +62,7 @@ def usage_statement(by: UsageBy, where: str) -> str:
         UNION ALL
         SELECT {grouped}, tool, count(*){nothing}
           FROM (SELECT {of_event}, coalesce(part -> 'function_call' ->> 'name', '') COLLATE "C" AS tool
-                  FROM @adk_events
+                  FROM @adk_events AS e
                  CROSS JOIN LATERAL (SELECT {_json("extra") if by == "model" else "NULL"} AS fields OFFSET 0) AS parsed
                  CROSS JOIN LATERAL jsonb_array_elements({_json("content")} -> 'parts') AS part
                  {where} {"AND" if where else "WHERE"} strpos(content, '"function_call"') > 0 AND part ? 'function_call'

@@ -33,6 +33,7 @@ from sessiondb.options import StoreOptions
 from sessiondb.stores.postgres import schema, text_index, writes
 from sessiondb.stores.postgres.connection import Link, Server, checked
 from sessiondb.stores.postgres.errors import (
+    hide_values,
     is_connection_lost,
     is_of_one_command,
     is_worth_another_try,
@@ -490,6 +491,8 @@ class PostgresWriter(Writer):
     def _unknown(self, error: BaseException | None) -> OutcomeUnknownError:
         """Returns the error for a batch that was sent, and of which nothing was heard."""
         self._in_doubt = True
+        if isinstance(error, psycopg.Error):
+            hide_values(error)
         failure = OutcomeUnknownError(
             f"{self._server.name} has not said within busy_timeout whether the write is stored: read the session again, or"
             " append the same event again, which stores it once"

@@ -162,7 +162,7 @@ _STATUSES: dict[int, Any] = {**{int(status): status for status in Status}, SAME_
 _DONE = Outcome(Status.DONE)
 
 
-def _fields_of(command: DataCommand) -> dict[str, Any]:  # noqa: PLR0911  # one for each kind
+def _fields_of(command: DataCommand) -> dict[str, Any]:
     match command:
         case CreateSession(key, time, timestamp, delta, initial_state):
             states = {name: json.loads(text) for name, text in delta._asdict().items() if text is not None}
@@ -183,6 +183,22 @@ def _fields_of(command: DataCommand) -> dict[str, Any]:  # noqa: PLR0911  # one 
                 "revision": command.revision,
                 "session_set": json.loads(command.session_set),
             }
+        case DeleteSession(key):
+            return {"kind": "delete", **key._asdict()}
+        case PruneSessions(selection, updated_before, limit):
+            return {"kind": "prune", **selection._asdict(), "updated_before": updated_before, "max_sessions": limit}
+        case EraseUser(app_name, user_id, limit):
+            return {"kind": "erase", "app_name": app_name, "user_id": user_id, "max_rows": limit}
+        case TruncateSession() | RedactEvents() | TrimLog() | DeleteUnchanged():
+            return _fields_of_edit(command)
+        case Flush():
+            return {"kind": "flush"}
+    raise TypeError(type(command).__name__)
+
+
+def _fields_of_edit(command: TruncateSession | RedactEvents | TrimLog | DeleteUnchanged) -> dict[str, Any]:
+    """Returns the fields of what changes or removes what was read before."""
+    match command:
         case TruncateSession(key, time, timestamp):
             return {
                 "kind": "truncate",
@@ -204,12 +220,6 @@ def _fields_of(command: DataCommand) -> dict[str, Any]:  # noqa: PLR0911  # one 
                 "events": len(events),
                 "parts": [{"last_seq": event.seq, **event._asdict()} for event in events],
             }
-        case DeleteSession(key):
-            return {"kind": "delete", **key._asdict()}
-        case PruneSessions(selection, updated_before, limit):
-            return {"kind": "prune", **selection._asdict(), "updated_before": updated_before, "max_sessions": limit}
-        case EraseUser(app_name, user_id, limit):
-            return {"kind": "erase", "app_name": app_name, "user_id": user_id, "max_rows": limit}
         case TrimLog(key):
             return {
                 "kind": "trim",
@@ -222,9 +232,6 @@ def _fields_of(command: DataCommand) -> dict[str, Any]:  # noqa: PLR0911  # one 
             }
         case DeleteUnchanged(sessions):
             return {"kind": "delete_unchanged", "sessions": [_seen(session) for session in sessions]}
-        case Flush():
-            return {"kind": "flush"}
-    raise TypeError(type(command).__name__)
 
 
 def _seen(session: SessionSummary) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from sessiondb.model.records import (
 )
 from sessiondb.stores.sqlite.connection import snapshot, stream
 from sessiondb.stores.sqlite.sql import (
+    CHANGES_STATE,
     EVENT_ROW,
     HEAD_COLUMNS,
     HOLDS_KEY,
@@ -50,8 +51,6 @@ _BY_SEQ = f"{_FIND_EVENT} AND seq = :seq ORDER BY id DESC LIMIT 1"
 _BY_TIME = f"{_FIND_EVENT} AND event_time <= :time ORDER BY id DESC LIMIT 1"
 _LAST_EVENT = f"{_FIND_EVENT} ORDER BY id DESC LIMIT 1"
 
-# What is written without a state delta begins like that.
-_CHANGES = "actions NOT LIKE '{\"state_delta\":{}%'"
 _CHANGE = f"{KEY}, seq, event_id, invocation_id, author, event_time, timestamp, actions, extra"
 
 
@@ -92,7 +91,8 @@ def get_past(connection: sqlite3.Connection, query: GetPast) -> PastSnapshot | N
         changes = [
             _change(row)
             for row in connection.execute(
-                f"SELECT id, 0, {_CHANGE} FROM adk_events WHERE {THIS_SESSION} AND {_CHANGES} ORDER BY id", parameters
+                f"SELECT id, 0, {_CHANGE} FROM adk_events WHERE {THIS_SESSION} AND {CHANGES_STATE} ORDER BY id",
+                parameters,
             )
         ]
     return PastSnapshot(head, created_at, beginning, seq, moment, events, revision, rows, changes)
@@ -105,7 +105,7 @@ def _change(row: Sequence[Any]) -> LoggedChange:
 def list_changes(connection: sqlite3.Connection, query: ListChanges) -> Generator[LoggedChange, None, None]:
     """Reads which events changed state, and what sessions began with, in one order."""
     parameters: dict[str, Any] = query.selection._asdict()
-    also_events, also_beginnings = [_CHANGES], ["initial_state IS NOT NULL"]
+    also_events, also_beginnings = [CHANGES_STATE], ["initial_state IS NOT NULL"]
     if query.state_key is not None:
         also_events.append(HOLDS_KEY)
         parameters["state_key"] = query.state_key

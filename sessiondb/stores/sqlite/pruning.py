@@ -7,8 +7,9 @@ from collections.abc import Generator
 from typing import Any
 
 from sessiondb.model.commands import DeleteUnchanged, TrimLog
-from sessiondb.model.queries import FindSurplus, ListMarks
+from sessiondb.model.queries import FindSurplus, ListMarks, ListOwnChanges
 from sessiondb.model.records import (
+    LoggedChange,
     LogMark,
     Outcome,
     SessionHead,
@@ -18,7 +19,7 @@ from sessiondb.model.records import (
     Surplus,
 )
 from sessiondb.stores.sqlite.connection import stream
-from sessiondb.stores.sqlite.sql import KEY, THIS_SESSION, where_clause
+from sessiondb.stores.sqlite.sql import CHANGES_STATE, KEY, THIS_SESSION, where_clause
 
 # The rows of a session are in the order of the log by their ids.
 _LAST_TO_GO = f"SELECT id, revision, event_time FROM adk_events WHERE {THIS_SESSION} AND seq = :seq ORDER BY id LIMIT 1"
@@ -113,14 +114,26 @@ def find_surplus(connection: sqlite3.Connection, query: FindSurplus) -> list[Sur
 
 
 _MARKS = f"""
-    SELECT seq, revision, invocation_id, event_time,
+    SELECT id, seq, revision, invocation_id, event_time,
            CASE WHEN instr(content, '"function_') THEN content END,
            CASE WHEN instr(actions, '"compaction"') OR instr(actions, '"rewind_before_invocation_id"') THEN actions END
-      FROM adk_events WHERE {THIS_SESSION} ORDER BY id
+      FROM adk_events
+     WHERE {THIS_SESSION} AND id > :after ORDER BY id LIMIT :limit
 """
 
 
-def list_marks(connection: sqlite3.Connection, query: ListMarks) -> Generator[LogMark, None, None]:
+def list_own_changes(connection: sqlite3.Connection, query: ListOwnChanges) -> Generator[LoggedChange, None, None]:
+    """Reads what the events of a session have changed."""
+    changes = f"SELECT seq, actions, extra FROM adk_events WHERE {THIS_SESSION} AND {CHANGES_STATE} ORDER BY id"
+    for seq, actions, extra in stream(connection, changes, query.key._asdict()):
+        yield LoggedChange((), query.key, seq, "", "", "", None, "", actions, extra)
+
+
+def list_marks(connection: sqlite3.Connection, query: ListMarks) -> list[LogMark]:
     """Reads of a log what says where it may be cut."""
-    for row in stream(connection, _MARKS, query.key._asdict()):
-        yield LogMark._make(row)
+    parameters = {
+        **query.key._asdict(),
+        "after": 0 if query.after is None else query.after.row_id,
+        "limit": query.limit,
+    }
+    return [LogMark._make(row) for row in connection.execute(_MARKS, parameters)]

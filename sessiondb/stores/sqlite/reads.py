@@ -29,6 +29,7 @@ from sessiondb.model.queries import (
     ListEvents,
     ListForks,
     ListMarks,
+    ListOwnChanges,
     ListSessions,
     ListState,
     MeasureStore,
@@ -56,11 +57,11 @@ from sessiondb.stores.sqlite.counting import count_rows
 from sessiondb.stores.sqlite.edits import find_events, get_outline
 from sessiondb.stores.sqlite.erasure import measure_user
 from sessiondb.stores.sqlite.past import get_beginning, get_past, list_changes, list_forks
-from sessiondb.stores.sqlite.pruning import find_surplus, list_marks
+from sessiondb.stores.sqlite.pruning import find_surplus, list_marks, list_own_changes
 from sessiondb.stores.sqlite.search import search_events
 from sessiondb.stores.sqlite.session_list import list_sessions
 from sessiondb.stores.sqlite.sql import EVENT_ROW, HEAD_COLUMNS, HOLDS_KEY, KEY, THIS_SESSION, state_of, where_clause
-from sessiondb.stores.sqlite.usage import get_usage
+from sessiondb.stores.sqlite.usage import NOT_COPIED, get_usage
 from sessiondb.stores.sqlite.wal import wal_bytes
 
 ResultT = TypeVar("ResultT")
@@ -300,7 +301,7 @@ def _get_user_state(connection: sqlite3.Connection, query: GetUserState) -> str:
 def _get_usage(connection: sqlite3.Connection, query: GetUsage) -> list[UsageRow]:
     since = "" if query.since is None else "event_time >= :since"
     until = "" if query.until is None else "event_time < :until"
-    return get_usage(connection, query, where_clause(query.selection, since, until))
+    return get_usage(connection, query, where_clause(query.selection, since, until, NOT_COPIED))
 
 
 def _count_events(connection: sqlite3.Connection, query: CountEvents) -> int:
@@ -339,6 +340,7 @@ _ANSWERS: dict[type[Any], Callable[[sqlite3.Connection, Any], Any]] = {
     FindEvents: find_events,
     FindSurplus: find_surplus,
     ListMarks: list_marks,
+    ListOwnChanges: list_own_changes,
     GetLogEnd: _get_log_end,
     ListState: _list_state,
     GetUserState: _get_user_state,
@@ -365,6 +367,7 @@ _TABLES_OF: dict[type[Any], tuple[str, ...]] = {
     ListForks: ("adk_sessions",),
     FindSurplus: ("adk_sessions",),
     ListMarks: ("adk_events",),
+    ListOwnChanges: ("adk_events",),
     ListState: ("adk_state",),
     GetUserState: ("adk_state",),
 }
@@ -373,7 +376,9 @@ _TABLES_OF: dict[type[Any], tuple[str, ...]] = {
 
 def not_utf8(connection: sqlite3.Connection, query: Query[Any]) -> CorruptRowError:
     """Looks for the text that could not be read, and returns the error that names its row, never the text."""
-    if isinstance(query, GetSession | GetLogPage | GetPast | GetBeginning | GetOutline | FindEvents | ListMarks):
+    if isinstance(
+        query, GetSession | GetLogPage | GetPast | GetBeginning | GetOutline | FindEvents | ListMarks | ListOwnChanges
+    ):
         selection = Selection(*query.key)
     elif isinstance(query, GetUserState):
         selection = Selection(query.app_name, query.user_id)
@@ -406,7 +411,9 @@ def _is_utf8(value: bytes) -> bool:
 
 
 def _of_session(query: Query[Any]) -> str:
-    if not isinstance(query, GetSession | GetLogPage | GetPast | GetBeginning | GetOutline | FindEvents | ListMarks):
+    if not isinstance(
+        query, GetSession | GetLogPage | GetPast | GetBeginning | GetOutline | FindEvents | ListMarks | ListOwnChanges
+    ):
         return ""
     app_name, user_id, session_id = query.key
     return f", which session {session_id!r}, user {user_id!r}, app {app_name!r} reads"

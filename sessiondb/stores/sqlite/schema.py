@@ -65,9 +65,10 @@ CREATE TABLE adk_events (
 -- The row id, which every index entry ends with, is the order of the log.
 CREATE INDEX adk_events_log ON adk_events (app_name, user_id, session_id);
 
--- Finds an event that is delivered again. A hash of the id keeps an entry at half the size of the id itself, and the
--- incarnation in front keeps the entries of one session together.
-CREATE INDEX adk_events_identity ON adk_events (incarnation, event_hash);
+-- Finds an event that is delivered again, which has its time again. With the incarnation and the time in front an append
+-- writes to the end of its session's entries; with the hash alone it writes anywhere among them, and of a long log each
+-- append changes another page. The hash tells events of one time apart, at half the size of the id itself.
+CREATE INDEX adk_events_identity ON adk_events (incarnation, event_time, event_hash);
 
 CREATE TABLE adk_state (
     app_name     TEXT NOT NULL,
@@ -122,10 +123,11 @@ class Schema(NamedTuple):
     """For each earlier version, what takes a file of it to the next one."""
 
 
-def _add_beginnings_and_updates(connection: sqlite3.Connection) -> None:
+def _to_version_2(connection: sqlite3.Connection) -> None:
     """Lets sessions say what they were created with, and be listed by their updates. Of those that are there nobody knows: NULL.
 
-    An earlier release that has the file open goes on, and the sessions that it creates have NULL too.
+    Events are found by their time. An earlier release that has the file open goes on: the sessions that it creates have NULL
+    too, and it looks through the index entries of a session for an event.
     """
     for column in ("initial_state TEXT", "begun_after INTEGER", *_FORK_COLUMNS, *_CUT_COLUMNS):
         connection.execute(f"ALTER TABLE adk_sessions ADD COLUMN {column}")
@@ -136,12 +138,14 @@ def _add_beginnings_and_updates(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE INDEX adk_sessions_updated ON adk_sessions (update_time, user_id, session_id, app_name)")
     connection.execute("DROP TRIGGER adk_events_removed")
     connection.execute(next(one for one in _statements(_TABLES) if "CREATE TRIGGER adk_events_removed" in one))
+    connection.execute("DROP INDEX adk_events_identity")
+    connection.execute("CREATE INDEX adk_events_identity ON adk_events (incarnation, event_time, event_hash)")
 
 
 _FORK_COLUMNS = ("forked_user_id TEXT", "forked_session_id TEXT", "forked_seq INTEGER")
 _CUT_COLUMNS = ("cut_seq INTEGER NOT NULL DEFAULT 0", "cut_revision INTEGER NOT NULL DEFAULT 0", "cut_time REAL")
 
-PRESENT = Schema(SCHEMA_VERSION, _TABLES, {1: _add_beginnings_and_updates})
+PRESENT = Schema(SCHEMA_VERSION, _TABLES, {1: _to_version_2})
 
 
 def empty_database() -> sqlite3.Connection:

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
+from sessiondb.model.memory import EVENT_MARK, MEMORY_SESSION_ID, SESSION_MARK
 from sessiondb.model.queries import SearchEvents
 from sessiondb.model.records import EventRow, SessionKey
 from sessiondb.model.search import WINDOW, Candidate, Found, FoundPage, each_of_any, find_page
@@ -14,6 +15,17 @@ from sessiondb.model.words import Term
 from sessiondb.stores.sqlite import text_index
 from sessiondb.stores.sqlite.connection import snapshot
 from sessiondb.stores.sqlite.sql import EVENT_ROW, THIS_SESSION
+
+_MARK = f"""
+    FROM adk_state AS m
+   WHERE m.app_name = e.app_name AND m.user_id = e.user_id AND m.session_id = '{MEMORY_SESSION_ID}' AND m.scope = 'SESSION'
+     AND m.state_key =
+"""
+# Both moments are texts of one form.
+_IS_REMEMBERED = f"""
+    coalesce((SELECT m.state_value = 'true' {_MARK} '{EVENT_MARK}' || e.event_id),
+             (SELECT m.state_value >= '"' || e.timestamp || '"' {_MARK} '{SESSION_MARK}' || e.session_id), 0)
+"""
 
 
 def search_events(connection: sqlite3.Connection, query: SearchEvents) -> FoundPage:
@@ -103,6 +115,8 @@ def _newest(
     ]
     if newest is not None:
         conditions.append("t.rowid <= :newest")
+    if query.remembered:
+        conditions.append(_IS_REMEMBERED)
     also = "".join(f" AND {condition}" for condition in conditions)
     # One row for all of them: each that sqlite3 returns is a step that gives up the GIL. JSON would round the time.
     statement = f"""

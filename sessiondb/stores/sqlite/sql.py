@@ -51,6 +51,9 @@ HOLDS_KEY = (
 )
 """The condition that the state delta of an event has a key, which a parameter names."""
 
+CHANGES_STATE = "actions NOT LIKE '{\"state_delta\":{}%'"
+"""The condition that an event has a state delta: what is written without one begins like that."""
+
 
 def where_clause(selection: Selection, *also: str) -> str:
     """Returns the condition for rows of a selection, which is given as parameters, with others that hold as well."""

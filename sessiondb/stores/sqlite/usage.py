@@ -21,6 +21,15 @@ _TURN = """
 _COLUMN = {"model": "fields -> '$.model_version'", "day": "substr(timestamp, 1, 10)"}
 
 
+# Tokens are spent once: what a fork has taken over counts where it was said. Forks are few, and found at once.
+NOT_COPIED = """
+    (incarnation NOT IN (SELECT incarnation FROM adk_sessions WHERE forked_seq IS NOT NULL)
+     OR seq > (SELECT forked_seq FROM adk_sessions AS s WHERE s.app_name = adk_events.app_name
+                  AND s.user_id = adk_events.user_id AND s.session_id = adk_events.session_id))
+"""
+"""The condition that an event was said in its own session."""
+
+
 def _token_count(name: str) -> str:
     return f"CASE WHEN typeof({name}) = 'integer' AND {name} BETWEEN 0 AND {MAX_TOKEN_COUNT} THEN {name} END"
 

@@ -49,7 +49,7 @@ FORKS = (
 )
 
 SAME_ID = 100
-"""A status for the write path only: an event of this id is there, and whether it is equal takes more than SQL to say."""
+"""A status for the write path only: an event of this id and time is there, and whether it is equal takes more than SQL to say."""
 
 NOT_STORED = "a row was not stored: a trigger of another program, or a table that was altered, stands in the way"
 """What a row ends with that something has kept SQLite from writing."""
@@ -64,10 +64,11 @@ RESULTS = (
 """What the general path came to, in the order of the rows."""
 
 _THIS_SESSION = equal(columns.SESSION_KEY, "NEW")
-# The event of the row's id in the log of the session ``s``.
+# The event of the row's id and time in the log of the session ``s``: no other can be equal.
 _EVENT_OF_ID = """
     SELECT 1 FROM adk_events AS e
-     WHERE e.incarnation = s.incarnation AND e.event_hash = NEW.event_hash AND e.event_id = NEW.event_id
+     WHERE e.incarnation = s.incarnation AND e.event_time = NEW.event_time AND e.event_hash = NEW.event_hash
+       AND e.event_id = NEW.event_id
 """
 _GIVEN = (*columns.SESSION_KEY, *columns.EVENT_RECORD, "event_hash")
 _EVENT_ROW = names((*_GIVEN, "seq", "revision", "incarnation"))
@@ -172,8 +173,7 @@ OBJECTS = (
                        CASE
                          WHEN s.incarnation IS NULL THEN {Status.MISSING}
                          WHEN EXISTS (
-                            {_EVENT_OF_ID} AND e.event_time = NEW.event_time
-                               AND e.invocation_id = NEW.invocation_id AND e.author = NEW.author
+                            {_EVENT_OF_ID} AND e.invocation_id = NEW.invocation_id AND e.author = NEW.author
                                AND e.content IS NEW.content AND e.actions = NEW.actions AND e.extra IS NEW.extra
                          ) THEN {Status.DUPLICATE}
                          WHEN NOT NEW.is_new AND EXISTS ({_EVENT_OF_ID}) THEN {SAME_ID}

@@ -348,15 +348,16 @@ def _add_event(parameters: list[Any], command: AppendEvent | UpdateKeys) -> None
 _EVENTS_OF_ID = f"""
     SELECT {names(columns.EVENT_RECORD, "e")}
       FROM adk_sessions AS s JOIN adk_events AS e ON e.incarnation = s.incarnation
-     WHERE s.app_name = ? AND s.user_id = ? AND s.session_id = ? AND e.event_hash = ? AND e.event_id = ?
+     WHERE s.app_name = ? AND s.user_id = ? AND s.session_id = ? AND e.event_time = ? AND e.event_hash = ? AND e.event_id = ?
 """
 
 
 def _is_in_log(connection: sqlite3.Connection, command: AppendEvent | UpdateKeys) -> bool:
     """Whether an equal event is in the log."""
-    key = (*command.key, event_hash(command.event.event_id), command.event.event_id)
-    stored = map(EventRecord._make, connection.execute(_EVENTS_OF_ID, key))
-    return any(is_same_event(record, command.event) for record in stored)
+    event = command.event
+    identity = (*command.key, event.time, event_hash(event.event_id), event.event_id)
+    stored = map(EventRecord._make, connection.execute(_EVENTS_OF_ID, identity))
+    return any(is_same_event(record, event) for record in stored)
 
 
 _STEPS: dict[type[DataCommand], _Step] = {

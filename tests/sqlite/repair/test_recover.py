@@ -363,4 +363,4 @@ async def test_recover_takes_sessions_of_an_earlier_version(upgraded: bool, tmp_
     (target := tmp_path / "new").mkdir()
     _, rows = recover_from(old.read_bytes(), target)
     assert {row[2] for row in rows["adk_sessions"].values()} == {each["id"] for each in frozen.recorded(1)["sessions"]}
-    assert {row[10:] for row in rows["adk_sessions"].values()} == {(None,) * 5}
+    assert {row[10:] for row in rows["adk_sessions"].values()} == {(*(None,) * 5, 0, 0, None)}

@@ -71,7 +71,7 @@ INSERT INTO "sessiondb_meta" VALUES('incarnations',5);
 CREATE INDEX adk_sessions_updated ON adk_sessions (update_time, user_id, session_id, app_name);
 CREATE INDEX adk_sessions_forks ON adk_sessions (app_name, forked_user_id, forked_session_id) WHERE forked_seq IS NOT NULL;
 CREATE INDEX adk_events_log ON adk_events (app_name, user_id, session_id);
-CREATE INDEX adk_events_identity ON adk_events (incarnation, event_hash);
+CREATE INDEX adk_events_identity ON adk_events (incarnation, event_time, event_hash);
 CREATE UNIQUE INDEX adk_state_user ON adk_state (app_name, user_id, state_key) WHERE scope = 'USER';
 CREATE UNIQUE INDEX adk_state_app ON adk_state (app_name, state_key) WHERE scope = 'APP';
 CREATE TRIGGER adk_events_changed AFTER UPDATE ON adk_events BEGIN
