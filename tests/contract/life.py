@@ -268,8 +268,8 @@ class Life(RuleBasedStateMachine):
         marked = {id(pair): is_marked(pair.live) for pair in pairs}
         ends = self.run(at_once())
         # One that is appended again may be what recorded an update once.
-        given = {event.id for kind, _, event, _ in begun if kind.startswith("append")}
-        recorded = {key: self._new_updates(key, given) for key in {pair.model.key for pair in pairs}}
+        appended = {event.id for kind, _, event, _ in begun if kind.startswith("append")}
+        recorded = {key: self._new_updates(key, appended) for key in {pair.model.key for pair in pairs}}
         for (kind, pair, event, _), end in zip(begun, ends, strict=True):
             expected = self._expected_end(kind, pair, event, end, recorded, marked=marked[id(pair)])
             assert type(end) is self.run(expected)
