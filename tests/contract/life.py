@@ -32,7 +32,7 @@ from hypothesis.stateful import (
 )
 
 from sessiondb import DatabaseSessionService, errors
-from sessiondb.options import CacheMode
+from sessiondb.options import CacheMode, Index
 from tests.contract.documented import Handle, Hook, Key, MissingError, StaleError
 from tests.contract.remembering import RememberingService
 from tests.databases import Ask, asking
@@ -46,6 +46,8 @@ CACHES: st.SearchStrategy[CacheMode] = st.sampled_from(["copy", "shallow", "shar
 SERVICES = st.sampled_from([0, 1])
 PARTS = any_text.map(lambda text: types.Part(text=text)) | st.sampled_from(
     [
+        types.Part(text="alpha beta"),
+        types.Part(text="beta gamma"),
         types.Part(function_call=types.FunctionCall(name="a", args={"x": 1})),
         types.Part(function_call=types.FunctionCall(name="b", args={})),
         types.Part(function_response=types.FunctionResponse(name="a", response={"x": 1})),
@@ -114,6 +116,7 @@ class Life(RuleBasedStateMachine):
         self.context.run(platform_time.set_time_provider, lambda: float(next(moments)))
         self.context.run(platform_uuid.set_id_provider, lambda: f"generated {next(ids)}")
         self.caches: tuple[CacheMode, CacheMode] = ("copy", "copy")
+        self.index: Index | None = None
         self.services: list[DatabaseSessionService] = []
         self.model = RememberingService(keeps_none=False)
 
@@ -126,11 +129,20 @@ class Life(RuleBasedStateMachine):
         other=CACHES,
         keeps_none=st.booleans(),
         hook=st.sampled_from(HOOKS),
+        index=st.sampled_from([None, "text"]),
         state=small_deltas,
     )
     def begin(
-        self, one: CacheMode, other: CacheMode, keeps_none: bool, hook: Hook | None, state: dict[str, Any]
+        self,
+        *,
+        one: CacheMode,
+        other: CacheMode,
+        keeps_none: bool,
+        hook: Hook | None,
+        index: Index | None,
+        state: dict[str, Any],
     ) -> Any:
+        self.index = index
         self.model = RememberingService(keeps_none=keeps_none, hook=hook)
         self.open(one, other)
         first = self.create(0, "my_app", "user_123", "s1", state)
@@ -146,6 +158,7 @@ class Life(RuleBasedStateMachine):
                 durability="normal",
                 none_in_delta="store" if self.model.keeps_none else "delete",
                 before_store=self.model.hook,
+                index=self.index,
             )
             for cache in self.caches
         ]
