@@ -50,6 +50,7 @@ _ONCE = (
     "faults/test_disk.py",
     "faults/test_edits.py",
     "faults/test_history.py",
+    "faults/test_interrupted_calls.py",
     "faults/test_power.py",
     "faults/test_processes.py",
     "faults/test_soak.py",

@@ -66,7 +66,9 @@ class Edits(Calls):
         key = check_key(app_name, user_id, stripped(session_id))
         if after_event_id is not None:
             check_text("event id", after_event_id)
-        plan = functools.partial(plan_truncation, key=key, after_event_id=after_event_id, force=force)
+        # Not on the thread that reads: a clock that was given to ADK is the caller's own.
+        time = platform_time.get_time()
+        plan = functools.partial(plan_truncation, key=key, after_event_id=after_event_id, time=time, force=force)
         while True:
             command = await self._engine.read_together(plan)
             if command.seq == command.last_seq:
@@ -130,7 +132,10 @@ class Edits(Calls):
         if isinstance(event_ids, str):
             raise InvalidInputError("event_ids must be a collection of ids, not one")
         ids = tuple(dict.fromkeys(check_text("event id", event_id) for event_id in event_ids))
-        plan = functools.partial(plan_redaction, key=key, event_ids=ids, replacement=Replacement(replacement))
+        time = platform_time.get_time()
+        plan = functools.partial(
+            plan_redaction, key=key, event_ids=ids, replacement=Replacement(replacement), time=time
+        )
         while True:
             command = await self._engine.read_together(plan)
             if not command.events:
@@ -149,7 +154,9 @@ class Edits(Calls):
         return len(command.events)
 
 
-def plan_truncation(reader: Reader, key: SessionKey, after_event_id: str | None, *, force: bool) -> TruncateSession:
+def plan_truncation(
+    reader: Reader, key: SessionKey, after_event_id: str | None, *, time: float, force: bool
+) -> TruncateSession:
     """Reads what has to be known of a session, and returns what cuts it off; see :meth:`Edits.truncate_session`.
 
     If ``last_seq`` of the command is its ``seq``, there is nothing to cut off.
@@ -165,14 +172,14 @@ def plan_truncation(reader: Reader, key: SessionKey, after_event_id: str | None,
     if not force:
         check_cut(key, outline, seq)
     state = encode_delta(past.own_state(key, found), keep_none=True).stored.session_set or "{}"
-    time = past.creation_time(platform_time.get_time())
+    time = past.creation_time(time)
     return TruncateSession(
         key, time, timestamp_text(time), found.head.incarnation, found.head.log_epoch, seq, last_seq, state
     )
 
 
 def plan_redaction(
-    reader: Reader, key: SessionKey, event_ids: tuple[str, ...], replacement: Replacement
+    reader: Reader, key: SessionKey, event_ids: tuple[str, ...], replacement: Replacement, time: float
 ) -> RedactEvents:
     """Reads events, and returns what redacts them; see :meth:`Edits.redact_events`."""
     found = reader.ask(FindEvents(key, event_ids))
@@ -182,6 +189,6 @@ def plan_redaction(
     if unknown:
         first = next(event_id for event_id in event_ids if event_id in unknown)
         raise EventNotFoundError(f"{named(key)} has no event with the id {first!r}; nothing was redacted")
-    timestamp = timestamp_text(platform_time.get_time())
+    timestamp = timestamp_text(time)
     events = tuple(redact(row, key, replacement, timestamp) for row in found.rows)
     return RedactEvents(key, found.head.incarnation, found.head.log_epoch, events)

@@ -166,9 +166,11 @@ class Past(Calls):
         new_id = (stripped(new_session_id) if new_session_id else "") or platform_uuid.new_uuid()
         key = check_key(app_name, user_id if new_user_id is None else new_user_id, new_id)
         at = At(None if at_event_id is None else check_text("event id", at_event_id))
+        # Not on the thread that reads: a clock that was given to ADK is the caller's own.
+        time = past.creation_time(platform_time.get_time())
         while True:
             command = await self._engine.read(
-                GetPast(source, at, with_events=False), functools.partial(_fork_of, key, source, at)
+                GetPast(source, at, with_events=False), functools.partial(_fork_of, key, source, at, time)
             )
             outcome: Outcome = await self._engine.write(command)
             if outcome.status is not Status.STALE:
@@ -294,12 +296,11 @@ def _copied(reader: Reader, app_name: str | None) -> dict[SessionKey, int]:
     return {fork.key: fork.origin.seq for fork in reader.ask(ListForks(Selection(app_name)))}
 
 
-def _fork_of(key: SessionKey, source: SessionKey, at: At, found: PastSnapshot | None) -> ForkSession:
+def _fork_of(key: SessionKey, source: SessionKey, at: At, time: float, found: PastSnapshot | None) -> ForkSession:
     if found is None:
         raise SessionNotFoundError(f"Session {source.session_id} not found.")
     seq = _check_found(found, source, at)
     state = encode_delta(past.own_state(source, found), keep_none=True).stored.session_set or "{}"
-    time = past.creation_time(platform_time.get_time())
     head = found.head
     return ForkSession(
         *(key, time, timestamp_text(time), source, head.incarnation, head.log_epoch),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,7 +55,7 @@ def command(
 
     def plan(reader: Reader) -> RedactEvents:
         key = only_session(reader, file, app_name, user_id, session_id).key
-        return plan_redaction(reader, key, ids, instead)
+        return plan_redaction(reader, key, ids, instead, time.time())
 
     done = edit(file, plan, dry_run=dry_run)
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import click
@@ -56,7 +57,7 @@ def command(
 
     def plan(reader: Reader) -> TruncateSession:
         key = only_session(reader, file, app_name, user_id, session_id).key
-        return plan_truncation(reader, key, after_event_id, force=force)
+        return plan_truncation(reader, key, after_event_id, time=time.time(), force=force)
 
     done = edit(file, plan, dry_run=dry_run)
     events = done.last_seq - done.seq

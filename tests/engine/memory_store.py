@@ -19,10 +19,14 @@ from sessiondb.errors import StorageError
 from sessiondb.model import commands, queries
 from sessiondb.model.commands import DataCommand, advance_handle
 from sessiondb.model.records import (
+    Beginning,
     Erased,
     EventRow,
+    ForkPoint,
+    LoggedChange,
     LogPage,
     Outcome,
+    PastSnapshot,
     SessionHead,
     SessionKey,
     SessionSnapshot,
@@ -54,6 +58,7 @@ class MemoryStore:
         self.idle_seconds: float | None = None
         self.lock = threading.RLock()
         self.heads: dict[SessionKey, SessionHead] = {}
+        self.began: dict[SessionKey, tuple[str, Beginning]] = {}  # when, and how
         self.rows: defaultdict[SessionKey, list[EventRow]] = defaultdict(list)
         self.state: defaultdict[tuple[str, ...], dict[str, Any]] = defaultdict(dict)
 
@@ -103,19 +108,16 @@ class MemoryWriter:
         if isinstance(command, commands.EraseUser):
             return Outcome(Status.DONE, erased=self._erase((command.app_name, command.user_id)))
         if isinstance(
-            command,
-            commands.ForkSession
-            | commands.TruncateSession
-            | commands.RedactEvents
-            | commands.TrimLog
-            | commands.DeleteUnchanged,
+            command, commands.TruncateSession | commands.RedactEvents | commands.TrimLog | commands.DeleteUnchanged
         ):
             raise NotImplementedError(f"no test executes a {type(command).__name__}")
         key = command.key
         if key.session_id in store.refused:
             return store.refused[key.session_id]
+        if isinstance(command, commands.ForkSession):
+            return self._fork(command)
         if isinstance(command, commands.DeleteSession):
-            for table in (store.heads, store.rows, store.state):
+            for table in (store.heads, store.began, store.rows, store.state):
                 table.pop(key, None)
             return Outcome(Status.DONE)
         if isinstance(command, commands.AppendEvents):
@@ -158,9 +160,25 @@ class MemoryWriter:
             return Outcome(Status.DUPLICATE)
         return max(one for one in outcomes if one.status is Status.DONE)._replace(duplicates=duplicates)
 
+    def _fork(self, command: commands.ForkSession) -> Outcome:
+        store, key, source = self._store, command.key, command.source
+        if key in store.heads:
+            return Outcome(Status.EXISTS)
+        of = store.heads.get(source)
+        if of is None or (of.incarnation, of.log_epoch) != (command.incarnation, command.log_epoch):
+            return Outcome(Status.STALE)
+        head = SessionHead(len(store.batches), command.revision, command.seq, 0, command.time, "", "", "")
+        store.heads[key] = head
+        origin = ForkPoint(source.user_id, source.session_id, command.seq)
+        store.began[key] = (command.timestamp, store.began[source][1]._replace(origin=origin))
+        store.rows[key] = [row for row in store.rows[source] if row.seq <= command.seq]
+        store.state[key] = {name: json.loads(value) for name, value in json.loads(command.session_set).items()}
+        return Outcome(Status.DONE, head.incarnation, head.revision, *store.states(key))
+
     def _create(self, command: commands.CreateSession) -> SessionHead | Outcome:
         if command.key in self._store.heads:
             return Outcome(Status.EXISTS)
+        self._store.began[command.key] = (command.timestamp, Beginning(command.initial_state, None))
         return SessionHead(len(self._store.batches), 0, 0, 0, command.time, "", "", "")
 
     def _append(self, command: commands.AppendEvent | commands.UpdateKeys) -> SessionHead | Outcome:
@@ -225,6 +243,8 @@ class MemoryReader:
                 return iter(self._sessions(query))
             case queries.GetLogPage(key=key):
                 return LogPage(store.heads[key].incarnation, self._page(query)) if key in store.heads else None
+            case queries.GetPast(key=key):
+                return self._past(query) if key in store.heads else None
             case queries.CountEvents(key=key):
                 return len(store.rows[key])
             case queries.GetUserState(app_name=app_name, user_id=user_id):
@@ -253,6 +273,22 @@ class MemoryReader:
         after, before = reversed(ends) if query.newest_first else ends
         rows = [row for row in rows if (after is None or row.seq > after) and (before is None or row.seq < before)]
         return [row for row in rows if query.authors is None or row.author in query.authors][: query.limit]
+
+    def _past(self, query: queries.GetPast) -> PastSnapshot:
+        store, at = self._store, query.at
+        rows = store.rows[query.key]
+        found = [row for row in rows if at.event_id in (None, row.event_id) and at.seq in (None, row.seq)]
+        found = [row for row in found if at.time is None or row.time <= at.time]
+        is_beginning = not found and at.event_id is None and not at.seq
+        last = found[-1] if found else None
+        seq, revision = (0 if is_beginning else None, 0) if last is None else (last.seq, last.revision)
+        until = [row for row in rows if row.seq <= (seq or 0)]
+        changes = [LoggedChange((row.row_id,), query.key, row.seq, *row[3:8], row.actions, row.extra) for row in rows]
+        created_at, beginning = store.began[query.key]
+        return PastSnapshot(
+            *(self._head(query.key), created_at, beginning, seq, (seq or 0,), len(until), revision),
+            *(until if query.with_events else [], changes),
+        )
 
     def _rows(self, key: SessionKey, part: queries.Slice) -> list[EventRow]:
         rows, incarnation = self._store.rows[key], self._store.heads[key].incarnation

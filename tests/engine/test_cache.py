@@ -13,6 +13,7 @@ from sessiondb import DatabaseSessionService
 from sessiondb.engine.cache import CachedLog, LogCache
 from sessiondb.model.queries import LogPosition
 from sessiondb.model.records import SessionKey
+from sessiondb.options import CacheMode
 from tests.engine.tools import create, event, texts
 
 APP, USER = "my_app", "user_123"
@@ -181,3 +182,20 @@ async def test_cache_smaller_than_its_logs_keeps_answers(location: Path | str) -
         assert 0 < service.get_stats()["cache_bytes"] <= 30_000
         for name in "abcdef":
             assert await texts(service, name) == ["0", "1", "2"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("log_cache", ["copy", "shallow", "share", "off"])
+@pytest.mark.parametrize("before", [0, 2])
+async def test_append_through_the_session_of_a_first_read_is_read_once(
+    database_path: Path, log_cache: CacheMode, before: int
+) -> None:
+    """The list of events that a caller appends to is not the one that is kept."""
+    async with DatabaseSessionService(database_path) as other:
+        session = await create(other)
+        await other.append_events(session, [event(f"before {n}") for n in range(before)])
+    async with DatabaseSessionService(database_path, log_cache=log_cache) as service:
+        read = await service.get_session(session.app_name, session.user_id, session.id)
+        assert read is not None
+        await service.append_event(read, event("after"))
+        assert await texts(service, "s") == [*(f"before {n}" for n in range(before)), "after"]

@@ -485,6 +485,31 @@ async def test_a_service_converses_on_a_store_that_is_no_file(opened: list[Memor
     assert is_empty(tmp_path)
 
 
+async def test_a_service_forks_on_a_store_that_is_no_file(opened: list[MemoryStore], tmp_path: Path) -> None:
+    async with DatabaseSessionService(tmp_path / "x.db") as service:
+        session = await service.create_session(APP, USER, "s", {"n": 0})
+        for number in (1, 2, 3):
+            await service.append_event(session, event(str(number), {"n": number}, id=f"e{number}"))
+        fork = await service.fork_session(APP, USER, "s", at_event_id="e2", new_session_id="fork")
+        assert ([text_of(one) for one in fork.events], fork.state) == (["1", "2"], {"n": 2})
+        await service.append_event(fork, event("other", {"n": 4}))
+        assert await texts(service, "s") == ["1", "2", "3"]
+        again = service.fork_session(APP, USER, "s", new_session_id="fork")
+        (refused,) = await outcomes([lambda: again])
+        assert isinstance(refused, AlreadyExistsError)
+
+        # The store finds that what was read of the session does not hold any more, once.
+        def replace() -> None:
+            del opened[0].hooks["commit"]
+            head = opened[0].heads[KEY]
+            opened[0].heads[KEY] = head._replace(log_epoch=head.log_epoch + 1)
+
+        opened[0].hooks["commit"] = replace
+        whole = await service.fork_session(APP, USER, "s", new_session_id="whole")
+        assert ([text_of(one) for one in whole.events], whole.state) == (["1", "2", "3"], {"n": 3})
+    assert opened[0].calls.count("commit") == 9
+
+
 async def test_a_turn_asks_the_store_for_its_lock_until_it_has_it(opened: list[MemoryStore], tmp_path: Path) -> None:
     async with DatabaseSessionService(tmp_path / "one") as service:
         (store,) = opened

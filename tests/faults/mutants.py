@@ -79,9 +79,14 @@ class _Halving(_Breaking):
     """COMMIT commits the log and the sessions first, and then the state, each in a transaction of its own."""
 
     _committed: Sequence[tuple[Any, ...]] = ()
+    _changes = 0
 
     def commit_wrongly(self) -> None:
         execute = functools.partial(sqlite3.Connection.execute, self)
+        if self.total_changes == self._changes:
+            # A snapshot of a reader, which may write nothing.
+            execute("COMMIT")
+            return
         state = (
             execute("SELECT name FROM sqlite_schema WHERE name = 'adk_state'").fetchall()
             and execute("SELECT * FROM adk_state").fetchall()
@@ -93,6 +98,7 @@ class _Halving(_Breaking):
             self._write(state)
             self._committed = state
         execute("COMMIT")
+        self._changes = self.total_changes
 
     def _write(self, rows: Sequence[tuple[Any, ...]]) -> None:
         sqlite3.Connection.execute(self, "DELETE FROM adk_state")
