@@ -8,7 +8,7 @@ import pytest
 from google.adk.events import Event, EventActions
 from google.genai import types
 
-from sessiondb import DatabaseSessionService
+from sessiondb import DatabaseSessionService, Retention
 from sessiondb.errors import InvalidInputError, SessionNotFoundError, StaleSessionError
 
 APP = "my_app"
@@ -53,6 +53,7 @@ async def every_call(service: DatabaseSessionService, folder: Path) -> None:
     service.get_stats()
     service.vacuum()
     await service.backup(folder / "backup.sqlite3")
+    await service.prune(Retention(max_events=2))
     await service.flush()
     await service.delete_session(APP, USER, session_id="s")
 
@@ -78,10 +79,11 @@ OPERATIONS = {
     ("get_stats", "sqlite"): 1,
     ("vacuum", "sqlite"): 1,
     ("backup", "sqlite"): 1,
+    ("prune", "sqlite"): 1,
     ("flush", "sqlite"): 1,
     ("delete_session", "sqlite"): 1,
 }
 """What :func:`every_call` does, by operation, system, and error if there is one."""
 
-WRITES = 10
+WRITES = 12
 """How many writes of that are committed, in a transaction each: a refused append and a flush among them."""
