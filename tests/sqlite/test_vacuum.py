@@ -117,11 +117,11 @@ async def test_vacuum_takes_its_turn_in_the_queue(service: DatabaseSessionServic
 
 
 async def damaged_copy(path: Path, target: Path) -> None:
-    """A database whose index pages are overwritten in the middle of the file."""
+    """A database with an index of one page, which is overwritten in its middle."""
     async with DatabaseSessionService(path) as service:
         for number in range(8):
             session = await create(service, f"s{number}")
-            for turn in range(20):
+            for turn in range(15):
                 await service.append_event(session, event(f"{turn}" * 100))
         service.vacuum()
     with sqlite3.connect(path) as connection:
@@ -144,7 +144,7 @@ async def test_vacuum_leaves_corrupt_file_untouched(database_path: Path, tmp_pat
                 service.vacuum()
         assert damaged.read_bytes() == before
         # What is readable is read.
-        assert len(await texts(service, "s0")) == 20
+        assert len(await texts(service, "s0")) == 15
     assert damaged.read_bytes() == before
 
 
