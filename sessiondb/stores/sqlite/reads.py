@@ -14,6 +14,7 @@ from sessiondb.model.queries import (
     LOG_START,
     After,
     CountEvents,
+    FindDamage,
     GetBeginning,
     GetLogEnd,
     GetLogPage,
@@ -53,7 +54,7 @@ from sessiondb.stores.sqlite.past import get_beginning, get_past, list_changes, 
 from sessiondb.stores.sqlite.session_list import list_sessions
 from sessiondb.stores.sqlite.sql import EVENT_ROW, HEAD_COLUMNS, HOLDS_KEY, KEY, THIS_SESSION, state_of, where_clause
 from sessiondb.stores.sqlite.usage import NOT_COPIED, get_usage
-from sessiondb.stores.sqlite.wal import wal_bytes
+from sessiondb.stores.sqlite.wal import find_problems, wal_bytes
 
 ResultT = TypeVar("ResultT")
 
@@ -333,6 +334,7 @@ _ANSWERS: dict[type[Any], Callable[[sqlite3.Connection, Any], Any]] = {
     CountEvents: _count_events,
     GetUsage: _get_usage,
     MeasureUser: measure_user,
+    FindDamage: lambda connection, _query: find_problems(connection),
     MeasureStore: _measure,
 }
 
