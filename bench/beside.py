@@ -28,10 +28,10 @@ PER_SESSION = 50
 _numbers = count(1)
 
 
-def _event(_text: str = "") -> Event:
+def _event(author: str = "") -> Event:
     """One of four is the user's; of the model's each has tokens, and one of three a call of a tool."""
     number = next(_numbers)
-    event = typical_event("user" if number % 4 == 1 else "agent")
+    event = typical_event(author or ("user" if number % 4 == 1 else "agent"))
     event.invocation_id = f"e-2f6c5f0a-7d3b-4c0e-9b1a-{number // 4:012d}"
     if number % 4 != 1:
         event.model_version = "gemini-2.5-flash" if number % 5 else "gemini-2.5-pro"
