@@ -348,6 +348,11 @@ class MeasureUser(Query[Erased]):
 
 
 @dataclass(slots=True, eq=False)
+class FindDamage(Query[list[str]]):
+    """Look for what is wrong with the files of the store; reads all of them. A server looks after its own."""
+
+
+@dataclass(slots=True, eq=False)
 class MeasureStore(Query[StoreSize]):
     """Count sessions, events and state keys, and measure what they take.
 

@@ -109,10 +109,14 @@ class SqliteWriter(Writer):
 
     @override
     def vacuum(self) -> None:
+        self._rebuild(check=True)
+
+    def _rebuild(self, *, check: bool) -> None:
         try:
             self._check_files_now_and_then()
-            # Reads all of the file, and keeps nobody waiting meanwhile.
-            refuse_damaged(self._connection, self._path)
+            if check:
+                # Reads all of the file, and keeps nobody waiting meanwhile.
+                refuse_damaged(self._connection, self._path)
             with self._in_line():
                 self._wal.checkpoint()
                 with self._waiting_for_locks():
@@ -128,7 +132,7 @@ class SqliteWriter(Writer):
     @override
     def purge(self, *, last_step: bool) -> bool:
         if not last_step:
-            self.vacuum()
+            self._rebuild(check=False)
         with self._in_line():
             try:
                 return self._wal.purge()
