@@ -34,7 +34,7 @@ _moment = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
 @click.option("--until", type=_moment, metavar="TIME", help="Only what is before then. Times are UTC.")
 @click.option("--any", "any_word", is_flag=True, help="One of the words is enough; rare ones count more.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, metavar="N", help="At most N.")
-@click.option("--after", metavar="CURSOR", help="Go on behind this cursor, which the page before has ended with.")
+@click.option("--after", metavar="CURSOR", help="Go on there: at `next` of the last line that --json has given.")
 @json_lines_option
 def command(
     *,
@@ -53,6 +53,7 @@ def command(
     """Find what was said in FILE by the words of QUERY, the best hits first.
 
     All words must be there; words in double quotes, one after the other. It takes an index, which `sessiondb index` makes.
+    A page at a time: the last line that --json gives has the cursor of the next page under "next".
     The file is only read. Without FILE: $SESSIONDB_PATH, else .adk/adk.sqlite3, as the service itself.
     """
     from sessiondb import stores
@@ -76,9 +77,10 @@ def command(
     with stores.open_reader(file) as reader:
         page = reader.ask(asked)
     hits = [found.hit for found in page.found]
+    cursor = None if page.next is None else encode_place(page.next)
     if as_json:
-        for hit in hits:
-            print_json_line(asdict(hit))
+        for n, hit in enumerate(hits, 1):
+            print_json_line({**asdict(hit), "next": cursor if n == len(hits) else None})
     elif hits:
         print_rows(
             ("TIME", "APP", "USER", "SESSION", "SEQ", "AUTHOR", "RANK", "TEXT"),
@@ -92,8 +94,8 @@ def command(
         )
     else:
         note("nothing was found")
-    if page.next is not None:
-        note(f"there are more: --after {encode_place(page.next)}")
+    if cursor is not None:
+        note(f"there are more: --after {cursor}")
 
 
 def _seconds(moment: datetime | None) -> float | None:

@@ -11,6 +11,7 @@ what is still to come.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from sessiondb.errors import ConfigurationError, SearchIndexError
@@ -136,6 +137,41 @@ _BUILD = f"""
                   FROM adk_events AS e WHERE id > :built_to AND id <= :to LIMIT -1)
          WHERE words <> ''
 """
+
+
+def missing(connection: sqlite3.Connection) -> Iterator[tuple[int, str, str, str]]:
+    """Yields the ids and sessions of events that an index should hold, and does not."""
+    in_index = f"rowid = e.id AND {TABLE} MATCH 'scope : \"s' || e.incarnation || '\"'"
+    yield from connection.execute(
+        f"SELECT id, app_name, user_id, session_id FROM adk_events AS e WHERE {_is_indexed('e')} AND {text_of('e')} <> ''"
+        f" AND NOT EXISTS (SELECT 1 FROM {TABLE} WHERE {in_index})"
+    )
+
+
+def counts(connection: sqlite3.Connection) -> tuple[int, int]:
+    """Returns how many events an index holds, as FTS5 has counted them, and how many it should hold."""
+    (data,) = connection.execute(f"SELECT block FROM {TABLE}_data WHERE id = 1").fetchone() or (b"",)
+    (events,) = connection.execute(
+        f"SELECT count(*) FROM adk_events AS e WHERE {_is_indexed('e')} AND {text_of('e')} <> ''"
+    ).fetchone()
+    return _first_number(data), events
+
+
+def _first_number(data: bytes) -> int:
+    """Reads a number as SQLite writes them: seven bits a byte, the highest first, and another byte follows a set eighth bit."""
+    number = 0
+    for byte in data[:9]:
+        number = number << 7 | byte & 127
+        if byte < 128:
+            break
+    return number
+
+
+def definitions(connection: sqlite3.Connection) -> dict[str, str]:
+    """Returns the names of what belongs to an index, and how it is defined, of a database in memory without one."""
+    create(connection)
+    found = connection.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL").fetchall()
+    return {name: sql for name, sql in found if name in OBJECTS}
 
 
 def compact(connection: sqlite3.Connection) -> None:

@@ -12,7 +12,7 @@ from sessiondb.model import columns
 from sessiondb.model.event_identity import event_hash
 from sessiondb.model.records import EventRow, SessionKey, named
 from sessiondb.model.soundness import NOTES, CheckReport, DecodeEvent, RowChecks
-from sessiondb.stores.sqlite import schema
+from sessiondb.stores.sqlite import schema, text_index
 from sessiondb.stores.sqlite.errors import primary_code
 from sessiondb.stores.sqlite.foreign import foreign_objects
 from sessiondb.stores.sqlite.header import look
@@ -66,6 +66,8 @@ _STATE = f"""
 SELECT rowid, {_KEY}, scope, json_valid(state_value), typeof(state_value), state_key
   FROM adk_state NOT INDEXED
 """
+_REMOVE = "`sessiondb index --drop`"
+_ANEW = f"{_REMOVE} and `sessiondb index` make it anew"
 _INTEGRITY = "SELECT * FROM pragma_integrity_check(?)"
 
 
@@ -89,6 +91,7 @@ class _Inspection:
             "events": self._check_events,
             "sequence": self._check_sequences,
             "state": self._check_state,
+            "index": self._check_index,
         }
         # One snapshot for all of them.
         self._connection.execute("BEGIN")
@@ -127,6 +130,28 @@ class _Inspection:
                 self._rows.add("schema", f"{what} {foreign.harm}")
             else:
                 self._rows.add(NOTES, f"{what} is beside the tables of sessiondb")
+
+    def _check_index(self) -> None:
+        found = _objects(self._connection)
+        if not any(name in found for name in text_index.OBJECTS):
+            return
+        state = text_index.state(self._connection)
+        if state is None:
+            self._rows.add(NOTES, f"an index of texts was not removed as a whole: {_REMOVE} does it")
+            return
+        wrong = [name for name, definition in _index_objects().items() if found.get(name) != definition]
+        for name in wrong:
+            self._rows.add("index", f"{name} is missing, or not defined as it should be: {_ANEW}")
+        if wrong:
+            return
+        if not state.is_complete:
+            self._rows.add(NOTES, "the index of texts is not complete: `sessiondb index` goes on with it")
+        held, events = text_index.counts(self._connection)
+        if held != events:
+            self._rows.add("index", f"the index of texts holds {held:,} events, and not {events:,}: {_ANEW}")
+        for row_id, *key in text_index.missing(self._connection):
+            name = named(SessionKey._make(key))
+            self._rows.add("index", f"row {row_id} of adk_events ({name}) is not in the index of texts: {_ANEW}")
 
     def _check_pages(self) -> None:
         try:
@@ -197,6 +222,11 @@ class _Inspection:
 
 def _objects(connection: sqlite3.Connection) -> dict[str, str]:
     return dict(connection.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL").fetchall())
+
+
+def _index_objects() -> dict[str, str]:
+    with closing(schema.empty_database()) as connection:
+        return text_index.definitions(connection)
 
 
 def _expected_objects() -> dict[str, str]:
