@@ -38,6 +38,22 @@ class EventNotFoundError(SessionDBError, LookupError):
     """A session has no event of the id or number that a call names."""
 
 
+class UnsafeCutError(SessionDBError, ValueError):
+    """A truncation would part what belongs together: a function call from its response, for example. Nothing was changed.
+
+    Attributes:
+        event_id: The event that would lose what belongs to it.
+        earlier: The last event before the cut after which one would do; None: only one that leaves no event.
+        later: The first event behind the cut after which one would do.
+    """
+
+    def __init__(self, message: str, event_id: str = "", earlier: str | None = None, later: str = "") -> None:
+        super().__init__(message)
+        self.event_id = event_id
+        self.earlier = earlier
+        self.later = later
+
+
 class UnknownBeginningError(SessionDBError):
     """It is not known what a session was created with, and so not either what its state was at the moment asked for."""
 

@@ -27,6 +27,7 @@ from sessiondb.adk.sessions import build_session, decode_scope, handle_of
 from sessiondb.adk.state import EncodedDelta, checked_state, encode_delta
 from sessiondb.calls.appends import Appends
 from sessiondb.calls.base import stripped
+from sessiondb.calls.edits import Edits
 from sessiondb.calls.live import apply_event, check_appended, check_event, check_present, check_session, note_revision
 from sessiondb.calls.maintenance import Maintenance
 from sessiondb.calls.pages import Pages
@@ -69,7 +70,7 @@ from sessiondb.options import (
 )
 
 
-class DatabaseSessionService(Pages, Appends, Past, Search, Maintenance, Usage, BaseSessionService):
+class DatabaseSessionService(Pages, Appends, Past, Search, Edits, Maintenance, Usage, BaseSessionService):
     """Keeps every session, event and state key of ADK agents in one SQLite file, or on a PostgreSQL server.
 
     A drop-in for ADK's ``InMemorySessionService``. A write is answered when it is on disk; writes of concurrent

@@ -39,6 +39,7 @@ _ONCE = (
     # What they show is done by SQLite and the operating system, or is plain computing.
     "servers/test_web.py",
     "cli/test_conventions.py",
+    "cli/test_edits.py",
     "cli/test_init.py",
     "cli/test_migrate.py",
     "cli/test_prune.py",
@@ -47,6 +48,7 @@ _ONCE = (
     "faults/postgres",
     "faults/test_crash.py",
     "faults/test_disk.py",
+    "faults/test_edits.py",
     "faults/test_history.py",
     "faults/test_power.py",
     "faults/test_processes.py",

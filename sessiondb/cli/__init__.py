@@ -107,9 +107,11 @@ for _name in (
     "prune",
     "recover",
     "search",
+    "redact",
     "show",
     "stats",
     "tail",
+    "truncate",
     "usage",
     "vacuum",
 ):

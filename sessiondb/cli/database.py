@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import click
 
 if TYPE_CHECKING:
+    from sessiondb.engine.store import Reader
     from sessiondb.location import Database
+    from sessiondb.model.records import SessionSummary
 
     FileCallback: TypeAlias = Callable[[click.Context, click.Parameter, str | None], Path]
 
@@ -120,6 +122,34 @@ def among(app_name: str | None, user_id: str | None, session_id: str | None = No
     """Says what the selection options have chosen, for a message."""
     chosen = (("app", app_name), ("user", user_id), ("session", session_id))
     return "".join(f" of {kind} {name!r}" for kind, name in chosen if name is not None)
+
+
+def only_session(
+    reader: Reader, file: Database, app_name: str | None, user_id: str | None, session_id: str
+) -> SessionSummary:
+    """Finds the one session that an id means, together with the selection options.
+
+    Raises:
+        click.ClickException: If there is none, or several.
+    """
+    from sessiondb.model.queries import ListSessions
+    from sessiondb.model.records import Selection
+
+    query = ListSessions(Selection(app_name, user_id, session_id), "key", limit=_NAMED + 1, with_state=False)
+    found = list(reader.ask(query))
+    if not found:
+        raise click.ClickException(f"there is no session {session_id!r} in {file}")
+    if len(found) > 1:
+        named = ", ".join(f"--app {key.app_name!r} --user {key.user_id!r}" for key, *_ in found[:_NAMED])
+        raise click.UsageError(
+            f"several sessions have the id {session_id!r}; say which one is meant:"
+            f" {named}{', ...' if len(found) > _NAMED else ''}"
+        )
+    return found[0]
+
+
+_NAMED = 3
+"""How many of the sessions of one id are named."""
 
 
 session_option = click.option("--session", "session_id", metavar="ID", help="Only this session.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .database import count_from, file_and, selection_options
+from .database import count_from, file_and, only_session, selection_options
 from .output import json_lines_option, safe_line
 from .timeline import full_option, print_event
 
@@ -23,9 +23,6 @@ Examples:
   sessiondb show sess_abc --newest-first --limit 20 --author user
   sessiondb show sess_abc --json | jq .event.content
 """
-
-_NAMED = 3
-"""How many of the sessions of one id are named."""
 
 _AT_ONCE = 500
 """Events that are read at a time."""
@@ -56,22 +53,10 @@ def command(
     read. Without FILE: $SESSIONDB_PATH, else .adk/adk.sqlite3, as the service itself.
     """
     from sessiondb import stores
-    from sessiondb.model.queries import ListSessions
-    from sessiondb.model.records import Selection
 
     file, session_id = given
-    query = ListSessions(Selection(app_name, user_id, session_id), "key", limit=_NAMED + 1, with_state=False)
     with stores.open_reader(file) as reader, reader.snapshot():
-        found = list(reader.ask(query))
-        if not found:
-            raise click.ClickException(f"there is no session {session_id!r} in {file}")
-        if len(found) > 1:
-            named = ", ".join(f"--app {key.app_name!r} --user {key.user_id!r}" for key, *_ in found[:_NAMED])
-            raise click.UsageError(
-                f"several sessions have the id {session_id!r}; say which one is meant:"
-                f" {named}{', ...' if len(found) > _NAMED else ''}"
-            )
-        (session,) = found
+        session = only_session(reader, file, app_name, user_id, session_id)
         if not as_json:
             click.echo(
                 safe_line(

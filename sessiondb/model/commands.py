@@ -144,6 +144,59 @@ class PruneSessions(NamedTuple):
     limit: int
 
 
+class TruncateSession(NamedTuple):
+    """Cut a session's log off after one of its events, and give the session the state of its own that it had then.
+
+    What was appended since the log was read is cut off, too.
+
+    Attributes:
+        key: Which session.
+        time: The moment of the cut, in seconds since the epoch.
+        timestamp: The same moment as text.
+        incarnation: The incarnation of the session, as it was read.
+        log_epoch: The epoch of its log, as it was read. If one of the two is another now, the command is stale.
+        seq: The number of the last event that stays. If none does, the number before that of the first event.
+        last_seq: The number of the last event that was read. If one has come since that holds a function response, the command
+            is stale, too: it may answer a call that stays.
+        session_set: Its own state then, as in :class:`~sessiondb.model.records.StateDelta`.
+    """
+
+    key: SessionKey
+    time: float
+    timestamp: str
+    incarnation: int
+    log_epoch: int
+    seq: int
+    last_seq: int
+    session_set: str
+
+
+class RedactedEvent(NamedTuple):
+    """What is left of an event that is redacted."""
+
+    seq: int
+    event_id: str
+    content: str | None
+    actions: str
+    extra: str
+
+
+class RedactEvents(NamedTuple):
+    """Put others in the place of what some events hold. The revision of their session stays.
+
+    Attributes:
+        key: Which session.
+        incarnation: The incarnation of the session, as it was read.
+        log_epoch: The epoch of its log, as it was read. If one of the two is another now, the command is stale.
+        events: What is left of each of these events.
+    """
+
+    key: SessionKey
+    incarnation: int
+    log_epoch: int
+    events: tuple[RedactedEvent, ...]
+
+
 class Flush:
     """Nothing to write: answered once all that was queued before is on disk."""
 
@@ -157,7 +210,16 @@ class Vacuum:
 
 
 DataCommand: TypeAlias = (
-    AppendEvent | UpdateKeys | AppendEvents | CreateSession | ForkSession | DeleteSession | PruneSessions | Flush
+    AppendEvent
+    | UpdateKeys
+    | AppendEvents
+    | CreateSession
+    | ForkSession
+    | TruncateSession
+    | RedactEvents
+    | DeleteSession
+    | PruneSessions
+    | Flush
 )
 """A command that shares a transaction with others."""
 

@@ -6,7 +6,7 @@ import json
 from hashlib import blake2b
 from typing import Any
 
-from sessiondb.model.records import STORED_NONE, EventRecord
+from sessiondb.model.records import REDACTED_AT, STORED_NONE, EventRecord
 
 
 def event_hash(event_id: str) -> int:
@@ -15,13 +15,24 @@ def event_hash(event_id: str) -> int:
 
 
 def is_same_event(stored: EventRecord, given: EventRecord) -> bool:
-    """Whether two records are of one event: JSON objects are equal whatever the order of their members."""
-    return (
-        stored[:4] == given[:4]
-        and _is_same_json(stored.content, given.content)
+    """Whether two records are of one event: JSON objects are equal whatever the order of their members.
+
+    What a redacted event held nobody can tell any more. It is the event that its id, invocation, author and time say.
+    """
+    if stored[:4] != given[:4]:
+        return False
+    fields = _fields(stored.extra)
+    return is_redacted(fields) or (
+        _is_same_json(stored.content, given.content)
         and _is_same_json(stored.actions, given.actions)
-        and _fields(stored.extra) == _fields(given.extra)
+        and fields == _fields(given.extra)
     )
+
+
+def is_redacted(fields: dict[str, Any]) -> bool:
+    """Whether an event of these fields is what a redaction has left."""
+    metadata = fields.get("custom_metadata")
+    return isinstance(metadata, dict) and REDACTED_AT in metadata
 
 
 def _is_same_json(left: str | None, right: str | None) -> bool:

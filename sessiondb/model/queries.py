@@ -14,6 +14,7 @@ from sessiondb.model.records import (
     EVERYTHING,
     Beginning,
     Cursor,
+    EventRow,
     ForkedSession,
     LoggedChange,
     LoggedEvent,
@@ -47,7 +48,7 @@ class Query(Generic[ResultT_co]):
 class LogPosition(NamedTuple):
     """How much of a session's log a reader knows: valid for one incarnation and one epoch of the session.
 
-    The epoch advances when a row of the log is changed or deleted outside sessiondb, whose own writer never does that.
+    The epoch advances when rows of the log are changed or deleted, by a truncation, a redaction, or outside sessiondb.
     """
 
     incarnation: int
@@ -228,6 +229,30 @@ class GetPast(Query[PastSnapshot | None]):
     key: SessionKey
     at: At
     with_events: bool = True
+
+
+@dataclass(slots=True, eq=False)
+class GetOutline(Query[list[EventRow]]):
+    """Read which events a session's log holds, in its order, without most of what is in them.
+
+    The content is there of events that hold function calls or responses, and the actions of those that hold a compaction. The
+    others have None and ``{}``, and all of them no ``extra``.
+    """
+
+    key: SessionKey
+
+
+@dataclass(slots=True, eq=False)
+class FindEvents(Query[SessionSnapshot | None]):
+    """Read the events of some ids, in the order of the log; None if there is no such session. State is left out.
+
+    Attributes:
+        key: Of which session.
+        event_ids: Those that have one of these ids; several may have the same.
+    """
+
+    key: SessionKey
+    event_ids: tuple[str, ...]
 
 
 @dataclass(slots=True, eq=False)

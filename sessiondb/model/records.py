@@ -75,6 +75,10 @@ STORED_NONE = "stored_none"
 Null in a delta deletes otherwise. ADK passes over members that it does not know."""
 
 
+REDACTED_AT = "sessiondb:redacted_at"
+"""A key of an event's ``custom_metadata``: what the event held was removed at this moment, as UTC ISO 8601."""
+
+
 class EventRow(NamedTuple):
     """One event as it comes back from the log: its place there, and the fields of :class:`EventRecord`."""
 

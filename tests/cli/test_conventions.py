@@ -60,7 +60,8 @@ def test_missing_file_is_usage_error_and_is_not_created(name: str, tmp_path: Pat
     words = [
         tmp_path / str(argument.name) for argument in arguments_of(name) if argument.required or argument.name == "file"
     ]
-    done = run_sessiondb(name, *words, *(["--older-than", "1d"] if name == "prune" else []))
+    required = {"prune": ["--older-than", "1d"], "redact": ["--event", "x"], "truncate": ["--all"]}
+    done = run_sessiondb(name, *words, *required.get(name, []))
     assert (done.returncode, done.stdout) == (2, "")
     assert "does not exist" in done.stderr
     assert list(tmp_path.iterdir()) == []

@@ -36,6 +36,8 @@ CALLS: dict[str, Call] = {
     "get_session_at": lambda service: service.get_session_at(APP, USER, SESSION, seq=0),
     "fork_session": lambda service: service.fork_session(APP, USER, SESSION),
     "list_forks": lambda service: service.list_forks(APP),
+    "truncate_session": lambda service: service.truncate_session(APP, USER, SESSION, after_event_id=None),
+    "redact_events": lambda service: service.redact_events(APP, USER, SESSION, ["e1"]),
     "turn": lambda service: service.turn(APP, USER, SESSION),
     "append_events": lambda service: service.append_events(Session(id=SESSION, app_name=APP, user_id=USER), [event()]),
     "get_events": lambda service: service.get_events(APP, USER, SESSION),

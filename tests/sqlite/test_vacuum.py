@@ -9,13 +9,18 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.to_thread
 import pytest
+from google.adk.events import Event, EventActions
+from google.genai import types
 
 from sessiondb import DatabaseSessionService
 from sessiondb.errors import DatabaseCorruptError
+from sessiondb.stores.sqlite import writer
+from sessiondb.stores.sqlite.connection import open_writer
 from tests.engine.failing_connection import SurpriseError, break_writer
 from tests.engine.tools import (
     APP,
@@ -49,6 +54,49 @@ async def test_vacuum_gives_space_back_and_cuts_wal(database_path: Path, service
     assert stats["wal_bytes"] < 10_000
     assert size_of(database_path) == round(stats["db_size_mb"] * 2**20)
     assert [len(str(text)) for text in await texts(service, "s3")] == [500_000]
+
+
+def found(folder: Path, *words: str) -> set[str]:
+    """Which of these words are anywhere in the files of a folder."""
+    files = [file.read_bytes() for file in folder.iterdir() if file.is_file()]
+    return {word for word in words if any(word.encode() in file for file in files)}
+
+
+@pytest.mark.parametrize("size", [50, 20_000])
+async def test_vacuum_leaves_nothing_of_what_was_taken_away(
+    database_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """Of large contents parts are on pages of their own. Many an SQLite overwrites by itself what is deleted: not this one."""
+
+    def open_plain(*arguments: Any) -> sqlite3.Connection:
+        connection = open_writer(*arguments)
+        connection.execute("PRAGMA secure_delete=OFF")
+        return connection
+
+    monkeypatch.setattr(writer, "open_writer", open_plain)
+    async with DatabaseSessionService(database_path) as service:
+        await _take_away_and_vacuum(database_path, service, size)
+
+
+async def _take_away_and_vacuum(database_path: Path, service: DatabaseSessionService, size: int) -> None:
+    redacted, cut_off, kept = (f"{word} ".ljust(size, "x") for word in ("secret", "cut-off", "kept"))
+    session = await create(service, "s")
+    other = await create(service, "other")
+    for n in range(30):
+        for name, text in (("r", redacted), ("c", cut_off), ("k", kept)):
+            delta = {"key": text if name == "c" else ""}
+            actions = EventActions(state_delta=delta)
+            content = types.UserContent(f"{name}{n} {text}")
+            of = session if name != "c" else other
+            await service.append_event(of, Event(id=f"{name}{n}", author="user", content=content, actions=actions))
+    words = [word for n in range(30) for word in (f"r{n} secret", f"c{n} cut-off")]
+    assert found(database_path.parent, *words) == set(words)
+    await service.redact_events(APP, USER, "s", [f"r{n}" for n in range(30)])
+    await service.truncate_session(APP, USER, "other", after_event_id=None)
+    assert found(database_path.parent, *words)
+    service.vacuum()
+    assert found(database_path.parent, *words, "secret", "cut-off") == set()
+    assert found(database_path.parent, *(f"k{n} kept" for n in range(30))) == {f"k{n} kept" for n in range(30)}
 
 
 async def test_vacuum_takes_its_turn_in_the_queue(service: DatabaseSessionService) -> None:

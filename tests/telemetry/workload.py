@@ -45,6 +45,8 @@ async def every_call(service: DatabaseSessionService, folder: Path) -> None:
     await service.get_session_at(APP, USER, "s", seq=1)
     await service.fork_session(APP, USER, "s", new_session_id="fork")
     await service.list_forks(APP)
+    await service.redact_events(APP, USER, "s", [session.events[0].id], SECRET)
+    await service.truncate_session(APP, USER, "s", after_event_id=session.events[1].id)
     await service.get_session(APP, USER, "s")
     await service.get_user_state(APP, USER)
     await service.list_sessions(app_name=APP, user_id=USER)
@@ -59,7 +61,7 @@ async def every_call(service: DatabaseSessionService, folder: Path) -> None:
 
 OPERATIONS = {
     ("create_session", "sqlite"): 1,
-    ("get_session", "sqlite"): 3,
+    ("get_session", "sqlite"): 4,
     ("append_event", "sqlite"): 2,
     ("append_event", "sqlite", "StaleSessionError"): 1,
     ("append_event", "sqlite", "InvalidInputError"): 1,
@@ -74,6 +76,8 @@ OPERATIONS = {
     ("get_session_at", "sqlite"): 1,
     ("fork_session", "sqlite"): 1,
     ("list_forks", "sqlite"): 1,
+    ("redact_events", "sqlite"): 1,
+    ("truncate_session", "sqlite"): 1,
     ("get_event_count", "sqlite"): 1,
     ("get_stats", "sqlite"): 1,
     ("vacuum", "sqlite"): 1,
@@ -83,5 +87,5 @@ OPERATIONS = {
 }
 """What :func:`every_call` does, by operation, system, and error if there is one."""
 
-WRITES = 10
+WRITES = 12
 """How many writes of that are committed, in a transaction each: a refused append and a flush among them."""

@@ -14,9 +14,11 @@ from sessiondb.model.queries import (
     LOG_START,
     After,
     CountEvents,
+    FindEvents,
     GetBeginning,
     GetLogEnd,
     GetLogPage,
+    GetOutline,
     GetPast,
     GetSession,
     GetUsage,
@@ -47,6 +49,7 @@ from sessiondb.model.records import (
 from sessiondb.model.usage import UsageRow, usage_rows
 from sessiondb.stores.postgres import schema
 from sessiondb.stores.postgres.asked import AT_ONCE, Asked, Prepared
+from sessiondb.stores.postgres.edits import find_events, get_outline
 from sessiondb.stores.postgres.past import get_beginning, get_past, list_changes, list_forks
 from sessiondb.stores.postgres.search import search_events
 from sessiondb.stores.postgres.session_list import list_sessions
@@ -307,6 +310,8 @@ _ANSWERS: dict[type[Any], Callable[[Asked, Any], Any]] = {
     GetPast: get_past,
     ListChanges: list_changes,
     ListForks: list_forks,
+    GetOutline: get_outline,
+    FindEvents: find_events,
     GetLogEnd: _get_log_end,
     ListState: _list_state,
     GetUserState: _get_user_state,

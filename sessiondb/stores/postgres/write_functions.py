@@ -20,6 +20,7 @@ other.
 from __future__ import annotations
 
 from sessiondb.model.records import Status
+from sessiondb.stores.postgres.edit_functions import REDACT, TRUNCATE
 
 LOST = "SDB01"
 """SQLSTATE: the ledger knows less of this writer than was acknowledged."""
@@ -248,9 +249,10 @@ CREATE TYPE @sessiondb_command_1 AS (
     session_set json, user_set json, app_set json, session_removed json, user_removed json, app_removed json,
     -- What a prune may delete.
     updated_before double precision, max_sessions bigint,
-    -- The events that are appended all or none, as rows of this type.
+    -- The events that are appended all or none, as rows of this type; or what is left of those that are redacted.
     parts json,
-    -- What a session is created with; and of a fork where it comes from, beside what a handle would know of that.
+    -- What a session is created with; and of a fork where it comes from, beside what a handle would know of that. A truncation
+    -- and a redaction say in the same columns what they know.
     initial_state text,
     source_user_id text COLLATE "C", source_session_id text COLLATE "C", log_epoch bigint, last_seq bigint, events bigint
 );
@@ -327,7 +329,11 @@ BEGIN
                     v_status := {Status.STALE};
                 END IF;
             ELSIF r.last_event_id = '' THEN
-                IF s.revision <> 0 THEN
+                -- A log that was cut off before its first event has another revision than 0.
+                IF s.revision <> 0 AND EXISTS (
+                    SELECT 1 FROM adk_events AS e
+                     WHERE e.app_name = s.app_name AND e.user_id = s.user_id AND e.session_id = s.session_id
+                ) THEN
                     v_status := {Status.STALE};
                 END IF;
             ELSIF NOT EXISTS (
@@ -396,6 +402,10 @@ BEGIN
                     END IF;
                 END IF;
             END IF;
+        ELSIF r.kind = 'truncate' THEN
+            {TRUNCATE.strip()}
+        ELSIF r.kind = 'redact' THEN
+            {REDACT.strip()}
         ELSIF r.kind = 'delete' THEN
             DELETE FROM adk_sessions AS s WHERE {_THIS_SESSION};
             IF NOT FOUND THEN

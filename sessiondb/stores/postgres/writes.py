@@ -18,6 +18,8 @@ from sessiondb.model.commands import (
     ForkSession,
     Handle,
     PruneSessions,
+    RedactEvents,
+    TruncateSession,
     UpdateKeys,
 )
 from sessiondb.model.event_identity import event_hash
@@ -163,6 +165,27 @@ def _fields_of(command: DataCommand) -> dict[str, Any]:
                 "events": command.events,
                 "revision": command.revision,
                 "session_set": json.loads(command.session_set),
+            }
+        case TruncateSession(key, time, timestamp):
+            return {
+                "kind": "truncate",
+                **key._asdict(),
+                "event_time": time,
+                "timestamp": timestamp,
+                "incarnation": command.incarnation,
+                "log_epoch": command.log_epoch,
+                "last_seq": command.seq,
+                "events": command.last_seq,
+                "session_set": json.loads(command.session_set),
+            }
+        case RedactEvents(key, incarnation, log_epoch, events):
+            return {
+                "kind": "redact",
+                **key._asdict(),
+                "incarnation": incarnation,
+                "log_epoch": log_epoch,
+                "events": len(events),
+                "parts": [{"last_seq": event.seq, **event._asdict()} for event in events],
             }
         case DeleteSession(key):
             return {"kind": "delete", **key._asdict()}

@@ -14,9 +14,11 @@ from sessiondb.model.queries import (
     LOG_START,
     After,
     CountEvents,
+    FindEvents,
     GetBeginning,
     GetLogEnd,
     GetLogPage,
+    GetOutline,
     GetPast,
     GetSession,
     GetUsage,
@@ -48,6 +50,7 @@ from sessiondb.model.records import (
 from sessiondb.model.usage import UsageRow
 from sessiondb.stores.sqlite.connection import snapshot, stream
 from sessiondb.stores.sqlite.counting import count_rows
+from sessiondb.stores.sqlite.edits import find_events, get_outline
 from sessiondb.stores.sqlite.past import get_beginning, get_past, list_changes, list_forks
 from sessiondb.stores.sqlite.search import search_events
 from sessiondb.stores.sqlite.session_list import list_sessions
@@ -327,6 +330,8 @@ _ANSWERS: dict[type[Any], Callable[[sqlite3.Connection, Any], Any]] = {
     GetPast: get_past,
     ListChanges: list_changes,
     ListForks: list_forks,
+    GetOutline: get_outline,
+    FindEvents: find_events,
     GetLogEnd: _get_log_end,
     ListState: _list_state,
     GetUserState: _get_user_state,
@@ -346,6 +351,8 @@ _TABLES_OF: dict[type[Any], tuple[str, ...]] = {
     SearchEvents: ("adk_events",),
     GetBeginning: ("adk_sessions",),
     GetPast: ("adk_events", "adk_sessions", "adk_state"),
+    GetOutline: ("adk_events",),
+    FindEvents: ("adk_events",),
     ListChanges: ("adk_events", "adk_sessions"),
     ListForks: ("adk_sessions",),
     ListState: ("adk_state",),
@@ -356,7 +363,7 @@ _TABLES_OF: dict[type[Any], tuple[str, ...]] = {
 
 def not_utf8(connection: sqlite3.Connection, query: Query[Any]) -> CorruptRowError:
     """Looks for the text that could not be read, and returns the error that names its row, never the text."""
-    if isinstance(query, GetSession | GetLogPage | GetPast | GetBeginning):
+    if isinstance(query, GetSession | GetLogPage | GetPast | GetBeginning | GetOutline | FindEvents):
         selection = Selection(*query.key)
     elif isinstance(query, GetUserState):
         selection = Selection(query.app_name, query.user_id)
@@ -389,7 +396,7 @@ def _is_utf8(value: bytes) -> bool:
 
 
 def _of_session(query: Query[Any]) -> str:
-    if not isinstance(query, GetSession | GetLogPage | GetPast | GetBeginning):
+    if not isinstance(query, GetSession | GetLogPage | GetPast | GetBeginning | GetOutline | FindEvents):
         return ""
     app_name, user_id, session_id = query.key
     return f", which session {session_id!r}, user {user_id!r}, app {app_name!r} reads"

@@ -181,7 +181,11 @@ OBJECTS = (
                          WHEN expected IS NOT NULL THEN
                             iif(s.revision = expected AND s.incarnation IS expected_incarnation,
                                 {Status.DONE}, {Status.STALE})
-                         WHEN NEW.last_event_id = '' THEN iif(s.revision = 0, {Status.DONE}, {Status.STALE})
+                         WHEN NEW.last_event_id = '' THEN
+                            -- A log that was cut off before its first event has another revision than 0.
+                            iif(s.revision = 0 OR NOT EXISTS (
+                                SELECT 1 FROM adk_events AS e WHERE e.incarnation = s.incarnation
+                            ), {Status.DONE}, {Status.STALE})
                          WHEN EXISTS (
                             SELECT 1 FROM adk_events AS e
                              WHERE e.incarnation = s.incarnation AND e.event_hash = NEW.last_event_hash

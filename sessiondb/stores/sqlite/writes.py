@@ -22,12 +22,14 @@ from sessiondb.model.commands import (
     ForkSession,
     Handle,
     PruneSessions,
+    RedactEvents,
+    TruncateSession,
     UpdateKeys,
 )
 from sessiondb.model.event_identity import event_hash, is_same_event
 from sessiondb.model.queries import ListSessions
 from sessiondb.model.records import EventRecord, Outcome, StateDelta, Status
-from sessiondb.stores.sqlite import reads
+from sessiondb.stores.sqlite import edits, reads
 from sessiondb.stores.sqlite.sql import equal, names
 from sessiondb.stores.sqlite.write_triggers import (
     CREATES,
@@ -126,6 +128,14 @@ def _fork(connection: sqlite3.Connection, run: list[ForkSession], _progress: _Pr
         parameters += (command.seq, command.events, command.revision)
     _insert(connection, _FORK_INSERTS, parameters, len(run))
     return _results(connection)
+
+
+def _truncate(connection: sqlite3.Connection, run: list[TruncateSession], _progress: _Progress) -> list[Outcome]:
+    return [edits.truncate(connection, command) for command in run]
+
+
+def _redact(connection: sqlite3.Connection, run: list[RedactEvents], _progress: _Progress) -> list[Outcome]:
+    return [edits.redact(connection, command) for command in run]
 
 
 def _delete(connection: sqlite3.Connection, run: list[DeleteSession], _progress: _Progress) -> list[Outcome]:
@@ -337,6 +347,8 @@ _STEPS: dict[type[DataCommand], _Step] = {
     AppendEvents: _append_lists,
     CreateSession: _create,
     ForkSession: _fork,
+    TruncateSession: _truncate,
+    RedactEvents: _redact,
     DeleteSession: _delete,
     PruneSessions: _prune,
     Flush: lambda _connection, run, _progress: [_DONE] * len(run),

@@ -73,6 +73,11 @@ class Cutter:
             goal = self.cuts + 1
             assert self._changed.wait_for(lambda: self.cuts >= goal, timeout), "nobody sends anything"
 
+    def order(self, way: Way) -> None:
+        """Has the connection cut on which the next batch comes, and does not wait for it."""
+        with self._changed:
+            self._orders.append(way)
+
     def hold(self) -> None:
         """Keeps back all that comes from now on, in both directions, and new connections too."""
         with self._changed:
