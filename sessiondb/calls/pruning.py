@@ -124,7 +124,9 @@ class Pruning(Calls):
             None if user_id is None else check_text("user_id", user_id),
         )
         engine = self._engine
-        job = functools.partial(prune_store, engine, retention, selection, wait=wait, dry_run=dry_run)
+        # Not on the thread that prunes: a clock that was given to ADK is the caller's own.
+        now = platform_time.get_time()
+        job = functools.partial(prune_store, engine, retention, selection, now=now, wait=wait, dry_run=dry_run)
         return await engine.threads.jobs.run(job, "prune", "the prune was cancelled; what it had deleted is gone")
 
 
@@ -134,12 +136,12 @@ def prune_store(
     selection: Selection,
     goes_on: Callable[[], bool],
     *,
+    now: float,
     wait: float,
     dry_run: bool = False,
 ) -> PruneReport | None:
     """Prunes on the calling thread, as :meth:`Pruning.prune`; None if ``goes_on`` has said no meanwhile."""
     store = engine.store
-    now = platform_time.get_time()
     with store.reader(engine.options.busy_timeout) as reader:
         if dry_run:
             return Prune(reader, None, retention, selection, now).run(goes_on)
@@ -167,7 +169,7 @@ def prune_store(
 def prune_in_background(engine: Engine, retention: Retention, goes_on: Callable[[], bool]) -> bool | None:
     """Prunes, if no other host is at it; what fails is noted in the host's log. None if ``goes_on`` has said no."""
     try:
-        if prune_store(engine, retention, EVERYTHING, goes_on, wait=0) is None:
+        if prune_store(engine, retention, EVERYTHING, goes_on, now=platform_time.get_time(), wait=0) is None:
             return None
     except TurnTimeoutError:
         logger.debug("prune_left_to_others", path=engine.store.name)

@@ -136,7 +136,8 @@ def _carried_out(file: Database, selection: Selection, retention: Retention, *, 
     options = StoreOptions()
     engine = Engine(stores.open_store(file, options), options)
     try:
-        pruned = prune_store(engine, retention, selection, lambda: True, wait=_WAIT)
+        now = platform_time.get_time()
+        pruned = prune_store(engine, retention, selection, lambda: True, now=now, wait=_WAIT)
         assert pruned is not None  # noqa: S101  # as above
         return pruned
     finally:

@@ -53,6 +53,9 @@ class Record:
     # The revision after each event, by the event's id: events of one id are told apart by place, the last one counts.
     after: list[tuple[str, int]] = field(default_factory=list)
     created_with: dict[str, Any] = field(default_factory=dict)
+    """With what its log begins, if it was cut."""
+    revision_before: int = 0
+    """Of the first event of its log."""
 
 
 def is_same(stored: Event, given: Event) -> bool:

@@ -32,10 +32,10 @@ from hypothesis.stateful import (
 )
 
 from sessiondb import DatabaseSessionService, errors
-from sessiondb.options import CacheMode
+from sessiondb.options import CacheMode, Index
 from tests.contract.documented import Handle, Hook, Key, MissingError, StaleError
 from tests.contract.remembering import RememberingService
-from tests.databases import query
+from tests.databases import Ask, asking
 from tests.strategies import any_text, as_stored, exactly, names, small_deltas, timestamps
 
 ResultT = TypeVar("ResultT")
@@ -46,6 +46,8 @@ CACHES: st.SearchStrategy[CacheMode] = st.sampled_from(["copy", "shallow", "shar
 SERVICES = st.sampled_from([0, 1])
 PARTS = any_text.map(lambda text: types.Part(text=text)) | st.sampled_from(
     [
+        types.Part(text="alpha beta"),
+        types.Part(text="beta gamma"),
         types.Part(function_call=types.FunctionCall(name="a", args={"x": 1})),
         types.Part(function_call=types.FunctionCall(name="b", args={})),
         types.Part(function_response=types.FunctionResponse(name="a", response={"x": 1})),
@@ -114,6 +116,7 @@ class Life(RuleBasedStateMachine):
         self.context.run(platform_time.set_time_provider, lambda: float(next(moments)))
         self.context.run(platform_uuid.set_id_provider, lambda: f"generated {next(ids)}")
         self.caches: tuple[CacheMode, CacheMode] = ("copy", "copy")
+        self.index: Index | None = None
         self.services: list[DatabaseSessionService] = []
         self.model = RememberingService(keeps_none=False)
 
@@ -126,11 +129,20 @@ class Life(RuleBasedStateMachine):
         other=CACHES,
         keeps_none=st.booleans(),
         hook=st.sampled_from(HOOKS),
+        index=st.sampled_from([None, "text"]),
         state=small_deltas,
     )
     def begin(
-        self, one: CacheMode, other: CacheMode, keeps_none: bool, hook: Hook | None, state: dict[str, Any]
+        self,
+        *,
+        one: CacheMode,
+        other: CacheMode,
+        keeps_none: bool,
+        hook: Hook | None,
+        index: Index | None,
+        state: dict[str, Any],
     ) -> Any:
+        self.index = index
         self.model = RememberingService(keeps_none=keeps_none, hook=hook)
         self.open(one, other)
         first = self.create(0, "my_app", "user_123", "s1", state)
@@ -146,6 +158,7 @@ class Life(RuleBasedStateMachine):
                 durability="normal",
                 none_in_delta="store" if self.model.keeps_none else "delete",
                 before_store=self.model.hook,
+                index=self.index,
             )
             for cache in self.caches
         ]
@@ -268,8 +281,8 @@ class Life(RuleBasedStateMachine):
         marked = {id(pair): is_marked(pair.live) for pair in pairs}
         ends = self.run(at_once())
         # One that is appended again may be what recorded an update once.
-        given = {event.id for kind, _, event, _ in begun if kind.startswith("append")}
-        recorded = {key: self._new_updates(key, given) for key in {pair.model.key for pair in pairs}}
+        appended = {event.id for kind, _, event, _ in begun if kind.startswith("append")}
+        recorded = {key: self._new_updates(key, appended) for key in {pair.model.key for pair in pairs}}
         for (kind, pair, event, _), end in zip(begun, ends, strict=True):
             expected = self._expected_end(kind, pair, event, end, recorded, marked=marked[id(pair)])
             assert type(end) is self.run(expected)
@@ -408,18 +421,18 @@ class Life(RuleBasedStateMachine):
         assert stats["events"] == sum(len(record.after) for record in self.model.records.values())
 
     def check_tables(self) -> None:
-        if isinstance(self.location, Path):
-            assert query(self.location, "PRAGMA integrity_check") == [("ok",)]
-            assert query(self.location, "PRAGMA foreign_key_check") == []
-        check_rows(self.location)
-        self._check_replay()
+        with asking(self.location) as ask:
+            if isinstance(self.location, Path):
+                assert ask("PRAGMA integrity_check") == [("ok",)]
+                assert ask("PRAGMA foreign_key_check") == []
+            check_rows(ask)
+            self._check_replay(ask)
 
-    def _check_replay(self) -> None:
+    def _check_replay(self, ask: Ask) -> None:
         """The state in the tables is what the creation and the log make of it."""
         for key, record in self.model.records.items():
             state = dict(record.created_with)
-            for actions, extra in query(
-                self.location,
+            for actions, extra in ask(
                 "SELECT actions, extra FROM adk_events WHERE app_name = ? AND user_id = ? AND session_id = ? ORDER BY seq",
                 *key,
             ):
@@ -430,46 +443,43 @@ class Life(RuleBasedStateMachine):
                     else:
                         state[name] = value
             own = {name: value for name, value in state.items() if not name.startswith(("app:", "user:"))}
-            assert exactly(_scope(self.location, "SESSION", *key)) == exactly(own)
+            assert exactly(_scope(ask, "SESSION", *key)) == exactly(own)
         for app, users in self.model.memory.user_state.items():
             for user, state in users.items():
-                assert exactly(_scope(self.location, "USER", app, user, None)) == exactly(state)
+                assert exactly(_scope(ask, "USER", app, user, None)) == exactly(state)
         for app, state in self.model.memory.app_state.items():
-            assert exactly(_scope(self.location, "APP", app, None, None)) == exactly(state)
+            assert exactly(_scope(ask, "APP", app, None, None)) == exactly(state)
 
 
 def is_marked(session: Session) -> bool:
     return session._storage_update_marker is not None
 
 
-def _scope(location: Path | str, scope: str, *key: str | None) -> dict[str, Any]:
-    rows = query(
-        location, "SELECT app_name, user_id, session_id, state_key, state_value FROM adk_state WHERE scope = ?", scope
-    )
+def _scope(ask: Ask, scope: str, *key: str | None) -> dict[str, Any]:
+    rows = ask("SELECT app_name, user_id, session_id, state_key, state_value FROM adk_state WHERE scope = ?", scope)
     return {name: json.loads(value) for *owner, name, value in rows if tuple(owner) == key}
 
 
-def check_rows(location: Path | str) -> None:
+def check_rows(ask: Ask) -> None:
     """What holds in every database, whatever is in it."""
-    sessions = query(
-        location, "SELECT app_name, user_id, session_id, incarnation, revision, last_seq FROM adk_sessions"
+    sessions = ask(
+        "SELECT app_name, user_id, session_id, incarnation, revision, last_seq, cut_seq, cut_revision FROM adk_sessions"
     )
-    for *key, incarnation, revision, last_seq in sessions:
-        rows = query(
-            location,
+    for *key, incarnation, revision, last_seq, cut_seq, cut_revision in sessions:
+        rows = ask(
             "SELECT seq, revision, incarnation FROM adk_events"
             " WHERE app_name = ? AND user_id = ? AND session_id = ? ORDER BY id",
             *key,
         )
-        assert [row[0] for row in rows] == list(range(1, last_seq + 1))
-        revisions = [row[1] for row in rows]
+        assert [row[0] for row in rows] == list(range(cut_seq + 1, last_seq + 1))
+        revisions = [cut_revision, *(row[1] for row in rows)]
         assert revisions == sorted(revisions)
         # A log of which all was cut off goes on counting.
-        assert not revisions or revision == revisions[-1]
+        assert revision == revisions[-1] if rows else revision >= cut_revision
         assert {row[2] for row in rows} <= {incarnation}
     assert len({row[3] for row in sessions}) == len(sessions)
     orphans = "SELECT count(*) FROM adk_state AS s WHERE scope = 'SESSION' AND NOT EXISTS (SELECT 1 FROM adk_sessions AS t WHERE t.app_name = s.app_name AND t.user_id = s.user_id AND t.session_id = s.session_id)"
-    assert query(location, orphans) == [(0,)]
+    assert ask(orphans) == [(0,)]
 
 
 def exactly_delta(event: Event) -> list[str]:

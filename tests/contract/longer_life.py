@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, NamedTuple
 
 from google.adk.events import Event
+from google.adk.platform import time as platform_time
 from google.adk.sessions import Session
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, multiple, rule
 
-from sessiondb import DatabaseSessionService, errors
+from sessiondb import DatabaseSessionService, Retention, errors
 from sessiondb.model.usage import USAGE_BY, UsageBy
 from tests.contract.documented import Key, MissingError, StaleError
 from tests.contract.life import APPS, EVENTS, PARTIAL, SERVICES, USERS, Life, Pair, compare, exactly_delta, is_marked
@@ -196,6 +198,80 @@ class LongerLife(Life):
             assert model is not None
             compare(read, model.session)
 
+    @rule(
+        at=SERVICES,
+        user=USERS | st.none(),
+        limits=st.fixed_dictionaries(
+            {},
+            optional={
+                "idle": st.sampled_from([1.0, 20.0]),
+                "age": st.sampled_from([10.0, 30.0]),
+                "max_events": st.integers(1, 3),
+                "max_sessions_per_user": st.integers(1, 3),
+            },
+        ),
+    )
+    def prune(self, at: int, user: str | None, limits: dict[str, Any]) -> None:
+        # Without a limit, most likely: most sessions are not to go.
+        limits = limits if len(limits) == 1 else {"max_events": 2}
+        service = self.services[at]
+        dry = self.run(service.prune(Retention(**limits), user_id=user, dry_run=True))
+        now = self.context.run(platform_time.get_time)
+        done = self.run(service.prune(Retention(**limits), user_id=user))
+        expected = self.run(
+            self.model.prune(
+                user,
+                updated_before=now + 1 - limits["idle"] if "idle" in limits else -math.inf,
+                created_before=now + 1 - limits["age"] if "age" in limits else -math.inf,
+                max_events=limits.get("max_events", math.inf),
+                max_sessions=limits.get("max_sessions_per_user", math.inf),
+            )
+        )
+        assert (done.sessions, done.trimmed, done.events, done.uncut) == expected
+        assert (done.in_use, done.unreadable) == (0, 0)
+        if "idle" not in limits and "age" not in limits:
+            assert (dry.sessions, dry.trimmed, dry.events, dry.uncut) == expected
+
+    @rule(
+        at=SERVICES,
+        words=st.sampled_from([["alpha"], ["beta"], ["beta", "alpha"], ["gone"], ["redacted"], ["alpha", "gamma"]]),
+        app=APPS | st.none(),
+        user=USERS | st.none(),
+        author=st.sampled_from([None, None, "agent"]),
+        since=st.none() | timestamps,
+        limit=LIMITS,
+    )
+    def search(
+        self,
+        *,
+        at: int,
+        words: list[str],
+        app: str | None,
+        user: str | None,
+        author: str | None,
+        since: float | None,
+        limit: int,
+    ) -> None:
+        service = self.services[at]
+        filters: dict[str, Any] = {"app_name": app, "user_id": user, "author": author, "since": since}
+        if self.index is None:
+            try:
+                self.run(service.search(" ".join(words), **filters))
+            except errors.SearchIndexError:
+                return
+            raise AssertionError("searched without an index")
+        found: list[tuple[Any, ...]] = []
+        after = None
+        while True:
+            page = self.run(service.search(" ".join(words), limit=limit, after=after, **filters))
+            assert len(page.hits) <= limit
+            found += [(hit.app_name, hit.user_id, hit.session_id, hit.seq) for hit in page.hits]
+            after = page.next
+            if after is None:
+                break
+        expected = self.model.found(words, app, user, author=author, since=since)
+        assert sorted(found) == sorted(expected)
+
     @rule(at=SERVICES, app=APPS, user=USERS, purge=st.sampled_from([False, False, False, True]))
     def erase(self, at: int, app: str, user: str, purge: bool) -> None:
         expected = self.run(self.model.erase(app, user))
@@ -243,9 +319,17 @@ class LongerLife(Life):
             )
             for change in found
         ]
-        assert told == self.model.history(*chosen, name)
+        assert self.in_order(told) == self.in_order(self.model.history(*chosen, name))
         forks = self.run(self.services[at].list_forks(*chosen))
         assert [(tuple(fork.key), tuple(fork.origin)) for fork in forks] == self.model.forks(*chosen)
+
+    @staticmethod
+    def in_order(changes: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """History, with what a log begins with in the order of the keys: where it was cut, there is no other."""
+        ordered: list[tuple[Any, ...]] = []
+        for (*_, seq), together in itertools.groupby(changes, lambda change: change[:4]):
+            ordered += sorted(together, key=lambda change: change[8]) if seq == 0 else together
+        return ordered
 
     @rule(
         target=list_cursors,

@@ -92,8 +92,14 @@ class Past:
 
     created: float
     then: list[Then] = field(default_factory=list)
-    """After its creation, and after each of its events."""
+    """After its creation, or what is gone of its log, and after each of its events."""
     origin: Origin | None = None
+    taken_over: int = 0
+    """Up to which number its events are those of its origin."""
+    gone: int = 0
+    """How many of its first events were pruned."""
+    begun: float = 0.0
+    """When its log begins: when it was created, or when the last event was that is gone."""
 
 
 class RememberingService(DocumentedService):
@@ -109,7 +115,7 @@ class RememberingService(DocumentedService):
 
     async def create(self, key: Key, state: Mapping[str, Any], time: float) -> Handle:
         handle = await super().create(key, state, time)
-        self._pasts[key] = Past(time)
+        self._pasts[key] = Past(time, begun=time)
         for name, value in self.records[key].created_with.items():
             self._note(Change(key, 0, time, None, name, value, deleted=False))
         self._remember(key)
@@ -121,7 +127,7 @@ class RememberingService(DocumentedService):
 
     async def _write(self, key: Key, session: Session, event: Prepared) -> None:
         await super()._write(key, session, event)
-        self._note_event(key, len(self.log(key)), event.stored)
+        self._note_event(key, self._pasts[key].gone + len(self.log(key)), event.stored)
         self._remember(key)
 
     async def fork(self, source: Key, key: Key, event_id: str | None, time: float) -> Handle:
@@ -129,22 +135,31 @@ class RememberingService(DocumentedService):
         seq = self.seq_of(source, event_id)
         if key in self.records:
             raise ExistsError
-        of = self.records[source]
-        events, then = self.log(source)[:seq], self._pasts[source].then[seq]
+        of, past_of = self.records[source], self._pasts[source]
+        count = seq - past_of.gone
+        events, then = self.log(source)[:count], past_of.then[count]
         await self.memory.create_session(**key._asdict(), state=copy.deepcopy(then.own))
         stored = self.memory.sessions[key.app_name][key.user_id][key.session_id]
         stored.last_update_time = time
         stored.events = copy.deepcopy(events)
         self._incarnations += 1
-        revision = of.after[seq - 1][1] if seq else 0
-        self.records[key] = type(of)(self._incarnations, revision, of.after[:seq], of.created_with)
-        past = self._pasts[key] = Past(time, origin=Origin(source.user_id, source.session_id, seq))
+        revision = of.after[count - 1][1] if count else of.revision_before
+        self.records[key] = type(of)(
+            self._incarnations, revision, of.after[:count], of.created_with, of.revision_before
+        )
+        past = self._pasts[key] = Past(
+            time,
+            origin=Origin(source.user_id, source.session_id, seq),
+            taken_over=seq,
+            gone=past_of.gone,
+            begun=past_of.begun if past_of.gone else time,
+        )
         for name, value in of.created_with.items():
             if _is_own(name):
-                self._note(Change(key, 0, time, None, name, value, deleted=False))
-        for number, event in enumerate(events, 1):
+                self._note(Change(key, 0, past.begun, None, name, value, deleted=False))
+        for number, event in enumerate(events, past.gone + 1):
             self._note_event(key, number, event, only_own=True)
-        past.then = [one._replace(written=self._places) for one in self._pasts[source].then[: seq + 1]]
+        past.then = [one._replace(written=self._places) for one in past_of.then[: count + 1]]
         handle = await self.get(key)
         assert handle is not None
         return handle
@@ -153,28 +168,31 @@ class RememberingService(DocumentedService):
         """How many events stay if a log is cut off after the last event of this id; None: no event stays."""
         if key not in self.records:
             raise MissingError
-        seq = 0 if event_id is None else self.seq_of(key, event_id)
-        if not force and _parts(self.log(key), seq):
+        gone = self._pasts[key].gone
+        seq = gone if event_id is None else self.seq_of(key, event_id)
+        if not force and _parts(self.log(key), seq - gone):
             raise PartedError
         return seq
 
     def cut(self, key: Key, seq: int, time: float) -> Handle:
-        """Cuts a log off after that many events."""
+        """Cuts a log off after the event of this number."""
         record, past = self.records[key], self._pasts[key]
         stored = self.memory.sessions[key.app_name][key.user_id][key.session_id]
-        if seq < len(stored.events):
+        count = seq - past.gone
+        if count < len(stored.events):
             record.revision += 1
-            record.after = record.after[:seq]
+            record.after = record.after[:count]
+            past.taken_over = min(past.taken_over, seq)
             # The last events know the revision of the log, so that who holds no revision is known by the last one.
             last = record.after[-1][1] if record.after else None
-            for n in reversed(range(seq)):
+            for n in reversed(range(count)):
                 if record.after[n][1] != last:
                     break
                 record.after[n] = (record.after[n][0], record.revision)
-            stored.events = stored.events[:seq]
-            stored.state = copy.deepcopy(past.then[seq].own)
+            stored.events = stored.events[:count]
+            stored.state = copy.deepcopy(past.then[count].own)
             stored.last_update_time = time
-            past.then = past.then[: seq + 1]
+            past.then = past.then[: count + 1]
             self._written = [
                 one
                 for one in self._written
@@ -207,6 +225,96 @@ class RememberingService(DocumentedService):
             metadata = {"sessiondb:redacted_at": moments.get(n)}
             log[n] = log[n].model_copy(update={"content": content, "custom_metadata": metadata})
         return len(places)
+
+    async def prune(
+        self,
+        user_id: str | None,
+        *,
+        updated_before: float,
+        created_before: float,
+        max_events: float,
+        max_sessions: float,
+    ) -> tuple[int, int, int, int]:
+        """Deletes what is more than is to be kept; says how many sessions, logs, events and logs that could not be cut.
+
+        Args:
+            user_id: Of this user of any app only; None: of all.
+            updated_before: Sessions go that were updated before.
+            created_before: Sessions go that were created before.
+            max_events: So many events of each other session stay, at least.
+            max_sessions: So many sessions of each user of an app stay.
+        """
+        sessions = trimmed = events = uncut = 0
+        keys = [key for key in self.records if user_id in (None, key.user_id)]
+
+        def newer(key: Key) -> tuple[float, float, str]:
+            stored = self.memory.sessions[key.app_name][key.user_id][key.session_id]
+            return (stored.last_update_time, self._pasts[key].created, key.session_id)
+
+        doomed = [
+            key
+            for key in keys
+            if newer(key)[0] < updated_before
+            or self._pasts[key].created < created_before
+            or sum(other[:2] == key[:2] and newer(other) > newer(key) for other in keys) >= max_sessions
+        ]
+        for key in doomed:
+            sessions, events = sessions + 1, events + len(self.log(key))
+            await self.delete(key)
+        for key in [key for key in keys if key not in doomed]:
+            surplus = len(self.log(key)) - max_events
+            if surplus > 0:
+                places = [place for place in range(1, len(self.log(key))) if self._may_begin(key, place)]
+                place = max((place for place in places if place <= surplus), default=0)
+                self._forget_first(key, place)
+                trimmed, events, uncut = trimmed + bool(place), events + place, uncut + (not place)
+        return sessions, trimmed, events, uncut
+
+    def _may_begin(self, key: Key, place: int) -> bool:
+        """Whether what is left makes sense if that many of the first events go."""
+        log, record = self.log(key), self.records[key]
+        gone, left = log[:place], log[place:]
+        if {event.invocation_id for event in gone if event.invocation_id} & {event.invocation_id for event in left}:
+            return False
+        revisions = [record.revision_before, *(revision for _, revision in record.after)]
+        said = [n for n in range(len(log)) if revisions[n] != revisions[n + 1]]
+        if said and said[-1] < place:
+            # The invocation that may be going on is a part of what would go.
+            return False
+        calls: dict[str, int] = {}
+        for n, event in enumerate(log):
+            for response in event.get_function_responses():
+                called = calls.get(response.name or "")
+                if place == n if called is None else called < place <= n:
+                    return False
+            for call in event.get_function_calls():
+                calls[call.name or ""] = n
+        return True
+
+    def _forget_first(self, key: Key, count: int) -> None:
+        """Deletes the first events of a log: it begins after them, with the state that the session had then."""
+        if not count:
+            return
+        record, past = self.records[key], self._pasts[key]
+        stored = self.memory.sessions[key.app_name][key.user_id][key.session_id]
+        past.begun = stored.events[count - 1].timestamp
+        past.gone += count
+        past.then = past.then[count:]
+        stored.events = stored.events[count:]
+        record.revision_before = record.after[count - 1][1]
+        record.after = record.after[count:]
+        record.created_with = copy.deepcopy(past.then[0].own)
+        here = (key, record.incarnation)
+        self._written = [
+            one for one in self._written if (one.change.key, one.incarnation) != here or one.change.seq > past.gone
+        ]
+        self._written += [
+            Written(
+                past.then[0].written, record.incarnation, Change(key, 0, past.begun, None, name, value, deleted=False)
+            )
+            for name, value in record.created_with.items()
+        ]
+        self._written.sort(key=lambda one: one.place)
 
     async def erase(self, app_name: str, user_id: str) -> tuple[int, int, int, int]:
         """Deletes all that is a user's; says how many sessions, events, keys of state and forks of others that were."""
@@ -244,26 +352,34 @@ class RememberingService(DocumentedService):
         """The number of the last event of this id; None: of the last one of all."""
         if key not in self.records:
             raise MissingError
-        numbers = [n for n, event in enumerate(self.log(key), 1) if event_id in (None, event.id)]
+        gone = self._pasts[key].gone
+        numbers = [n for n, event in enumerate(self.log(key), gone + 1) if event_id in (None, event.id)]
         if not numbers and event_id is not None:
             raise NoEventError
-        return numbers[-1] if numbers else 0
+        return numbers[-1] if numbers else gone
 
     def seq_at(self, key: Key, time: float) -> int | None:
         """The number of the last event that is dated at or before a moment; None if the session was not there."""
-        numbers = [n for n, event in enumerate(self.log(key), 1) if event.timestamp <= time]
+        past = self._pasts[key]
+        numbers = [n for n, event in enumerate(self.log(key), past.gone + 1) if event.timestamp <= time]
         if numbers:
             return numbers[-1]
-        return 0 if self._pasts[key].created <= time else None
+        if past.begun <= time:
+            return past.gone
+        if past.created <= time:
+            raise NoEventError
+        return None
 
     def session_at(self, key: Key, seq: int) -> Session:
-        """The session right after one of its events, of which 0 is its creation."""
-        if not 0 <= seq <= len(self.log(key)):
+        """The session right after one of its events, or the last one that is gone; of a whole log 0 is its creation."""
+        past = self._pasts[key]
+        count = seq - past.gone
+        if not 0 <= count <= len(self.log(key)):
             raise NoEventError
-        then = self._pasts[key].then[seq]
-        events = self.log(key)[:seq]
+        then = past.then[count]
+        events = self.log(key)[:count]
         state = {**then.own, **self._shared_then(key, then.written)}
-        time = events[-1].timestamp if events else self._pasts[key].created
+        time = events[-1].timestamp if events else past.begun
         return Session(
             id=key.session_id,
             app_name=key.app_name,
@@ -316,7 +432,10 @@ class RememberingService(DocumentedService):
             if user in (None, key.user_id) and session in (None, key.session_id) and name in (None, changed):
                 of_event = ("", "", "") if event is None else (event.author, event.invocation_id, event.id)
                 values = (text_of(None if old is None else old[0]), text_of(new))
-                found.append((*key, seq, time, *of_event, changed, *values, old is not None, deleted))
+                # What was there before a log was cut is not known any more.
+                known_before = old is not None or event is not None or not self._pasts[key].gone
+                existed = old is not None if known_before else None
+                found.append((*key, seq, time, *of_event, changed, *values, existed, deleted))
             known[owner] = None if deleted else (value,)
         return found
 
@@ -371,7 +490,8 @@ class RememberingService(DocumentedService):
             raise MissingError
         if any(place is not None and place.incarnation != record.incarnation for place in (after, before)):
             raise OtherLogError
-        places = [(LogPlace(record.incarnation, seq), event) for seq, event in enumerate(self.log(key), 1)]
+        numbered = enumerate(self.log(key), self._pasts[key].gone + 1)
+        places = [(LogPlace(record.incarnation, seq), event) for seq, event in numbered]
         low, high = (before, after) if newest_first else (after, before)
         return [
             (place, event)
@@ -380,6 +500,25 @@ class RememberingService(DocumentedService):
             and (high is None or place.seq < high.seq)
             and (authors is None or event.author in authors)
         ]
+
+    def found(
+        self,
+        words: Sequence[str],
+        app: str | None,
+        user: str | None,
+        *,
+        author: str | None,
+        since: float | None,
+    ) -> set[tuple[Any, ...]]:
+        """The events in which all of these words were said, by session and number."""
+        return {
+            (*key, seq)
+            for key in self.records
+            if app in (None, key.app_name) and user in (None, key.user_id)
+            for seq, event in enumerate(self.log(key), self._pasts[key].gone + 1)
+            if author in (None, event.author) and (since is None or event.timestamp >= since)
+            if set(words) <= {word for part in (event.content and event.content.parts) or () for word in _words(part)}
+        }
 
     def usage(
         self,
@@ -396,7 +535,9 @@ class RememberingService(DocumentedService):
         low, high = -math.inf if since is None else since, math.inf if until is None else until
         for key in self.records:
             if all(wanted in (None, part) for wanted, part in zip((app, user, session), key, strict=True)):
-                for event in self.log(key):
+                # What was taken over counts where it was said.
+                past = self._pasts[key]
+                for event in self.log(key)[max(past.taken_over - past.gone, 0) :]:
                     if low <= event.timestamp < high:
                         walk.add(key, event)
         return walk.rows()
@@ -405,6 +546,11 @@ class RememberingService(DocumentedService):
 def place_of(session: Session) -> tuple[Any, ...]:
     """Where a session stands in a list."""
     return (session.last_update_time, session.user_id, session.id, session.app_name)
+
+
+def _words(part: types.Part) -> list[str]:
+    """The words of a part, if they are some of those that are searched."""
+    return (part.text or "").strip("[]").split()
 
 
 def _parts(log: Sequence[Event], seq: int) -> bool:

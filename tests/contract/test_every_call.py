@@ -113,7 +113,7 @@ async def check_hostile_ids(service: DatabaseSessionService, number: int, group:
         await settle(service, tenant)
         found = [await outcome(row, service, tenant) for row in group]
         found.append(await everything_of(service, tenant))
-        assert renamed(found, dict(zip(tenant, plain_one, strict=True))) == expected, tenant
+        assert renamed(found, dict(zip(tenant, plain_one, strict=True))) == renamed(expected, {}), tenant
 
 
 @pytest.mark.parametrize("unusable", ["a\0b", "a\ud800b", "x" * 4_097])

@@ -102,13 +102,13 @@ class MemoryWriter:
 
     def _execute(self, command: DataCommand) -> Outcome | StorageError:
         store = self._store
-        if isinstance(command, commands.Flush | commands.PruneSessions | commands.DeleteUnchanged):  # nothing here is old
+        if isinstance(
+            command, commands.Flush | commands.PruneSessions | commands.DeleteUnchanged
+        ):  # nothing here is old
             return Outcome(Status.DONE)
         if isinstance(command, commands.EraseUser):
             return Outcome(Status.DONE, erased=self._erase((command.app_name, command.user_id)))
-        if isinstance(
-            command, commands.TruncateSession | commands.RedactEvents | commands.TrimLog | commands.DeleteUnchanged
-        ):
+        if isinstance(command, commands.TruncateSession | commands.RedactEvents | commands.TrimLog):
             raise NotImplementedError(f"no test executes a {type(command).__name__}")
         key = command.key
         if key.session_id in store.refused:

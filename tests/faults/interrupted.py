@@ -19,7 +19,7 @@ from google.adk.events import Event, EventActions
 from google.adk.sessions import Session
 from google.genai import types
 
-from sessiondb import DatabaseSessionService
+from sessiondb import DatabaseSessionService, Retention
 from sessiondb.errors import SessionDBError
 from tests.faults.mutants import MUTANTS, checkpoint_at
 from tests.faults.shim import Shim
@@ -119,9 +119,106 @@ async def _forked(service: DatabaseSessionService, client: str) -> int:
     return len(forks)
 
 
+_LOG = 10
+"""Events of a session that something is taken away from."""
+_KEPT = 4
+_REDACTED = [f"e{n}" for n in range(0, _LOG, 2)]
+
+
+async def _add_session(service: DatabaseSessionService, client: str, session_id: str, events: int = _LOG) -> object:
+    session = await service.create_session(APP, client, session_id)
+    return await service.append_events(session, events_of(0, events))
+
+
+async def _count(service: DatabaseSessionService, client: str, is_done: Callable[[Session], bool]) -> int:
+    """How many of the sessions ``s 1``, ``s 2`` ... something was done with; of the last one it may not have been."""
+    sessions = {session.id for session in (await service.list_sessions(APP, client)).sessions} - {"s"}
+    numbers = range(1, len(sessions) + 1)
+    assert sessions == {f"s {n}" for n in numbers}
+    done = [is_done(await read(service, client, f"s {n}")) for n in numbers]
+    assert all(done[:-1])
+    return sum(done)
+
+
+async def _truncate(service: DatabaseSessionService, client: str, n: int) -> object:
+    await _add_session(service, client, f"s {n}")
+    return await service.truncate_session(APP, client, f"s {n}", after_event_id=f"e{_KEPT - 1}")
+
+
+async def _truncated(service: DatabaseSessionService, client: str) -> int:
+    def is_done(session: Session) -> bool:
+        assert_whole(session, events_of(0, len(session.events)))
+        assert len(session.events) in (0, _KEPT, _LOG)
+        return len(session.events) == _KEPT
+
+    return await _count(service, client, is_done)
+
+
+async def _redact(service: DatabaseSessionService, client: str, n: int) -> object:
+    await _add_session(service, client, f"s {n}")
+    return await service.redact_events(APP, client, f"s {n}", _REDACTED)
+
+
+async def _redacted(service: DatabaseSessionService, client: str) -> int:
+    def is_done(session: Session) -> bool:
+        gone = [event.id for event in session.events if event.content is None]
+        assert gone in ([], _REDACTED)
+        assert [event.id for event in session.events if event.custom_metadata] == gone
+        assert session.state.get("n") == (_LOG - 1 if session.events else None)
+        return bool(gone)
+
+    return await _count(service, client, is_done)
+
+
+async def _prune(service: DatabaseSessionService, client: str, n: int) -> object:
+    await _add_session(service, client, f"s {n}")
+    return await service.prune(Retention(max_events=_KEPT), app_name=APP, user_id=client)
+
+
+async def _pruned(service: DatabaseSessionService, client: str) -> int:
+    def is_done(session: Session) -> bool:
+        events = events_of(0, _LOG)
+        assert session.events in ([], events, events[-_KEPT:])
+        assert session.state.get("n") == (_LOG - 1 if session.events else None)
+        return len(session.events) == _KEPT
+
+    return await _count(service, client, is_done)
+
+
+_USERS_SESSIONS = [f"of user {n}" for n in range(3)]
+_MANY = 220
+"""Events of each of these: together more than one step of an erasure."""
+
+
+async def _erase(service: DatabaseSessionService, client: str, n: int) -> object:
+    for session_id in _USERS_SESSIONS:
+        await _add_session(service, f"{client} {n}", session_id, _MANY)
+    await service.update_keys(APP, client, "s", {"begun": n})
+    return await service.erase_user(APP, f"{client} {n}", purge=False)
+
+
+async def _erased(service: DatabaseSessionService, client: str) -> int:
+    begun = (await read(service, client, "s")).state.get("begun", 0)
+    for n in range(1, begun + 1):
+        left = [session.id for session in (await service.list_sessions(APP, f"{client} {n}")).sessions]
+        state = await service.get_user_state(APP, f"{client} {n}")
+        # Sessions go one by one, and then the state of the user.
+        for session_id in left:
+            assert_whole(await service.get_session(APP, f"{client} {n}", session_id), events_of(0, _MANY))
+            assert state
+        if left or state:
+            assert n == begun
+            return n - 1
+    return int(begun)
+
+
 CALLS = {
     "append_events": Interrupted(_append, _appended, _create),
     "fork_session": Interrupted(_fork, _forked, _create_source),
+    "truncate_session": Interrupted(_truncate, _truncated, _create),
+    "redact_events": Interrupted(_redact, _redacted, _create),
+    "prune": Interrupted(_prune, _pruned, _create),
+    "erase_user": Interrupted(_erase, _erased, _create),
 }
 
 
@@ -161,7 +258,7 @@ def call_until_killed(
         await asyncio.Event().wait()
 
     async def main() -> None:
-        service = DatabaseSessionService(location)
+        service = DatabaseSessionService(location, index="text")
         await asyncio.gather(*(row.prepare(service, name) for name in names))
         for name in names:
             report([name, 0])
@@ -171,6 +268,23 @@ def call_until_killed(
         await asyncio.gather(*(client(service, name) for name in names))
 
     asyncio.run(main())
+
+
+async def _find_problems_of_index(service: DatabaseSessionService) -> list[str]:
+    """Says whether a search finds something else than what the logs hold."""
+    there: set[tuple[str, str, str]] = set()
+    async for session in service.iter_sessions(APP, with_state=False):
+        async for event in service.iter_events(APP, session.user_id, session.id, page_size=1_000):
+            if event.content is not None:
+                there.add((session.user_id, session.id, event.id))
+    found: set[tuple[str, str, str]] = set()
+    after = None
+    while True:
+        page = await service.search("text", app_name=APP, limit=1_000, after=after)
+        found |= {(hit.user_id, hit.session_id, hit.event_id) for hit in page.hits}
+        after = page.next
+        if after is None:
+            return [f"{each} is in the log or in the index, not in both" for each in list(there ^ found)[:5]]
 
 
 class Killing:
@@ -223,7 +337,8 @@ class Killing:
         """Says which calls are half done, or acknowledged and not done."""
         row = CALLS[self._call]
         problems = []
-        async with DatabaseSessionService(self._location) as service:
+        async with DatabaseSessionService(self._location, index="text") as service:
+            problems += await _find_problems_of_index(service)
             for client, acknowledged in self.acknowledged.items():
                 try:
                     done = await row.done(service, client)

@@ -162,7 +162,7 @@ _STATUSES: dict[int, Any] = {**{int(status): status for status in Status}, SAME_
 _DONE = Outcome(Status.DONE)
 
 
-def _fields_of(command: DataCommand) -> dict[str, Any]:  # one for each kind
+def _fields_of(command: DataCommand) -> dict[str, Any]:
     match command:
         case CreateSession(key, time, timestamp, delta, initial_state):
             states = {name: json.loads(text) for name, text in delta._asdict().items() if text is not None}
