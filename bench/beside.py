@@ -18,7 +18,7 @@ from google.adk.events import Event
 from google.genai import types
 
 from bench import data, filling
-from sessiondb import DatabaseSessionService
+from sessiondb import DatabaseSessionService, ErasureReport
 from sessiondb.testing import typical_event
 
 CLIENTS = 8
@@ -28,10 +28,10 @@ PER_SESSION = 50
 _numbers = count(1)
 
 
-def _event() -> Event:
+def _event(author: str = "") -> Event:
     """One of four is the user's; of the model's each has tokens, and one of three a call of a tool."""
     number = next(_numbers)
-    event = typical_event("user" if number % 4 == 1 else "agent")
+    event = typical_event(author or ("user" if number % 4 == 1 else "agent"))
     event.invocation_id = f"e-2f6c5f0a-7d3b-4c0e-9b1a-{number // 4:012d}"
     if number % 4 != 1:
         event.model_version = "gemini-2.5-flash" if number % 5 else "gemini-2.5-pro"
@@ -79,7 +79,13 @@ def _told(what: str, times: list[float], seconds: float) -> None:
     )
 
 
-async def _measure(path: Path) -> None:
+async def _erase_first(service: DatabaseSessionService, *, purge: bool) -> ErasureReport:
+    """Erases the user whose sessions were updated longest ago."""
+    (first,) = (await service.list_sessions(data.APP, limit=1, with_state=False)).sessions
+    return await service.erase_user(data.APP, first.user_id, purge=purge)
+
+
+async def _measure(path: str) -> None:
     async with DatabaseSessionService(path) as service:
         clients = Clients(service)
         await clients.during(lambda: asyncio.sleep(1.0))
@@ -87,14 +93,14 @@ async def _measure(path: Path) -> None:
             ("nothing", lambda: asyncio.sleep(SECONDS)),
             ("usage(by='day')", lambda: service.usage(by="day")),
             ("nothing", lambda: asyncio.sleep(SECONDS)),
-            ("erase_user, purge=False", lambda: service.erase_user(data.APP, "user0", purge=False)),
+            ("erase_user, purge=False", lambda: _erase_first(service, purge=False)),
             ("nothing", lambda: asyncio.sleep(SECONDS)),
-            ("erase_user", lambda: service.erase_user(data.APP, "user1")),
+            ("erase_user", lambda: _erase_first(service, purge=True)),
         ):
             result, times, seconds = await clients.during(work)
             _told(what, times, seconds)
             if what.startswith("erase"):
-                print(f"{'':>28}  {result}, {path.stat().st_size / 2**20:,.0f} MB")
+                print(f"{'':>28}  {result}, {service.get_stats()['db_size_mb']:,.0f} MB")
 
 
 def main() -> None:
@@ -104,7 +110,7 @@ def main() -> None:
     if not path.exists():
         data.event = _event
         asyncio.run(filling.fill(path, events // PER_SESSION, PER_SESSION, lambda _: None))
-    asyncio.run(_measure(path))
+    asyncio.run(_measure(str(path)))
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ class ServiceOptions:
         if inspect.iscoroutinefunction(self.before_store):
             raise ConfigurationError("before_store must be a plain function: the event is stored when it returns")
         if self.retention is not None and not isinstance(self.retention, Retention):
-            raise ConfigurationError(f"retention must be a Retention or None, not {type(self.retention).__name__}")
+            raise ConfigurationError(f"retention must be a Retention or None, not {self.retention!r}")
 
 
 def known_to_registry(init: Callable[P, None]) -> Callable[P, None]:

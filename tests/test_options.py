@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from google.adk.events import Event
 
-from sessiondb import DatabaseSessionService, errors
+from sessiondb import DatabaseSessionService, Retention, errors
 from sessiondb.location import ServerLocation, resolve_location, resolve_path
 from sessiondb.model.queries import MeasureStore
 from sessiondb.options import ServiceOptions, StoreOptions
@@ -43,6 +43,7 @@ OPTIONS: dict[str, tuple[list[Any], list[Any], str]] = {
     "follow_symlinks": ([True, False], [1, 0, None, "yes"], "must be True or False"),
     "none_in_delta": (["delete", "store"], ["keep", None, True], "must be one of 'delete', 'store'"),
     "before_store": ([None, lambda event: event], ["redact", True, 1], "must be a function or None"),
+    "retention": ([None, Retention(max_events=1)], [90, {"idle": 90}, True], "must be a Retention or None"),
 }
 NO_NUMBERS = ["4", None, True, [4]]
 

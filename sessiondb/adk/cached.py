@@ -33,7 +33,8 @@ class SharedEvents:
 
     def keep(self, events: list[Event], rows: list[EventRow], *, known: bool) -> list[Any]:
         """Returns what is kept of events, which readers got meanwhile. ``known``: of a log that was read before."""
-        return [*events]
+        # The list itself is a reader's, who appends to it.
+        return list(events)
 
     def give(self, kept: list[Any], which: slice | list[int], key: SessionKey) -> tuple[list[Event], bool]:
         """Returns events of the kept ones, in a new list, and whether some of these are kept in another form now."""

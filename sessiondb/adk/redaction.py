@@ -40,6 +40,10 @@ _KEPT_ACTIONS = (
     "route",
 )
 
+_NEVER_EXECUTED = "__adk_internal_restored_event"
+"""A key of ``custom_metadata`` by which ADK knows calls that are history only: its check of the integrity of calls passes over
+them, and lets none of them be executed."""
+
 
 class Replacement:
     """What stands in the place of what was said."""
@@ -90,7 +94,11 @@ def redact(row: EventRow, key: SessionKey, replacement: Replacement, timestamp: 
             summary = _redacted_content(compaction["compacted_content"], replacement) or {}
             kept_actions["compaction"] = {**compaction, "compacted_content": summary}
         extra = {name: fields[name] for name in _KEPT_FIELDS if name in fields}
-        extra["custom_metadata"] = {REDACTED_AT: timestamp}
+        metadata: dict[str, Any] = {REDACTED_AT: timestamp}
+        has_calls = content is not None and any("function_call" in part for part in content["parts"])
+        if has_calls or (fields.get("custom_metadata") or {}).get(_NEVER_EXECUTED):
+            metadata[_NEVER_EXECUTED] = True
+        extra["custom_metadata"] = metadata
         left = None if content is None else _text(content), _text(kept_actions), _text(extra)
         return RedactedEvent(row.seq, row.event_id, *left)
     except (TypeError, AttributeError, KeyError, UnicodeEncodeError):

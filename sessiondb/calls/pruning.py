@@ -32,10 +32,11 @@ from sessiondb.engine.turns import Turn
 from sessiondb.errors import ConfigurationError, CorruptRowError, StorageError, TurnTimeoutError
 from sessiondb.logger import logger
 from sessiondb.model.commands import DeleteUnchanged, TrimLog, WriteCommand
-from sessiondb.model.queries import NO_EVENTS, FindSurplus, GetBeginning, GetSession, Limits, ListMarks, ListOwnChanges
+from sessiondb.model.queries import NO_EVENTS, FindSurplus, GetBeginning, GetSession, ListMarks, ListOwnChanges
 from sessiondb.model.records import (
     EVERYTHING,
     NO_CUT,
+    Limits,
     LoggedChange,
     LogMark,
     Outcome,

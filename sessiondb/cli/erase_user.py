@@ -50,7 +50,7 @@ def command(
     .adk/adk.sqlite3, as the service itself.
     """
     from sessiondb import stores
-    from sessiondb.model.queries import MeasureUser
+    from sessiondb.model.queries import FindDamage, MeasureUser
 
     if dry_run or not yes:
         with stores.open_reader(file) as reader:
@@ -68,7 +68,15 @@ def command(
         )
     with stores.open_writer(file) as writer:
         _print(_erased(writer, app_name, user_id), as_json=as_json)
-        if not no_purge and not _purged(writer):
+        if no_purge:
+            return
+        with stores.open_reader(file) as reader:
+            problems = reader.ask(FindDamage())
+        if problems:
+            raise click.ClickException(
+                f"all of it is deleted, but the file is damaged and was not rebuilt: {problems[0]}"
+            )
+        if not _purged(writer):
             raise click.ClickException(
                 "all of it is deleted, but somebody who reads since before keeps it in the write-ahead log: end that"
                 " reader, then run this again"

@@ -34,7 +34,7 @@ from sessiondb.engine.writer import WriterThread
 from sessiondb.errors import ConfigurationError, ServiceClosedError, StorageError
 from sessiondb.logger import logger
 from sessiondb.model.commands import Flush, Purge, WriteCommand
-from sessiondb.model.queries import Query
+from sessiondb.model.queries import FindDamage, Query
 from sessiondb.model.records import BackupReport
 from sessiondb.options import StoreOptions
 from sessiondb.stats import STORE_FIGURES, Health
@@ -177,6 +177,13 @@ class Engine:
             Why something may be left; empty if nothing is.
         """
         give_up: float | None = None
+        try:
+            # Others write meanwhile.
+            problems = await self.read(FindDamage(), list)
+        except StorageError as error:
+            return str(error)
+        if problems:
+            return f"{self.store.name!r} is damaged and was not rebuilt: {'; '.join(problems)}"
         while True:
             try:
                 if await self.write(Purge(last_step=give_up is not None)):

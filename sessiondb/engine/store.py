@@ -82,7 +82,7 @@ class Writer(Protocol):
         """
 
     def purge(self, *, last_step: bool) -> bool:
-        """Leaves nothing of what was deleted in the store's files, as far as it has a say in them.
+        """Leaves nothing of what was deleted in the store's files, as far as it has a say in them. They must not be damaged.
 
         Args:
             last_step: Whether to do only what is left to do after a call that has returned False.

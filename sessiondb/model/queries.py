@@ -17,6 +17,7 @@ from sessiondb.model.records import (
     Erased,
     EventRow,
     ForkedSession,
+    Limits,
     LoggedChange,
     LoggedEvent,
     LogMark,
@@ -347,6 +348,11 @@ class MeasureUser(Query[Erased]):
 
 
 @dataclass(slots=True, eq=False)
+class FindDamage(Query[list[str]]):
+    """Look for what is wrong with the files of the store; reads all of them. A server looks after its own."""
+
+
+@dataclass(slots=True, eq=False)
 class MeasureStore(Query[StoreSize]):
     """Count sessions, events and state keys, and measure what they take.
 
@@ -356,19 +362,6 @@ class MeasureStore(Query[StoreSize]):
     """
 
     exact_up_to: int = EXACT_UP_TO
-
-
-class Limits(NamedTuple):
-    """How much is kept; None: without a limit."""
-
-    updated_before: float | None = None
-    """Sessions go whose last update is before this moment, in seconds since the epoch."""
-    created_before: str | None = None
-    """Sessions go that were created before this moment: UTC in ISO 8601 with microseconds."""
-    max_sessions_per_user: int | None = None
-    """Of each user of an app the sessions that were updated last stay, as many as this."""
-    max_events: int | None = None
-    """Of each log the last events stay, as many as this."""
 
 
 @dataclass(slots=True, eq=False)

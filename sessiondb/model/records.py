@@ -255,6 +255,19 @@ class LoggedChange(NamedTuple):
     extra: str | None
 
 
+class Limits(NamedTuple):
+    """How much is kept; None: without a limit."""
+
+    updated_before: float | None = None
+    """Sessions go whose last update is before this moment, in seconds since the epoch."""
+    created_before: str | None = None
+    """Sessions go that were created before this moment: UTC in ISO 8601 with microseconds."""
+    max_sessions_per_user: int | None = None
+    """Of each user of an app the sessions that were updated last stay, as many as this."""
+    max_events: int | None = None
+    """Of each log the last events stay, as many as this."""
+
+
 class Surplus(NamedTuple):
     """A session of which there is more than is to be kept."""
 

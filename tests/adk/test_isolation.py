@@ -126,6 +126,20 @@ async def test_sessions_of_a_listing_share_nothing(location: Path | str) -> None
         assert (await service.list_sessions("my_app")).sessions[1] == expected
 
 
+@pytest.mark.parametrize("log_cache", ["copy", "shallow", "share", "off"])
+async def test_list_of_events_is_the_readers_own(location: Path | str, log_cache: CacheMode) -> None:
+    async with DatabaseSessionService(location) as service:
+        session = await service.create_session(*KEY)
+        await service.append_event(session, typical_event("agent"))
+    async with DatabaseSessionService(location, log_cache=log_cache) as service:
+        for events in (2, 3, 4):
+            read = await service.get_session(*KEY)
+            assert read is not None
+            await service.append_event(read, typical_event("agent"))
+            assert len(read.events) == events
+            read.events.clear()
+
+
 @pytest.mark.parametrize(("log_cache", "same"), [("copy", False), ("shallow", True), ("share", True), ("off", False)])
 async def test_log_cache_says_whether_what_nests_in_events_is_shared(
     location: Path | str, log_cache: CacheMode, *, same: bool

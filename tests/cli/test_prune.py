@@ -177,3 +177,89 @@ def test_prune_age_without_unit_is_usage_error(age: str, database: Path, fingerp
     assert "30d" in done.stderr
     assert run_sessiondb("prune", database).returncode == 2
     assert fingerprint(database.parent) == before
+
+
+# --- Other rules ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "gone"),
+    [
+        (["--idle", "30d"], 4),
+        (["--idle", "30d", "--user", "ada"], 2),
+        (["--max-sessions-per-user", "1"], 4),
+        (["--max-sessions-per-user", "2", "--idle", "60d", "--app", APP], 2),
+        (["--age", "1d"], 0),
+        (["--idle", "30d", "--app", "another"], 0),
+    ],
+)
+def test_prune_by_rules_reports_what_it_deletes(options: list[str], gone: int, used_anywhere: str) -> None:
+    before = left(used_anywhere)
+    planned = json.loads(run_sessiondb("prune", used_anywhere, *options, "--dry-run", "--json").stdout)
+    assert left(used_anywhere) == before
+    done = run_sessiondb("prune", used_anywhere, *options, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    report = json.loads(done.stdout)
+    assert (report["sessions"], report["events"], report["dry_run"]) == (gone, gone, False)
+    assert (planned["sessions"], planned["events"], planned["dry_run"]) == (gone, gone, True)
+    assert len(left(used_anywhere)) == 6 - gone
+
+
+def test_prune_cuts_logs_and_archives_what_goes(used: Path, tmp_path: Path) -> None:
+    async def go_on() -> None:
+        async with DatabaseSessionService(used) as service:
+            session = await service.get_session(APP, "ada", "10")
+            assert session is not None
+            events = [Event(invocation_id=f"i{n}", author="user", timestamp=2e9 + n) for n in range(9)]
+            await service.append_events(session, events)
+
+    asyncio.run(go_on())
+    folder = tmp_path / "pruned"
+    done = run_sessiondb("prune", used, "--idle", "60d", "--max-events", "4", "--archive", folder)
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1] == f"archive: {next(folder.iterdir())}"
+    assert [line.split() for line in done.stdout.splitlines()[:3]] == [
+        ["sessions", "2"],
+        ["trimmed", "1"],
+        ["events", "8"],
+    ]
+    listed = run_sessiondb("list", used, "--user", "ada", "--json")
+    rows = [json.loads(line) for line in listed.stdout.splitlines()]
+    assert {row["session_id"]: row["events"] for row in rows} == {"10": 4, "50": 1}
+    imported = run_sessiondb("import", next(folder.iterdir()), tmp_path / "archived.sqlite3", "--json")
+    assert json.loads(imported.stdout) == {"sessions": 3, "events": 8, "skipped": 0, "state_kept": 0}
+    assert (
+        run_sessiondb("check", used).returncode == run_sessiondb("check", tmp_path / "archived.sqlite3").returncode == 0
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--dry-run"],
+        ["--archive", "folder"],
+        ["--older-than", "1d", "--max-events", "1"],
+        ["--max-events", "0"],
+        ["--idle", "1"],
+    ],
+)
+def test_prune_without_a_rule_is_usage_error(options: list[str], database: Path, fingerprint: Look) -> None:
+    before = fingerprint(database.parent)
+    done = run_sessiondb("prune", database, *options)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert fingerprint(database.parent) == before
+
+
+def test_prune_by_rules_dry_run_touches_nothing(database: Path, fingerprint: Look) -> None:
+    before = fingerprint(database.parent)
+    done = run_sessiondb(
+        "prune", database, "--age", "1s", "--idle", "30d", "--archive", database.parent / "a", "--dry-run"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert fingerprint(database.parent) == before
+
+
+def test_prune_of_file_that_is_not_there_creates_none(tmp_path: Path) -> None:
+    assert run_sessiondb("prune", tmp_path / "no.sqlite3", "--idle", "1d").returncode == 2
+    assert list(tmp_path.iterdir()) == []

@@ -82,7 +82,10 @@ async def _step(service: DatabaseSessionService, app: str, name: str, kind: str,
         await service.append_event(session, _compaction())
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=settings().max_examples * 2 // 5,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(steps=STEPS, none_in_delta=st.sampled_from(["delete", "store"]))
 def test_session_at_each_moment_is_what_was_read_then(
     location: Path | str, steps: list[tuple[str, str, dict[str, Any]]], none_in_delta: Literal["delete", "store"]

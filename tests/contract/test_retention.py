@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import threading
 import time
 from datetime import timedelta
@@ -652,6 +653,33 @@ async def test_service_prunes_by_itself_until_it_is_closed(
     assert pruners() == []
     await service.append_events(session, [numbered(n) for n in range(12, 20)])
     assert len((await get(service)).events) >= 8
+
+
+def _prune_in_child(location: str) -> None:
+    """Forks with an open service that prunes by itself; the child uses it, and waits until it has pruned."""
+    place = location if location.startswith("postgresql:") else Path(location)
+    service = DatabaseSessionService(place, retention=Retention(max_events=4, every=0.01))
+    if (child := os.fork()) == 0:
+        handler = _Pruned()
+        logging.getLogger("sessiondb").addHandler(handler)
+        logging.getLogger("sessiondb").setLevel(logging.INFO)
+
+        async def in_child() -> bool:
+            session = await filled(service, 10, "of the child")
+            while len((await get(service, session.id)).events) > 4:
+                handler.come.clear()
+                if not await asyncio.to_thread(handler.come.wait, 30):
+                    return False
+            await service.close()
+            return pruners() == []
+
+        os._exit(0 if asyncio.run(in_child()) else 1)
+    processes.say(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    asyncio.run(service.close())
+
+
+async def test_forked_child_prunes_by_itself_too(location: Path | str) -> None:
+    assert await asyncio.to_thread(processes.run_forked, _prune_in_child, location) == "0\n"
 
 
 async def test_background_prune_that_fails_is_told_of_and_tried_again(

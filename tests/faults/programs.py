@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from sessiondb import DatabaseSessionService
+from sessiondb import DatabaseSessionService, stores
 from tests.faults import shim as faults_shim
 from tests.faults.mutants import MUTANTS, checkpoint_at
 from tests.faults.workload import many_clients
@@ -82,3 +82,8 @@ def record_writes(
 
     asyncio.run(main())
     report(acknowledged)
+
+
+def index_until_killed(report: Report, *, path: str) -> None:
+    """Makes the index of texts; reports each slice before the next one."""
+    stores.build_index(Path(path), lambda done, of: report([done, of]))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from sessiondb import DatabaseSessionService, errors
 from sessiondb.model.queries import GetSession
 from sessiondb.model.records import SessionKey
 from sessiondb.stores import open_reader
+from sessiondb.stores.postgres.asked import Asked
 from tests.contract.places import APP, SESSION, USER
 from tests.postgres.proxy import proxy
 
@@ -40,3 +43,29 @@ async def test_name_with_a_nul_does_not_lead_to_the_session_of_what_stands_befor
         assert reader.ask(GetSession(SessionKey(APP, USER, SESSION))) is not None
         with pytest.raises(errors.StorageError, match="NUL"):
             reader.ask(GetSession(SessionKey(APP, USER, f"{SESSION}\0of another")))
+
+
+async def test_page_by_a_value_of_state_goes_through_no_other_state(
+    postgres_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tables without statistics: the planner may not begin with the state of all sessions that have the key."""
+    plans: list[str] = []
+    ask = Asked.all
+
+    def explaining(asked: Asked, statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+        if "ORDER BY" in statement:
+            plans.append("\n".join(line for (line,) in ask(asked, f"EXPLAIN {statement}", parameters)))
+        return ask(asked, statement, parameters)
+
+    monkeypatch.setattr(Asked, "all", explaining)
+    async with DatabaseSessionService(postgres_database) as service:
+        for number in range(600):
+            await service.create_session(APP, f"user {number % 7}", f"s{number}", {"open": number % 2, "n": 1})
+        for state in ({"open": 1}, {"open": 1, "n": 1}):
+            page = await service.list_sessions(APP, limit=50, state=state)
+            assert [session.id for session in page.sessions] == [f"s{number}" for number in range(1, 101, 2)]
+            await service.list_sessions(APP, limit=50, state=state, after=page.next)
+    assert len(plans) == 4
+    for plan in plans:
+        assert "adk_sessions_updated" in plan
+        assert not [word for word in ("Nested Loop", "Join", "Sort") if word in plan], plan

@@ -147,6 +147,34 @@ def test_proxy_cuts_a_request_or_its_answer(postgres_server: Server, where: Cut,
             assert scalar(again, "SELECT count(*) FROM seen") == stored
 
 
+def test_proxy_ends_a_connection_after_the_answer_to_a_large_request(postgres_server: Server) -> None:
+    with proxy(postgres_server.url()) as between, closing(psycopg.connect(between.url, autocommit=True)) as through:
+        happened = between.cut(Cut.AFTER_REPLY, larger_than=256)
+        assert scalar(through, "SELECT 1") == 1
+        assert not happened.is_set()
+        assert through.execute("SELECT length(%s)", ["x" * 300]).fetchone() == (300,)
+        assert happened.wait(TIMEOUT)
+        with pytest.raises(psycopg.OperationalError):
+            through.execute("SELECT 1")
+
+
+def test_proxy_hands_on_what_it_does_not_understand(postgres_server: Server) -> None:
+    with (
+        proxy(postgres_server.url(), understood=False) as between,
+        closing(psycopg.connect(between.url, autocommit=True)) as through,
+    ):
+        between.freeze()
+        answers: list[object] = []
+        thread = threading.Thread(target=lambda: answers.append(scalar(through, "SELECT 1")))
+        thread.start()
+        thread.join(0.1)
+        assert not answers
+        between.release()
+        thread.join(TIMEOUT)
+        assert answers == [1]
+        assert between.requests == 0
+
+
 def test_proxy_holds_a_request_until_it_is_released(postgres_server: Server) -> None:
     url = postgres_server.fresh_database()
     with (

@@ -75,6 +75,7 @@ async def test_preload_memory_puts_it_before_the_model(service: DatabaseSessionS
     # What is said in the turn before is remembered now.
     await say(runner, "And my dog?", session_id="second")
     assert f"user: {QUESTION}" in texts_in(model.requests[2])
+    assert texts_in(model.requests[2]).count("And my dog?") == 1
 
 
 async def test_tools_write_memories_and_delete_them(service: DatabaseSessionService) -> None:

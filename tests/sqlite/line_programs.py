@@ -13,30 +13,11 @@ from typing import Any
 from sessiondb import DatabaseSessionService
 from sessiondb.stores.sqlite import line, writes
 from sessiondb.stores.sqlite.file_identity import process_with
-from sessiondb.stores.sqlite.line import Line
 from tests.engine.fork_programs import in_child, reap
 from tests.engine.processes import listen, say
 from tests.engine.tools import create, event, other_program, outcomes, texts, until, waits_for_lock
 
 _HOUR = 3600.0
-
-
-def stand_in_line(path: str) -> None:
-    """Forms a line, and does in it what it is told."""
-    place = Line(Path(path))
-    place.form()
-    say("formed" if place.is_formed else "not formed")
-    while order := listen():
-        match order.split():
-            case ["enter", seconds]:
-                say("first" if place.enter(float(seconds)) else "not first")
-            case ["leave"]:
-                place.leave()
-                say("left")
-            case ["form"]:
-                place.form()
-                say("formed")
-    place.close()
 
 
 async def meet_another(service: DatabaseSessionService, path: Path) -> None:

@@ -39,6 +39,7 @@ from tests.engine.tools import (
     writer_at_rest,
 )
 from tests.sqlite import line_programs
+from tests.sqlite.line_process import stand_in_line
 
 HOUR = 3600.0
 
@@ -73,7 +74,7 @@ class Other:
 
     def __init__(self, path: Path) -> None:
         self.line = line_of(path)
-        self.process = processes.start(line_programs.stand_in_line, path)
+        self.process = processes.start(stand_in_line, path)
         self.hear("formed")
 
     def tell(self, order: str) -> None:

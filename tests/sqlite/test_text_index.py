@@ -22,7 +22,7 @@ from tests.databases import query
 
 pytestmark = pytest.mark.anyio
 
-INDEX_NAMES = "SELECT name FROM sqlite_schema WHERE name GLOB 'sessiondb_[!m]*' AND name NOT GLOB 'sqlite_*'"
+INDEX_NAMES = "SELECT name FROM sqlite_schema WHERE name GLOB 'sessiondb_[^m]*' AND name NOT GLOB 'sqlite_*'"
 
 
 @pytest.fixture

@@ -41,7 +41,9 @@ async def test_every_call_is_a_span_with_attributes(
         for span in exported.spans()
     }
     assert sessions == {
-        **dict.fromkeys(("list_sessions", "get_user_state", "get_stats", "vacuum", "backup", "flush", "list_forks")),
+        **dict.fromkeys(
+            ("list_sessions", "get_user_state", "get_stats", "vacuum", "backup", "flush", "list_forks", "prune")
+        ),
         "erase_user": None,
         **dict.fromkeys(("create_session", "get_session", "append_event", "append_events", "update_keys"), "s"),
         **dict.fromkeys(("get_events", "get_event_count", "usage", "history", "get_session_at", "fork_session"), "s"),

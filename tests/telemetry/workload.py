@@ -8,7 +8,7 @@ import pytest
 from google.adk.events import Event, EventActions
 from google.genai import types
 
-from sessiondb import DatabaseSessionService
+from sessiondb import DatabaseSessionService, Retention
 from sessiondb.errors import InvalidInputError, SessionNotFoundError, StaleSessionError
 
 APP = "my_app"
@@ -55,6 +55,7 @@ async def every_call(service: DatabaseSessionService, folder: Path) -> None:
     service.get_stats()
     service.vacuum()
     await service.backup(folder / "backup.sqlite3")
+    await service.prune(Retention(max_events=2))
     await service.flush()
     await service.delete_session(APP, USER, session_id="s")
     await service.erase_user(APP, USER)
@@ -84,10 +85,11 @@ OPERATIONS = {
     ("vacuum", "sqlite"): 1,
     ("backup", "sqlite"): 1,
     ("erase_user", "sqlite"): 1,
+    ("prune", "sqlite"): 1,
     ("flush", "sqlite"): 1,
     ("delete_session", "sqlite"): 1,
 }
 """What :func:`every_call` does, by operation, system, and error if there is one."""
 
-WRITES = 13
+WRITES = 15
 """How many writes of that are committed, in a transaction each: a refused append and a flush among them."""

@@ -13,6 +13,9 @@ SUMMARIES = """coalesce(json_agg(json_build_array(
 # The trigger of the table advances the epoch, once for all events that go.
 BRANCHES = f"""
         ELSIF r.kind = 'trim' THEN
+            -- What went before is in the index until it is vacuumed, and need not be passed over again.
+            SELECT s.cut_seq INTO v_count FROM adk_sessions AS s
+             WHERE s.app_name = r.app_name AND s.user_id = r.user_id AND s.session_id = r.session_id;
             UPDATE adk_sessions AS s
                SET cut_seq = e.seq, cut_revision = e.revision, cut_time = e.event_time, written = e.written,
                    initial_state = r.initial_state
@@ -26,7 +29,7 @@ BRANCHES = f"""
             ELSE
                 DELETE FROM adk_events AS e
                  WHERE e.app_name = r.app_name AND e.user_id = r.user_id AND e.session_id = r.session_id
-                   AND e.seq <= r.seq;
+                   AND e.seq > v_count AND e.seq <= r.seq;
             END IF;
         ELSIF r.kind = 'delete_unchanged' THEN
             -- Whoever is writing to one of them has it locked, and what it was is not what it will be.

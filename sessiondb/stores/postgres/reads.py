@@ -14,6 +14,7 @@ from sessiondb.model.queries import (
     LOG_START,
     After,
     CountEvents,
+    FindDamage,
     FindEvents,
     FindSurplus,
     GetBeginning,
@@ -334,6 +335,7 @@ _ANSWERS: dict[type[Any], Callable[[Asked, Any], Any]] = {
     CountEvents: _count_events,
     GetUsage: _get_usage,
     MeasureUser: _measure_user,
+    FindDamage: lambda _asked, _query: [],
     SearchEvents: search_events,
     MeasureStore: _measure,
 }

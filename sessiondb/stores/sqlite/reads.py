@@ -14,6 +14,7 @@ from sessiondb.model.queries import (
     LOG_START,
     After,
     CountEvents,
+    FindDamage,
     FindEvents,
     FindSurplus,
     GetBeginning,
@@ -62,7 +63,7 @@ from sessiondb.stores.sqlite.search import search_events
 from sessiondb.stores.sqlite.session_list import list_sessions
 from sessiondb.stores.sqlite.sql import EVENT_ROW, HEAD_COLUMNS, HOLDS_KEY, KEY, THIS_SESSION, state_of, where_clause
 from sessiondb.stores.sqlite.usage import NOT_COPIED, get_usage
-from sessiondb.stores.sqlite.wal import wal_bytes
+from sessiondb.stores.sqlite.wal import find_problems, wal_bytes
 
 ResultT = TypeVar("ResultT")
 
@@ -347,6 +348,7 @@ _ANSWERS: dict[type[Any], Callable[[sqlite3.Connection, Any], Any]] = {
     CountEvents: _count_events,
     GetUsage: _get_usage,
     MeasureUser: measure_user,
+    FindDamage: lambda connection, _query: find_problems(connection),
     SearchEvents: search_events,
     MeasureStore: _measure,
 }

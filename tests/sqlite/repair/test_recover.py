@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from google.adk.events import Event, EventActions
 
-from sessiondb import DatabaseSessionService
+from sessiondb import DatabaseSessionService, Retention
 from sessiondb.adk.events import decode_event
 from sessiondb.errors import ConfigurationError, DatabaseBusyError, DatabaseCorruptError, StorageError
 from sessiondb.stores.sqlite.repair.check import check
@@ -364,3 +364,28 @@ async def test_recover_takes_sessions_of_an_earlier_version(upgraded: bool, tmp_
     _, rows = recover_from(old.read_bytes(), target)
     assert {row[2] for row in rows["adk_sessions"].values()} == {each["id"] for each in frozen.recorded(1)["sessions"]}
     assert {row[10:] for row in rows["adk_sessions"].values()} == {(*(None,) * 5, 0, 0, None)}
+
+
+async def test_recover_keeps_where_a_log_was_cut(tmp_path: Path) -> None:
+    """Seen failing while what is left of a log was numbered from 1."""
+    path = tmp_path / "cut" / "adk.sqlite3"
+    async with DatabaseSessionService(path) as service:
+        session = await service.create_session(APP, "u", "s", {"turn": -1})
+        for turn in range(6):
+            added = event_of(0, turn).model_copy(update={"timestamp": 4e9 + turn})
+            await service.append_event(session, added)
+        await service.prune(Retention(max_events=3))
+        kept_events = (await service.get_session(APP, "u", "s") or session).events
+    before = rows_of(path)
+    (target := tmp_path / "new").mkdir()
+    report, rows = recover_from(path.read_bytes(), target)
+    assert rows == before
+    assert report.touched == ()
+    # An older page with what was pruned may still be there: it stays pruned.
+    (row,) = rows["adk_sessions"].values()
+    assert row[15:17] == (3, 3)
+    async with DatabaseSessionService(target / "recovered.sqlite3") as service:
+        assert (await service.get_session(APP, "u", "s") or session).events == kept_events
+        past = await service.get_session_at(APP, "u", "s", seq=3)
+        assert past is not None
+        assert past.state["turn"] == 2
