@@ -472,6 +472,7 @@ class LongerLife(Life):
                 except CutOffError:
                     # From here on anything may come.
                     yield from itertools.repeat(None)
+                    return
                 yield from (event for _, event in left[:size])
                 if len(left) <= size:
                     return
