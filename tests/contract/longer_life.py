@@ -327,7 +327,8 @@ class LongerLife(Life):
     def in_order(changes: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
         """History, with what a log begins with in the order of the keys: where it was cut, there is no other."""
         ordered: list[tuple[Any, ...]] = []
-        for (*_, seq), together in itertools.groupby(changes, lambda change: change[:4]):
+        for (*_, seq), group in itertools.groupby(changes, lambda change: change[:4]):
+            together = list(group)
             ordered += sorted(together, key=lambda change: change[8]) if seq == 0 else together
         return ordered
 
