@@ -96,7 +96,9 @@ class MemoryWriter:
 
     def _execute(self, command: DataCommand) -> Outcome | StorageError:
         store = self._store
-        if isinstance(command, commands.Flush | commands.PruneSessions | commands.DeleteUnchanged):  # nothing here is old
+        if isinstance(
+            command, commands.Flush | commands.PruneSessions | commands.DeleteUnchanged
+        ):  # nothing here is old
             return Outcome(Status.DONE)
         key = command.key
         if key.session_id in store.refused:
