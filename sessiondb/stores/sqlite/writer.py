@@ -45,7 +45,7 @@ _HELD_LOCK_INTERVAL = 10.0
 _SLICE_SECONDS = 0.02
 """What a slice of an index that is built may take, about: so long appends wait for it at most."""
 
-_FEWEST_EVENTS = 16
+_FEWEST_EVENTS = 64
 _MOST_EVENTS = 4096
 """In a slice. With fewer, it would take its time for the commit."""
 
