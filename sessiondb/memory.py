@@ -130,7 +130,7 @@ class MemoryService(BaseMemoryService):
             user_id: The user they belong to.
             events: The events. Those without content are passed over.
             session_id: The session they are from, if they are from one.
-            custom_metadata: Given back with copies, as :attr:`MemoryEntry.custom_metadata`.
+            custom_metadata: Given back with copies, as ``custom_metadata`` of the entry.
 
         Raises:
             InvalidInputError: If an argument cannot be stored. Nothing was.
