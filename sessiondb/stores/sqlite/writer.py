@@ -12,7 +12,7 @@ from pathlib import Path
 from typing_extensions import override
 
 from sessiondb.engine.store import Writer
-from sessiondb.errors import FileLostError, StorageError, WriterStoppedError
+from sessiondb.errors import DatabaseBusyError, FileLostError, StorageError, WriterStoppedError
 from sessiondb.logger import Repeated, logger
 from sessiondb.model.commands import DataCommand, advance_handle
 from sessiondb.model.records import Outcome
@@ -132,7 +132,7 @@ class SqliteWriter(Writer):
     @override
     def maintain(self, *, idle: bool) -> None:
         if self.builds_index:
-            self._build_on(idle=idle)
+            self._build_on()
             return
         self._checkpoint(idle=idle)
 
@@ -141,15 +141,18 @@ class SqliteWriter(Writer):
         """Whether there is an index that is not complete, and this writer is to complete it."""
         return self.index is not None and not self.index.is_complete
 
-    def _build_on(self, *, idle: bool) -> None:
+    def _build_on(self) -> None:
         try:
             self.build_index()
+        except WriterStoppedError:
+            raise
+        except DatabaseBusyError:
+            # The next slice finds out whether the lock is free.
+            return
         except StorageError as error:
-            # As it is, it cannot be built: the next batch will be told why, or the next opening.
+            # The next opening goes on with it; without it, all else works.
             self.index = None
             logger.warning("index_failed", path=str(self._path), hint=str(error))
-        if not idle:
-            self._checkpoint(idle=False)
 
     def build_index(self) -> text_index.IndexState | None:
         """Adds a slice to the index, and says how far it is; None if there is none any more.
@@ -172,8 +175,9 @@ class SqliteWriter(Writer):
                 raise self._failure(error, 0) from error
             seconds = time.perf_counter() - started
         self._wal.note_write()
-        if self._wal.is_due(self._wal.size):
-            self._checkpoint(idle=False)
+        # Here nobody else looks how large it has become.
+        self._wal_bytes_to_look_at = self._wal.size
+        self._checkpoint(idle=False)
         if seconds > _SLICE_SECONDS:
             self._slice = max(self._slice // 2, _FEWEST_EVENTS)
         elif seconds < _SLICE_SECONDS / 2:
@@ -193,8 +197,9 @@ class SqliteWriter(Writer):
             except sqlite3.Error as error:
                 raise self._failure(error, 0) from error
         self._wal.note_write()
-        if self._wal.is_due(self._wal.size):
-            self._checkpoint(idle=False)
+        # Here nobody else looks how large it has become.
+        self._wal_bytes_to_look_at = self._wal.size
+        self._checkpoint(idle=False)
         return was_there
 
     def _checkpoint(self, *, idle: bool) -> None:
