@@ -184,7 +184,7 @@ class ForkPoint(NamedTuple):
     user_id: str | None
     session_id: str | None
     seq: int
-    """The last event that was taken over, by its number; 0 if none was."""
+    """The last event that was taken over and has not been cut off since, by its number; 0 if there is none."""
 
 
 class Cut(NamedTuple):

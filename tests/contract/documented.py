@@ -194,7 +194,7 @@ class DocumentedService:
         if handle.seen is not None:
             return handle.seen == (record.incarnation, record.revision)
         if not handle.session.events:
-            return record.revision == 0
+            return record.revision == 0 or not self.log(handle.key)
         # Without a marker, the last event it holds says what it has seen.
         return (handle.session.events[-1].id, record.revision) in record.after
 

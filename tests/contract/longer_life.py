@@ -329,7 +329,7 @@ class LongerLife(Life):
         ordered: list[tuple[Any, ...]] = []
         for (*_, seq), group in itertools.groupby(changes, lambda change: change[:4]):
             together = list(group)
-            ordered += sorted(together, key=lambda change: change[8]) if seq == 0 else together
+            ordered += sorted(together, key=lambda change: str(change[8])) if seq == 0 else together
         return ordered
 
     @rule(

@@ -183,6 +183,8 @@ class RememberingService(DocumentedService):
             record.revision += 1
             record.after = record.after[:count]
             past.taken_over = min(past.taken_over, seq)
+            if past.origin is not None:
+                past.origin = past.origin._replace(seq=past.taken_over)
             # The last events know the revision of the log, so that who holds no revision is known by the last one.
             last = record.after[-1][1] if record.after else None
             for n in reversed(range(count)):

@@ -294,6 +294,18 @@ async def test_session_out_of_json_is_known_by_the_last_event_that_stays(service
         await truncate(service, last.id)
 
 
+async def test_fork_that_is_cut_off_within_what_it_has_taken_over(service: DatabaseSessionService) -> None:
+    """What is appended to it then is its own, though its numbers are of events that it had taken over."""
+    await fill(service, 5)
+    await service.fork_session(APP, USER, SESSION, new_session_id="fork")
+    fork = await service.truncate_session(APP, USER, "fork", after_event_id="e2")
+    await service.append_event(fork, event(event_id="own", own="forked", user__n="forked"))
+    assert (await told(service, USER, "fork", "user:n"))[-1][1:5] == (3, "user:n", 5, "forked")
+    assert (await at(service, 2, "fork")).state == {"own": 2, "user:n": 5}
+    assert [(row.session_id, row.events) for row in await service.usage(app_name=APP)] == [("fork", 1), (SESSION, 5)]
+    assert [fork.origin for fork in await service.list_forks(APP)] == [(USER, SESSION, 2)]
+
+
 async def test_cut_off_event_can_be_appended_anew(service: DatabaseSessionService) -> None:
     session = await fill(service, 3)
     gone = session.events[-1]

@@ -22,7 +22,8 @@ _FIND_SESSION = f"""
 
 # last_seq is the number of the last event that stays, events the number of the last one that was read. The revision never goes
 # back: there may be Sessions that know the one that the kept events had. The kept events at the end get it, too, since a
-# Session without a revision is known by its last event, if that has the revision of the log.
+# Session without a revision is known by its last event, if that has the revision of the log. Of what a fork has taken over only
+# what stays is not its own: the numbers after that are used again.
 TRUNCATE = f"""
             {_FIND_SESSION}
             ELSIF EXISTS (
@@ -44,7 +45,8 @@ TRUNCATE = f"""
                      ), 0);
                 END IF;
                 UPDATE adk_sessions AS s
-                   SET revision = v_revision, last_seq = r.last_seq, updated_at = r."timestamp", update_time = r.event_time
+                   SET revision = v_revision, last_seq = r.last_seq, updated_at = r."timestamp", update_time = r.event_time,
+                       forked_seq = CASE WHEN s.forked_seq > r.last_seq THEN r.last_seq ELSE s.forked_seq END
                  WHERE {_THIS_SESSION};
                 DELETE FROM adk_state AS e
                  WHERE {_OF_SESSION} AND e.scope = 'SESSION'

@@ -67,8 +67,10 @@ _RAISE_REVISION = f"""
          WHERE {THIS_SESSION} AND id <= :kept AND revision <> :kept_revision ORDER BY id DESC LIMIT 1
      ), 0)
 """
+# Of what a fork has taken over only what stays is not its own: the numbers after that are used again.
 _END_LOG = f"""
-    UPDATE adk_sessions SET revision = :revision, last_seq = :seq, updated_at = :timestamp, update_time = :time
+    UPDATE adk_sessions SET revision = :revision, last_seq = :seq, updated_at = :timestamp, update_time = :time,
+           forked_seq = min(forked_seq, :seq)
      WHERE {THIS_SESSION}
 """
 _REMOVE_KEYS = f"""
