@@ -474,7 +474,8 @@ def _wanted_by(config: GetSessionConfig | None) -> Wanted:
 
 def _abandoned(engine: Engine, pruner: Repeated | None, name: str) -> None:
     if pruner is not None:
-        engine.forget(pruner)
+        # No more than that: the garbage collector may have come while this thread has the engine's lock.
+        pruner.stop()
     # First, since the host may have made an error of the warning.
     sharing.give_back_in_background(engine)
     warnings.warn(

@@ -57,7 +57,9 @@ _ONCE = (
     "faults/test_stalls.py",
     "sqlite/repair",
     "sqlite/test_file_kinds.py",
+    "adk/test_cutting.py",
     "adk/test_events.py",
+    "contract/test_retention.py",
     "test_options.py",
 )
 """Tests that one Python runs, tox's py311. The others run what threads, processes, exits and ADK have a part in."""

@@ -357,7 +357,7 @@ class Prune:
             for cut in plan.cuts:
                 if not goes_on():
                     return _Plan([], [], None)
-                if self._added(archive, cut.session, self._lines_of_cut(cut)):
+                if self._cut_added(archive, cut):
                     cuts.append(cut)
             path = archive.finish()
         if path is not None:
@@ -373,10 +373,18 @@ class Prune:
             return False
         return True
 
-    def _lines_of_cut(self, cut: _Cut) -> Iterator[str]:
-        states = self._own_states(cut.session, [cut.parts[-1].seq])
-        state = (states or [None])[0] or {}
-        yield from lines_of(self._reader, cut.session, cut.time, state, cut.events)
+    def _cut_added(self, archive: Archive, cut: _Cut) -> bool:
+        with self._reader.snapshot():
+            try:
+                states = self._own_states(cut.session, [cut.parts[-1].seq])
+            except CorruptRowError as error:
+                self._note_unreadable(cut.session, error)
+                return False
+            if states is None:
+                self._counts.in_use += 1
+                return False
+            lines = lines_of(self._reader, cut.session, cut.time, states[0] or {}, cut.events)
+            return self._added(archive, cut.session, lines)
 
     def _count(self, plan: _Plan) -> None:
         self._counts.sessions += len(plan.doomed)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from sessiondb import DatabaseSessionService
+from sessiondb import DatabaseSessionService, ForkedSession
 from sessiondb.cli import main
 from tests.cli.conftest import APP, SESSION, USER, Look
 from tests.command import run_sessiondb
@@ -83,6 +83,30 @@ def test_reader_that_does_not_end_is_an_error_after_the_deletion(
         assert "somebody who reads since before keeps it in the write-ahead log" in done.output
         assert _owners(str(path)) == ["bob", "bob"]
     assert CliRunner().invoke(main, arguments).exit_code == 0
+
+
+def test_fork_that_forgot_where_it_is_from_is_exported_and_imported(tmp_path: Path) -> None:
+    source, target, lines = tmp_path / "source.sqlite3", tmp_path / "target.sqlite3", tmp_path / "lines.jsonl"
+
+    async def fork() -> None:
+        async with DatabaseSessionService(source) as service:
+            await service.create_session(APP, "ada", "one")
+            await service.update_keys(APP, "ada", "one", {"own": 2})
+            await service.fork_session(APP, "ada", "one", new_user_id="bob", new_session_id="fork")
+            await service.erase_user(APP, "ada")
+
+    async def forks() -> list[ForkedSession]:
+        async with DatabaseSessionService(target) as service:
+            return await service.list_forks(APP)
+
+    asyncio.run(fork())
+    assert run_sessiondb("export", source, "-o", lines).returncode == 0
+    done = run_sessiondb("import", lines, target)
+    assert (done.returncode, done.stderr) == (0, "")
+    (found,) = asyncio.run(forks())
+    assert (found.key, found.origin) == ((APP, "bob", "fork"), (None, None, 1))
+    lines.write_text(lines.read_text().replace('"session_id":null', '"session_id":"one"', 1))
+    assert "has a 'forked_from' without" in run_sessiondb("import", lines, tmp_path / "half.sqlite3").stderr
 
 
 @pytest.mark.parametrize("options", [[], ["--app", APP], ["--user", "ada"]])

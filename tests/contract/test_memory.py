@@ -1,7 +1,7 @@
 """ADK's memory on the logs: what is added is found, by its user alone; on each store.
 
 Seen to fail with a search that looks at all sessions of a user, with marks that are kept by session alone (a later event is
-found), with copies of what the log holds, with the state deltas of copies applied, without the turn (of two who add at once one
+found), with copies of what the log holds, with the state deltas of copies applied, without another try (of two who add at once one
 is refused), and with a search that wants all words.
 """
 
@@ -170,6 +170,23 @@ async def test_deleted_session_is_forgotten_and_its_successor_is_another(
     assert await found(memory, "dog") == []
     await told(service, "the dog is well")
     assert await found(memory, "dog") == []
+
+
+async def test_what_was_cut_off_or_redacted_is_forgotten(
+    service: DatabaseSessionService, memory: MemoryService
+) -> None:
+    session = await told(service, "dog one", "dog two", "dog three")
+    await memory.add_session_to_memory(session)
+    await memory.add_memory(app_name=APP, user_id=USER, memories=[MemoryEntry(id="m1", content=content("a dog"))])
+    first, second, _ = session.events
+    await service.redact_events(APP, USER, SESSION, [first.id])
+    await service.redact_events(APP, USER, MEMORY, ["m1"])
+    assert sorted(filter(None, await found(memory, "dog"))) == ["dog three", "dog two"]
+    session = await service.truncate_session(APP, USER, SESSION, after_event_id=second.id)
+    assert await found(memory, "dog") == ["dog two"]
+    # What takes the place of the events that were cut off has not been added.
+    await service.append_event(session, message("dog four"))
+    assert await found(memory, "dog") == ["dog two"]
 
 
 async def test_event_that_a_fork_has_taken_over_is_found_once(

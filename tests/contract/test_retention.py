@@ -135,6 +135,8 @@ async def test_log_is_cut_and_all_that_is_left_works(service: DatabaseSessionSer
     assert ([each.id for each in fork.events], _own(fork)) == (["e8", "e9"], {"n": 9, "kept": "k"})
     with pytest.raises(EventNotFoundError, match=r"were pruned"):
         await service.fork_session(APP, USER, SESSION, at_event_id="e7")
+    with pytest.raises(EventNotFoundError, match=r"were pruned"):
+        await service.get_session_at(APP, USER, fork.id, seq=6)
     await service.append_event(fork, numbered(3))
     past = await service.get_session_at(APP, USER, fork.id, seq=10)
     assert past is not None

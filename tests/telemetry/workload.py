@@ -63,7 +63,7 @@ async def every_call(service: DatabaseSessionService, folder: Path) -> None:
 
 OPERATIONS = {
     ("create_session", "sqlite"): 1,
-    ("get_session", "sqlite"): 4,
+    ("get_session", "sqlite"): 3,
     ("append_event", "sqlite"): 2,
     ("append_event", "sqlite", "StaleSessionError"): 1,
     ("append_event", "sqlite", "InvalidInputError"): 1,

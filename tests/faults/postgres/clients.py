@@ -23,6 +23,7 @@ from sessiondb.errors import (
     AlreadyExistsError,
     DatabaseBusyError,
     OutcomeUnknownError,
+    ReaderTimeoutError,
     ServerUnreachableError,
     StaleSessionError,
     WriteFailedError,
@@ -43,8 +44,8 @@ SLOTS = 5
 HUNG = 60.0
 """No call may take so long, in seconds: all of them have a much shorter ``busy_timeout``."""
 
-REFUSALS = (DatabaseBusyError, ServerUnreachableError, WriteFailedError)
-"""What says that nothing was written."""
+REFUSALS = (DatabaseBusyError, ReaderTimeoutError, ServerUnreachableError, WriteFailedError)
+"""What says that nothing was written. Readers that wait for a server keep those who come after them waiting."""
 
 
 def make_event(session_id: str, n: int) -> Event:
