@@ -162,7 +162,11 @@ def plan_truncation(
     If ``last_seq`` of the command is its ``seq``, there is nothing to cut off.
     """
     outline = reader.ask(GetOutline(key))
-    found = reader.ask(GetPast(key, At(seq=0) if after_event_id is None else At(after_event_id), with_events=False))
+    at = At(after_event_id)
+    if after_event_id is None and outline:
+        # The beginning, which of a log that was pruned is the last event that is gone.
+        at = At(seq=outline[0].seq - 1)
+    found = reader.ask(GetPast(key, at, with_events=False))
     if found is None:
         raise SessionNotFoundError(f"Session {key.session_id} not found.")
     if found.seq is None:

@@ -154,6 +154,16 @@ async def test_log_is_cut_and_all_that_is_left_works(service: DatabaseSessionSer
     assert_sound(location)
 
 
+async def test_all_that_is_left_of_a_log_can_be_cut_off(service: DatabaseSessionService, location: Path | str) -> None:
+    await filled(service, 10)
+    await service.prune(Retention(max_events=3))
+    session = await service.truncate_session(APP, USER, SESSION, after_event_id=None)
+    assert (session.events, _own(session)) == ([], {"n": 7, "kept": "k"})
+    await service.append_event(session, numbered(8))
+    assert [each.id for each in (await get(service)).events] == ["e8"]
+    assert_sound(location)
+
+
 async def test_other_process_notices_that_a_log_was_cut(service: DatabaseSessionService, location: Path | str) -> None:
     await filled(service, 50)
     await service.prune(Retention(max_events=40))
