@@ -39,6 +39,7 @@ _ONCE = (
     # What they show is done by SQLite and the operating system, or is plain computing.
     "servers/test_web.py",
     "cli/test_conventions.py",
+    "cli/test_erase_user.py",
     "cli/test_init.py",
     "cli/test_migrate.py",
     "cli/test_prune.py",
@@ -53,6 +54,7 @@ _ONCE = (
     "faults/test_soak.py",
     "faults/test_stalls.py",
     "sqlite/repair",
+    "sqlite/test_erasure.py",
     "sqlite/test_file_kinds.py",
     "adk/test_events.py",
     "test_options.py",
