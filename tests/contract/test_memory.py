@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import pytest
@@ -507,6 +507,21 @@ async def test_memory_of_a_uri_has_a_service_of_its_own(location: Path | str) ->
         with pytest.raises(ServiceClosedError):
             await found(memory, "dog")
         assert await service.get_session(APP, USER, SESSION) == session
+
+
+@pytest.mark.parametrize("asked_for", [("text", None), (None, "text")])
+async def test_services_of_a_process_need_not_agree_on_the_index(
+    asked_for: tuple[Literal["text"] | None, ...], location: Path | str
+) -> None:
+    first, second = (DatabaseSessionService(location, index=index) for index in asked_for)
+    async with first, second:
+        await told(first, "my dog", name="a")
+        await told(second, "your dog", name="b")
+        for service in (first, second):
+            assert len((await service.search("dog")).hits) == 2
+    with pytest.raises(ConfigurationError, match="open with durability='full':"):
+        async with DatabaseSessionService(location, index="text"):
+            DatabaseSessionService(location, durability="normal")
 
 
 async def test_memory_of_a_uri_finds_what_was_there_before_it(database_path: Path) -> None:
