@@ -38,6 +38,10 @@ class OtherLogError(Exception):
     """A cursor is of another log."""
 
 
+class CutOffError(Exception):
+    """A cursor is of an event that was cut off: what it leads to nobody promises."""
+
+
 class Change(NamedTuple):
     """A key that was changed, in the log of a session."""
 
@@ -84,6 +88,8 @@ class LogPlace(NamedTuple):
 
     incarnation: int
     seq: int
+    cuts: int
+    """How often the log had been cut off before."""
 
 
 @dataclass
@@ -96,6 +102,8 @@ class Past:
     origin: Origin | None = None
     taken_over: int = 0
     """Up to which number its events are those of its origin."""
+    cuts: list[int] = field(default_factory=list)
+    """After which numbers it was cut off."""
     gone: int = 0
     """How many of its first events were pruned."""
     begun: float = 0.0
@@ -182,6 +190,7 @@ class RememberingService(DocumentedService):
         if count < len(stored.events):
             record.revision += 1
             record.after = record.after[:count]
+            past.cuts.append(seq)
             past.taken_over = min(past.taken_over, seq)
             if past.origin is not None:
                 past.origin = past.origin._replace(seq=past.taken_over)
@@ -492,8 +501,14 @@ class RememberingService(DocumentedService):
             raise MissingError
         if any(place is not None and place.incarnation != record.incarnation for place in (after, before)):
             raise OtherLogError
-        numbered = enumerate(self.log(key), self._pasts[key].gone + 1)
-        places = [(LogPlace(record.incarnation, seq), event) for seq, event in numbered]
+        past = self._pasts[key]
+        if any(
+            place is not None and min(past.cuts[place.cuts :], default=place.seq) < place.seq
+            for place in (after, before)
+        ):
+            raise CutOffError
+        numbered = enumerate(self.log(key), past.gone + 1)
+        places = [(LogPlace(record.incarnation, seq, len(past.cuts)), event) for seq, event in numbered]
         low, high = (before, after) if newest_first else (after, before)
         return [
             (place, event)
