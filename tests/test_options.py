@@ -43,6 +43,7 @@ OPTIONS: dict[str, tuple[list[Any], list[Any], str]] = {
     "follow_symlinks": ([True, False], [1, 0, None, "yes"], "must be True or False"),
     "none_in_delta": (["delete", "store"], ["keep", None, True], "must be one of 'delete', 'store'"),
     "before_store": ([None, lambda event: event], ["redact", True, 1], "must be a function or None"),
+    "index": ([None, "text"], ["words", "", True], "must be one of 'text'"),
 }
 NO_NUMBERS = ["4", None, True, [4]]
 

@@ -44,6 +44,7 @@ async def test_every_call_is_a_span_with_attributes(
         **dict.fromkeys(("list_sessions", "get_user_state", "get_stats", "vacuum", "backup", "flush", "list_forks")),
         **dict.fromkeys(("create_session", "get_session", "append_event", "append_events", "update_keys"), "s"),
         **dict.fromkeys(("get_events", "get_event_count", "usage", "history", "get_session_at", "fork_session"), "s"),
+        "search": "s",
         "delete_session": "s",
     }
 
@@ -63,6 +64,7 @@ async def test_span_has_no_content_state_or_user_id(
         "StaleSessionError",
         "InvalidInputError",
         "SessionNotFoundError",
+        "SearchIndexError",
     ]
     assert SECRET not in json.dumps(spans)
     assert not any(span["events"] for span in spans)

@@ -9,7 +9,7 @@ from google.adk.events import Event, EventActions
 from google.genai import types
 
 from sessiondb import DatabaseSessionService
-from sessiondb.errors import InvalidInputError, SessionNotFoundError, StaleSessionError
+from sessiondb.errors import InvalidInputError, SearchIndexError, SessionNotFoundError, StaleSessionError
 
 APP = "my_app"
 SECRET = "xyzzy-42"  # noqa: S105  # what a test looks for
@@ -49,6 +49,8 @@ async def every_call(service: DatabaseSessionService, folder: Path) -> None:
     await service.get_user_state(APP, USER)
     await service.list_sessions(app_name=APP, user_id=USER)
     await service.usage(app_name=APP, user_id=USER, session_id="s", by="day")
+    with pytest.raises(SearchIndexError):
+        await service.search(SECRET, app_name=APP, user_id=USER, session_id="s")
     service.get_event_count(APP, USER, "s")
     service.get_stats()
     service.vacuum()
@@ -68,6 +70,7 @@ OPERATIONS = {
     ("get_user_state", "sqlite"): 1,
     ("list_sessions", "sqlite"): 1,
     ("usage", "sqlite"): 1,
+    ("search", "sqlite", "SearchIndexError"): 1,
     ("append_events", "sqlite"): 1,
     ("get_events", "sqlite"): 1,
     ("history", "sqlite"): 1,
