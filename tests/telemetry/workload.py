@@ -52,7 +52,7 @@ async def every_call(service: DatabaseSessionService, folder: Path) -> None:
     await service.list_sessions(app_name=APP, user_id=USER)
     await service.usage(app_name=APP, user_id=USER, session_id="s", by="day")
     with pytest.raises(SearchIndexError):
-        await service.search(SECRET, app_name=APP)
+        await service.search(SECRET, app_name=APP, user_id=USER, session_id="s")
     service.get_event_count(APP, USER, "s")
     service.get_stats()
     service.vacuum()
