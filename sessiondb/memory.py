@@ -19,7 +19,13 @@ from typing_extensions import override
 from sessiondb.adk.events import decode_event, timestamp_text
 from sessiondb.adk.limits import check_count, check_text
 from sessiondb.calls.live import check_event, check_session
-from sessiondb.errors import AlreadyExistsError, ConfigurationError, InvalidInputError, SessionNotFoundError
+from sessiondb.errors import (
+    AlreadyExistsError,
+    ConfigurationError,
+    InvalidInputError,
+    SessionNotFoundError,
+    StaleSessionError,
+)
 from sessiondb.model.memory import EVENT_MARK, MEMORY_SESSION_ID, SESSION_MARK, words_of
 from sessiondb.model.records import Selection, SessionKey
 from sessiondb.service import DatabaseSessionService
@@ -100,7 +106,8 @@ class MemoryService(BaseMemoryService):
         have are copied.
 
         Raises:
-            InvalidInputError: If ``session`` is no Session of ADK, or one that cannot be stored.
+            InvalidInputError: If ``session`` is no Session of ADK, or one that cannot be stored; or if its id is longer than
+                4,088 bytes.
         """
         check_session(session)
         place = (session.app_name, session.user_id, session.id)
@@ -261,12 +268,14 @@ class MemoryService(BaseMemoryService):
         """Returns which of these events the log of a session holds."""
         # They are the latest ones in all likelihood, so the log is read from its end.
         found: set[str] = set()
-        after = None
+        limit, after = 2 * len(ids) + 8, None
         try:
             while True:
-                page = await self._service.get_events(app_name, user_id, session_id, newest_first=True, after=after)
+                page = await self._service.get_events(
+                    app_name, user_id, session_id, limit=limit, newest_first=True, after=after
+                )
                 found |= ids & {event.id for event in page.events}
-                after = page.next
+                limit, after = min(4 * limit, 1_000), page.next
                 if after is None or len(found) == len(ids):
                     return found
         except SessionNotFoundError:
@@ -283,8 +292,7 @@ class MemoryService(BaseMemoryService):
             return
         # As a change of state from outside is recorded.
         note = Event(author="user", invocation_id=_GIVEN, actions=EventActions(state_delta=marks))
-        # Others who append, here or on another host, would have this one refused.
-        async with self._service.turn(app_name, user_id, MEMORY_SESSION_ID):
+        while True:
             session = Session(app_name=app_name, user_id=user_id, id=MEMORY_SESSION_ID)
             try:
                 page = await self._service.get_events(app_name, user_id, MEMORY_SESSION_ID, limit=1, newest_first=True)
@@ -292,7 +300,10 @@ class MemoryService(BaseMemoryService):
                 session.events = page.events
             except SessionNotFoundError:
                 await self._create(app_name, user_id)
-            await self._service.append_events(session, [*copies, note])
+            # Where another one was first meanwhile, somebody gets on each time.
+            with suppress(StaleSessionError):
+                await self._service.append_events(session, [*copies, note])
+                return
 
     async def _note(self, app_name: str, user_id: str, marks: Mapping[str, str | bool]) -> None:
         try:

@@ -1,7 +1,7 @@
 """ADK's memory on the logs: what is added is found, by its user alone; on each store.
 
 Seen to fail with a search that looks at all sessions of a user, with marks that are kept by session alone (a later event is
-found), with copies of what the log holds, with the state deltas of copies applied, without the turn (of two who add at once one
+found), with copies of what the log holds, with the state deltas of copies applied, without another try (of two who add at once one
 is refused), and with a search that wants all words.
 """
 

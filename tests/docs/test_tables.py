@@ -252,6 +252,8 @@ def test_api_reference_lists_every_public_name() -> None:
         "holds_sessions",
         "server_script",
         "create_on_server",
+        "build_index",
+        "drop_index",
         "resolve_database",
     )
     public -= {f"sessiondb.stores.{name}" for name in of_commands}

@@ -15,7 +15,7 @@ from sessiondb.stores.sqlite.writer import INDEX_PAUSE, SqliteWriter
 def build_index(path: Path, progress: Progress | None) -> bool:
     """Makes the index where it is missing, and goes on with one that is not complete; says whether there was anything to do.
 
-    It is done in slices, with a pause behind each in which others write. Ended in between, it goes on the next time.
+    It is done in slices, with a pause behind each, as long as it, in which others write. Ended in between, it goes on the next time.
 
     Raises:
         ConfigurationError: If this SQLite has no FTS5.
@@ -29,7 +29,8 @@ def build_index(path: Path, progress: Progress | None) -> bool:
         while found is not None and not found.is_complete:
             if progress is not None:
                 progress(found.built_to, found.begun_after)
-            let_pass(INDEX_PAUSE)
+            # As long as the slice before: who waits for the lock looks at intervals that grow.
+            let_pass(max(writer.slice_seconds, INDEX_PAUSE))
             found = writer.build_index()
         if progress is not None and found is not None:
             progress(found.begun_after, found.begun_after)

@@ -45,7 +45,7 @@ _HELD_LOCK_INTERVAL = 10.0
 _SLICE_SECONDS = 0.02
 """What a slice of an index that is built may take, about: so long appends wait for it at most."""
 
-_FEWEST_EVENTS = 16
+_FEWEST_EVENTS = 64
 _MOST_EVENTS = 4096
 """In a slice. With fewer, it would take its time for the commit."""
 
@@ -63,7 +63,9 @@ class SqliteWriter(Writer):
         """How far the index of texts is, if this writer is to make it."""
         self.made_index = False
         """Whether it was missing."""
-        self._slice = 64
+        self._slice = _FEWEST_EVENTS
+        self.slice_seconds = 0.0
+        """How long the last slice of it took."""
         self._connection = self._connect()
         with closed_on_failure(self._connection):
             self._wal = WalKeeper(self._connection, path, options.durability)
@@ -173,7 +175,7 @@ class SqliteWriter(Writer):
                     self.index = found
             except sqlite3.Error as error:
                 raise self._failure(error, 0) from error
-            seconds = time.perf_counter() - started
+            seconds = self.slice_seconds = time.perf_counter() - started
         self._wal.note_write()
         # Here nobody else looks how large it has become.
         self._wal_bytes_to_look_at = self._wal.size
