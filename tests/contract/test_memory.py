@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import pytest
@@ -468,6 +468,36 @@ async def test_processes_that_remember_at_once_lose_nothing(
     assert len(await found(memory, "dog")) == 2
 
 
+def remember_until_killed(location: str) -> None:
+    """The whole of a process."""
+
+    async def remember() -> None:
+        async with DatabaseSessionService(location, index="text") as service:
+            memory = MemoryService(service)
+            for n in range(100_000):
+                entries = [MemoryEntry(content=content(f"n{n} {name}")) for name in "abc"]
+                await memory.add_memory(app_name=APP, user_id=USER, memories=entries)
+                say(n)
+
+    asyncio.run(remember())
+
+
+async def test_killed_process_has_remembered_all_that_was_answered_and_nothing_by_halves(location: Path | str) -> None:
+    with start(remember_until_killed, location) as process:
+        assert process.stdout is not None
+        answered = [await asyncio.to_thread(process.stdout.readline) for _ in range(20)]
+        process.kill()
+        answered += process.stdout.readlines()
+    last = len([line for line in answered if line.endswith("\n")])
+    assert last >= 20
+    async with DatabaseSessionService(location, index="text") as service:
+        memory = MemoryService(service)
+        counts = [len(await found(memory, f"n{n}")) for n in range(last + 2)]
+    assert counts[:last] == [3] * last
+    assert counts[last] in (0, 3)
+    assert counts[last + 1] == 0
+
+
 async def test_cancelled_call_has_remembered_all_or_nothing(service: DatabaseSessionService) -> None:
     memory = MemoryService(service, limit=100)
     for n in range(20):
@@ -520,6 +550,21 @@ async def test_memory_of_a_uri_has_a_service_of_its_own(location: Path | str) ->
         with pytest.raises(ServiceClosedError):
             await found(memory, "dog")
         assert await service.get_session(APP, USER, SESSION) == session
+
+
+@pytest.mark.parametrize("asked_for", [("text", None), (None, "text")])
+async def test_services_of_a_process_need_not_agree_on_the_index(
+    asked_for: tuple[Literal["text"] | None, ...], location: Path | str
+) -> None:
+    first, second = (DatabaseSessionService(location, index=index) for index in asked_for)
+    async with first, second:
+        await told(first, "my dog", name="a")
+        await told(second, "your dog", name="b")
+        for service in (first, second):
+            assert len((await service.search("dog")).hits) == 2
+    with pytest.raises(ConfigurationError, match="open with durability='full':"):
+        async with DatabaseSessionService(location, index="text"):
+            DatabaseSessionService(location, durability="normal")
 
 
 async def test_memory_of_a_uri_finds_what_was_there_before_it(database_path: Path) -> None:
