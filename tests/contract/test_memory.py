@@ -189,6 +189,19 @@ async def test_what_was_cut_off_or_redacted_is_forgotten(
     assert await found(memory, "dog") == ["dog two"]
 
 
+async def test_user_who_is_erased_is_forgotten(
+    service: DatabaseSessionService, memory: MemoryService, location: Path | str
+) -> None:
+    await memory.add_session_to_memory(await told(service, "my dog"))
+    await memory.add_memory(app_name=APP, user_id=USER, memories=[MemoryEntry(content=content("a dog"))])
+    other = await told(service, "the dog of another", user="user_124")
+    await memory.add_session_to_memory(other)
+    await service.erase_user(APP, USER)
+    assert await found(memory, "dog") == []
+    assert await found(memory, "dog", user="user_124") == ["the dog of another"]
+    assert query(location, "SELECT DISTINCT user_id FROM adk_state") == [("user_124",)]
+
+
 async def test_event_that_a_fork_has_taken_over_is_found_once(
     service: DatabaseSessionService, memory: MemoryService
 ) -> None:
