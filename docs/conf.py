@@ -75,6 +75,7 @@ nitpick_ignore = [
     ("py:class", "sessiondb.calls.past.Past"),
     ("py:class", "sessiondb.calls.edits.Edits"),
     ("py:class", "sessiondb.calls.pruning.Pruning"),
+    ("py:class", "sessiondb.calls.search.Search"),
     # Whose methods a page of sessions has too, beside those of ADK's response.
     ("py:class", "BaseModel"),
     # Type variables of signatures have no entry of their own.

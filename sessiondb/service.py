@@ -153,7 +153,7 @@ class DatabaseSessionService(
                 start on, and again every ``retention.every``. What fails is told in the host's log.
             index: ``"text"`` keeps an index of what was said, for :meth:`search`; it is made where it is missing, in the
                 background if there are events already. None makes none. One that is there is kept up to date by every service
-                and program that writes, until ``sessiondb index --drop`` removes it.
+                and program that writes, until ``sessiondb index --drop`` removes it. Services of one process need not agree on it.
             schema: For a server: the schema of the tables, created where it is missing; ``"public"`` if not given.
             password: For a server: the password, or what is called for one at each connect, on a thread of its own; it
                 appears in no message. None: what the URL says, or libpq finds.

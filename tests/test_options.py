@@ -44,6 +44,7 @@ OPTIONS: dict[str, tuple[list[Any], list[Any], str]] = {
     "none_in_delta": (["delete", "store"], ["keep", None, True], "must be one of 'delete', 'store'"),
     "before_store": ([None, lambda event: event], ["redact", True, 1], "must be a function or None"),
     "retention": ([None, Retention(max_events=1)], [90, {"idle": 90}, True], "must be a Retention or None"),
+    "index": ([None, "text"], ["words", "", True], "must be one of 'text'"),
 }
 NO_NUMBERS = ["4", None, True, [4]]
 

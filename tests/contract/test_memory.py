@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import pytest
@@ -187,6 +187,19 @@ async def test_what_was_cut_off_or_redacted_is_forgotten(
     # What takes the place of the events that were cut off has not been added.
     await service.append_event(session, message("dog four"))
     assert await found(memory, "dog") == ["dog two"]
+
+
+async def test_user_who_is_erased_is_forgotten(
+    service: DatabaseSessionService, memory: MemoryService, location: Path | str
+) -> None:
+    await memory.add_session_to_memory(await told(service, "my dog"))
+    await memory.add_memory(app_name=APP, user_id=USER, memories=[MemoryEntry(content=content("a dog"))])
+    other = await told(service, "the dog of another", user="user_124")
+    await memory.add_session_to_memory(other)
+    await service.erase_user(APP, USER)
+    assert await found(memory, "dog") == []
+    assert await found(memory, "dog", user="user_124") == ["the dog of another"]
+    assert query(location, "SELECT DISTINCT user_id FROM adk_state") == [("user_124",)]
 
 
 async def test_event_that_a_fork_has_taken_over_is_found_once(
@@ -455,6 +468,36 @@ async def test_processes_that_remember_at_once_lose_nothing(
     assert len(await found(memory, "dog")) == 2
 
 
+def remember_until_killed(location: str) -> None:
+    """The whole of a process."""
+
+    async def remember() -> None:
+        async with DatabaseSessionService(location, index="text") as service:
+            memory = MemoryService(service)
+            for n in range(100_000):
+                entries = [MemoryEntry(content=content(f"n{n} {name}")) for name in "abc"]
+                await memory.add_memory(app_name=APP, user_id=USER, memories=entries)
+                say(n)
+
+    asyncio.run(remember())
+
+
+async def test_killed_process_has_remembered_all_that_was_answered_and_nothing_by_halves(location: Path | str) -> None:
+    with start(remember_until_killed, location) as process:
+        assert process.stdout is not None
+        answered = [await asyncio.to_thread(process.stdout.readline) for _ in range(20)]
+        process.kill()
+        answered += process.stdout.readlines()
+    last = len([line for line in answered if line.endswith("\n")])
+    assert last >= 20
+    async with DatabaseSessionService(location, index="text") as service:
+        memory = MemoryService(service)
+        counts = [len(await found(memory, f"n{n}")) for n in range(last + 2)]
+    assert counts[:last] == [3] * last
+    assert counts[last] in (0, 3)
+    assert counts[last + 1] == 0
+
+
 async def test_cancelled_call_has_remembered_all_or_nothing(service: DatabaseSessionService) -> None:
     memory = MemoryService(service, limit=100)
     for n in range(20):
@@ -507,6 +550,21 @@ async def test_memory_of_a_uri_has_a_service_of_its_own(location: Path | str) ->
         with pytest.raises(ServiceClosedError):
             await found(memory, "dog")
         assert await service.get_session(APP, USER, SESSION) == session
+
+
+@pytest.mark.parametrize("asked_for", [("text", None), (None, "text")])
+async def test_services_of_a_process_need_not_agree_on_the_index(
+    asked_for: tuple[Literal["text"] | None, ...], location: Path | str
+) -> None:
+    first, second = (DatabaseSessionService(location, index=index) for index in asked_for)
+    async with first, second:
+        await told(first, "my dog", name="a")
+        await told(second, "your dog", name="b")
+        for service in (first, second):
+            assert len((await service.search("dog")).hits) == 2
+    with pytest.raises(ConfigurationError, match="open with durability='full':"):
+        async with DatabaseSessionService(location, index="text"):
+            DatabaseSessionService(location, durability="normal")
 
 
 async def test_memory_of_a_uri_finds_what_was_there_before_it(database_path: Path) -> None:

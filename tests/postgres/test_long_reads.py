@@ -196,7 +196,7 @@ async def test_cancelled_read_ends_on_the_server_too(filled: str) -> None:
 
 async def test_read_that_is_cut_off_ends_on_the_server_too(filled: str) -> None:
     """Seen failing while the server was not told that nobody waits any more."""
-    async with DatabaseSessionService(filled, busy_timeout=0.1) as service:
+    async with DatabaseSessionService(filled, busy_timeout=2.0) as service:
         with locked(filled):
             with pytest.raises(errors.ServerUnreachableError):
                 await service.usage(app_name=APP)

@@ -10,6 +10,8 @@ counting                        ``test_counting``
 reads                           ``test_reads_at_once``, ``test_corrupt_rows``; snapshots: ``tests/engine/test_reading``
 session_list, past              ``tests/contract/test_pages``, ``tests/contract/test_past``
 usage                           ``tests/contract/test_usage``
+erasure                         ``test_erasure`` (what is left in files), ``tests/contract/test_erasure``
+search, text_index, indexing    ``tests/contract/test_search``, ``test_text_index``; ``tests/faults/test_indexing``
 writes                          ``schema/test_tables``, ``schema/test_direct_sql``; ``tests/engine/test_batching``
 wal                             ``test_wal`` (checkpoints), ``test_vacuum``
 writer, line                    ``test_line``; ``tests/engine/test_busy``, ``tests/engine/test_writer_failures``

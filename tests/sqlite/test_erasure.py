@@ -10,7 +10,9 @@ import asyncio
 import os
 import signal
 import sqlite3
+from contextlib import closing
 from pathlib import Path
+from typing import Literal
 from unittest.mock import patch
 
 import anyio
@@ -89,8 +91,9 @@ def remains_stay(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("remains_stay")
-async def test_nothing_is_left_in_any_file(database_path: Path) -> None:
-    async with DatabaseSessionService(database_path) as service:
+@pytest.mark.parametrize("index", [None, "text"])
+async def test_nothing_is_left_in_any_file(database_path: Path, index: Literal["text"] | None) -> None:
+    async with DatabaseSessionService(database_path, index=index) as service:
         await use(service)
         session = await service.get_session(APP, "other0", "other0-0")
         assert session is not None
@@ -117,7 +120,20 @@ async def test_nothing_is_left_in_any_file(database_path: Path) -> None:
             stop = True
         assert len(await service.list_sessions(APP)) == OTHERS * SESSIONS
         assert found(database_path) == {}
+        if index:
+            # An index keeps a word's beginning with the word before it: the file alone does not show that it is gone.
+            assert (await service.search(NEEDLE)).hits == []
+            assert (await service.search("other1")).hits != []
+            assert not words_of_index(database_path, NEEDLE[1:])
     assert found(database_path) == {}
+
+
+def words_of_index(path: Path, end: str) -> list[str]:
+    """The words of a file's index that end so, whosever they are."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE VIRTUAL TABLE temp.words USING fts5vocab(main, sessiondb_text, 'row')")
+        rows = connection.execute("SELECT term FROM temp.words WHERE term LIKE ?", (f"%{end}",))
+        return [word for (word,) in rows]
 
 
 @pytest.mark.usefixtures("remains_stay")

@@ -48,6 +48,7 @@ async def test_every_call_is_a_span_with_attributes(
         **dict.fromkeys(("create_session", "get_session", "append_event", "append_events", "update_keys"), "s"),
         **dict.fromkeys(("get_events", "get_event_count", "usage", "history", "get_session_at", "fork_session"), "s"),
         **dict.fromkeys(("redact_events", "truncate_session", "delete_session"), "s"),
+        "search": "s",
     }
 
 
@@ -66,6 +67,7 @@ async def test_span_has_no_content_state_or_user_id(
         "StaleSessionError",
         "InvalidInputError",
         "SessionNotFoundError",
+        "SearchIndexError",
     ]
     assert SECRET not in json.dumps(spans)
     assert not any(span["events"] for span in spans)

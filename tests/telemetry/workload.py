@@ -9,7 +9,7 @@ from google.adk.events import Event, EventActions
 from google.genai import types
 
 from sessiondb import DatabaseSessionService, Retention
-from sessiondb.errors import InvalidInputError, SessionNotFoundError, StaleSessionError
+from sessiondb.errors import InvalidInputError, SearchIndexError, SessionNotFoundError, StaleSessionError
 
 APP = "my_app"
 SECRET = "xyzzy-42"  # noqa: S105  # what a test looks for
@@ -51,6 +51,8 @@ async def every_call(service: DatabaseSessionService, folder: Path) -> None:
     await service.get_user_state(APP, USER)
     await service.list_sessions(app_name=APP, user_id=USER)
     await service.usage(app_name=APP, user_id=USER, session_id="s", by="day")
+    with pytest.raises(SearchIndexError):
+        await service.search(SECRET, app_name=APP, user_id=USER, session_id="s")
     service.get_event_count(APP, USER, "s")
     service.get_stats()
     service.vacuum()
@@ -72,6 +74,7 @@ OPERATIONS = {
     ("get_user_state", "sqlite"): 1,
     ("list_sessions", "sqlite"): 1,
     ("usage", "sqlite"): 1,
+    ("search", "sqlite", "SearchIndexError"): 1,
     ("append_events", "sqlite"): 1,
     ("get_events", "sqlite"): 1,
     ("history", "sqlite"): 1,
@@ -91,5 +94,5 @@ OPERATIONS = {
 }
 """What :func:`every_call` does, by operation, system, and error if there is one."""
 
-WRITES = 15
+WRITES = 14
 """How many writes of that are committed, in a transaction each: a refused append and a flush among them."""

@@ -25,6 +25,9 @@ RowT = TypeVar("RowT")
 AT_ONCE = 1000
 """Rows of a long answer that are fetched at a time."""
 
+_LEAST_SECONDS = 5.0
+"""How long a look may take at least: a server that is busy is slow to take connections."""
+
 _IS_AT_WORK = "SELECT FROM pg_stat_activity WHERE pid = %s AND state = 'active'"
 
 
@@ -37,7 +40,7 @@ class Patience:
         Args:
             server: Where the connection leads.
             link: The connection.
-            seconds: How long to wait before each look, and how long a look may take.
+            seconds: How long to wait before each look, and how long a look may take, 5 seconds at least.
         """
         self._server = server
         self._link = link
@@ -74,7 +77,7 @@ class Patience:
                 self._link.cut_off()
 
     def _is_at_work(self) -> bool:
-        deadline = time.monotonic() + self._seconds
+        deadline = time.monotonic() + max(self._seconds, _LEAST_SECONDS)
         try:
             with self._server.connect_until(deadline) as connection, Link(connection).deadline(deadline):
                 return self._process is None or connection.execute(_IS_AT_WORK, (self._process,)).rowcount > 0
