@@ -21,7 +21,7 @@ from sessiondb.engine.store import Reader
 from sessiondb.errors import EventNotFoundError, InvalidInputError, SessionNotFoundError
 from sessiondb.logger import logger
 from sessiondb.model.commands import RedactEvents, TruncateSession
-from sessiondb.model.queries import At, FindEvents, GetOutline, GetPast
+from sessiondb.model.queries import At, FindEvents, GetBeginning, GetOutline, GetPast
 from sessiondb.model.records import Outcome, SessionKey, Status, named
 
 
@@ -163,9 +163,10 @@ def plan_truncation(
     """
     outline = reader.ask(GetOutline(key))
     at = At(after_event_id)
-    if after_event_id is None and outline:
+    if after_event_id is None:
         # The beginning, which of a log that was pruned is the last event that is gone.
-        at = At(seq=outline[0].seq - 1)
+        beginning = reader.ask(GetBeginning(key))
+        at = At(seq=0 if beginning is None or beginning.cut is None else beginning.cut.seq)
     found = reader.ask(GetPast(key, at, with_events=False))
     if found is None:
         raise SessionNotFoundError(f"Session {key.session_id} not found.")

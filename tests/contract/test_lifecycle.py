@@ -12,7 +12,7 @@ from google.adk.errors import StaleSessionError, already_exists_error, session_n
 from google.adk.errors.input_validation_error import InputValidationError
 from google.adk.sessions import BaseSessionService, Session
 
-from sessiondb import DatabaseSessionService, errors
+from sessiondb import DatabaseSessionService, Retention, errors
 from tests.contract.places import APP, SESSION, USER, event
 
 pytestmark = [pytest.mark.anyio, pytest.mark.each_store]
@@ -45,6 +45,8 @@ CALLS: dict[str, Call] = {
     "iter_events": lambda service: anext(service.iter_events(APP, USER, SESSION)),
     "usage": lambda service: service.usage(),
     "erase_user": lambda service: service.erase_user(APP, USER),
+    "prune": lambda service: service.prune(Retention(max_events=1)),
+    "search": lambda service: service.search("word"),
 }
 
 
