@@ -233,7 +233,10 @@ class RememberingService(DocumentedService):
                 parts = [_redacted(part, replacement) for part in content.parts or ()]
                 left = [part for part in parts if part is not None]
                 content = types.Content(role=content.role, parts=left) if left else None
-            metadata = {"sessiondb:redacted_at": moments.get(n)}
+            metadata: dict[str, Any] = {"sessiondb:redacted_at": moments.get(n)}
+            if content is not None and any(part.function_call for part in content.parts or ()):
+                # Calls that are not what the model asked for.
+                metadata["__adk_internal_restored_event"] = True
             log[n] = log[n].model_copy(update={"content": content, "custom_metadata": metadata})
         return len(places)
 
