@@ -111,10 +111,11 @@ _CREATE = (
         WITH RECURSIVE places(place) AS (VALUES (1) UNION ALL SELECT place + 1 FROM places WHERE place < {_PIECE})
         SELECT place FROM places
     """,
-    # Without the sizes of columns, which ranks of its own would take. Each place in a column that is not the first takes two bytes more: words, of which there are more, come first.
     # Events up to `begun_after` were there when the index was made; of those it holds the ones up to `built_to`.
     "CREATE TABLE sessiondb_index (begun_after INTEGER NOT NULL, built_to INTEGER NOT NULL)",
     "INSERT INTO sessiondb_index SELECT coalesce(max(id), 0), 0 FROM adk_events",
+    # Without the sizes of columns, which ranks of its own would take. Each place in a column that is not the first takes two
+    # bytes more: words, of which there are more, come first.
     f"""
     CREATE VIRTUAL TABLE {TABLE} USING fts5(
         words, scope, content = '', columnsize = 0, tokenize = "unicode61 remove_diacritics 2 categories 'L* N* Co Mn Mc'"
