@@ -60,10 +60,21 @@ _ONCE = (
     "sqlite/repair",
     "sqlite/test_erasure.py",
     "sqlite/test_file_kinds.py",
-    "adk/test_cutting.py",
     "sqlite/test_text_index.py",
+    "postgres",
+    "adk/test_cutting.py",
     "adk/test_events.py",
+    # Calls beyond ADK's; what cancellation, loops and threads have a part in is in the tables of every call.
+    "contract/test_append_events.py",
+    "contract/test_erasure.py",
+    "contract/test_memory.py",
+    "contract/test_pages.py",
+    "contract/test_past.py",
+    "contract/test_redaction.py",
     "contract/test_retention.py",
+    "contract/test_search.py",
+    "contract/test_truncation.py",
+    "contract/test_usage.py",
     "test_options.py",
 )
 """Tests that one Python runs, tox's py311. The others run what threads, processes, exits and ADK have a part in."""
