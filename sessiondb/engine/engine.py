@@ -146,15 +146,15 @@ class Engine:
         waiter = waiter_for_task()
         ticket: ReadTicket = Ticket(job, waiter)
         admission = None if pool.submit(ticket) else self._reader_of(pool)
+        is_abandoned = False
         try:
             result: ResultT = await wait_in_task(ticket, waiter, pool.cancel, admission, pool.abandon)
         except GeneratorExit:
-            # It is abandoned.
+            is_abandoned = True
             raise
-        except BaseException:  # goes on, whatever it is
-            pool.release(ticket)
-            raise
-        pool.release(ticket)
+        finally:
+            if not is_abandoned:
+                pool.release(ticket)
         return result
 
     def read_inline(self, query: Query[AnswerT], then: Callable[[AnswerT], ResultT]) -> tuple[ResultT] | None:

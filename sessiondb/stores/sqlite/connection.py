@@ -166,11 +166,10 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     try:
         yield
         connection.execute("COMMIT")
-    except BaseException:  # a cancellation and an interrupt, too: it goes on to whoever raised it
-        # After some errors SQLite has rolled back already.
+    finally:
+        # If it was not committed; and after some errors SQLite has rolled back already.
         if connection.in_transaction:
             connection.execute("ROLLBACK")
-        raise
 
 
 @contextmanager

@@ -91,7 +91,11 @@ class SqliteWriter(Writer):
         with self._in_line():
             try:
                 self._check_files_now_and_then()
-                results = self._execute(commands)
+                try:
+                    results = self._execute(commands)
+                finally:
+                    # Whatever has ended it, an interrupt too: nothing stays open.
+                    self._roll_back()
                 # After the commit, before the answers: what is acknowledged is in a file that can be found at its path.
                 if self._slow_checks < _SLOW_CHECKS:
                     self._check_files()
@@ -99,11 +103,7 @@ class SqliteWriter(Writer):
                 self._note_lost_file(error)
                 raise
             except sqlite3.Error as error:
-                self._roll_back()
                 raise self._failure(error, len(commands)) from error
-            except BaseException:  # an interrupt, too: it goes on to whoever asked
-                self._roll_back()
-                raise
         self._wal.note_write()
         self._lost.over()
         self._refused.over()
