@@ -27,7 +27,9 @@ from sessiondb.errors import (
     StaleSessionError,
 )
 from sessiondb.model.memory import EVENT_MARK, MEMORY_SESSION_ID, SESSION_MARK, words_of
+from sessiondb.model.queries import SearchEvents
 from sessiondb.model.records import Selection, SessionKey
+from sessiondb.model.search import terms_of
 from sessiondb.service import DatabaseSessionService
 
 _GIVEN = "memory"
@@ -206,9 +208,9 @@ class MemoryService(BaseMemoryService):
         if not isinstance(query, str):
             raise InvalidInputError(f"query must be a string, not {type(query).__name__}")
         selection = Selection(check_text("app_name", app_name), check_text("user_id", user_id))
-        found, _ = await self._service._found(  # noqa: SLF001  # as search, with the events
-            words_of(query), selection, match="any", remembered=True, limit=self._limit, with_rows=True
-        )
+        terms = terms_of(words_of(query), "any")
+        asked = SearchEvents(selection, terms, "any", self._limit, with_rows=True, remembered=True)
+        found, _ = await self._service._found(asked)  # noqa: SLF001  # as search, with the events
         entries: dict[str, MemoryEntry] = {}
         for hit, row in found:
             assert row is not None  # noqa: S101  # it was asked for

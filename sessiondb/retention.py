@@ -6,6 +6,7 @@ import math
 import os
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from sessiondb.errors import ConfigurationError
 
@@ -56,8 +57,13 @@ class Retention:
             raise ConfigurationError(f"archive must be the path of a folder, not {self.archive!r:.50}")
 
 
-def _checked_seconds(name: str, value: object) -> float:
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+def seconds_of(duration: timedelta | float) -> float:
+    """Returns a duration, however it was given, in seconds."""
+    return duration.total_seconds() if isinstance(duration, timedelta) else duration
+
+
+def _checked_seconds(name: str, value: Any) -> float:
+    seconds = seconds_of(value)
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not math.isfinite(seconds):
         raise ConfigurationError(f"{name} must be a timedelta or a number of seconds, not {value!r:.50}")
     if not 0 < seconds <= _MAX_SECONDS:

@@ -33,7 +33,7 @@ from sessiondb.calls.live import apply_event, check_appended, check_event, check
 from sessiondb.calls.maintenance import Maintenance
 from sessiondb.calls.pages import Pages
 from sessiondb.calls.past import Past
-from sessiondb.calls.pruning import Pruning, prune_in_background, seconds_of
+from sessiondb.calls.pruning import Pruning, prune_in_background
 from sessiondb.calls.search import Search
 from sessiondb.calls.usage import Usage
 from sessiondb.engine import sharing
@@ -71,7 +71,7 @@ from sessiondb.options import (
     check_wait,
     known_to_registry,
 )
-from sessiondb.retention import Retention
+from sessiondb.retention import Retention, seconds_of
 
 
 class DatabaseSessionService(

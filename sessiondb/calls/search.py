@@ -9,7 +9,7 @@ from sessiondb.errors import InvalidInputError
 from sessiondb.model.cursors import decode_search_place, encode_place
 from sessiondb.model.queries import SearchEvents
 from sessiondb.model.records import Selection
-from sessiondb.model.search import MATCHES, Found, FoundPage, Match, SearchPage, SearchPlace, terms_of
+from sessiondb.model.search import MATCHES, FoundPage, Match, SearchPage, terms_of
 from sessiondb.model.words import MAX_QUERY, Term
 
 
@@ -61,54 +61,30 @@ class Search(Calls):
             SearchIndexError: If there is no index, or it is being built; the message says how to make one.
             InvalidInputError: If an argument cannot be one; a query of more than 65,536 characters, among others.
         """
-        found, place = await self._found(
-            query,
+        asked = SearchEvents(
             Selection(
                 None if app_name is None else check_text("app_name", app_name),
                 None if user_id is None else check_text("user_id", user_id),
                 None if session_id is None else check_text("session_id", stripped(session_id)),
             ),
-            author=None if author is None else check_text("author", author),
-            since=check_moment("since", since),
-            until=check_moment("until", until),
-            match=match,
-            limit=limit,
-            after=after,
-        )
-        return SearchPage([one.hit for one in found], None if place is None else encode_place(place))
-
-    async def _found(
-        self,
-        query: str,
-        selection: Selection,
-        *,
-        author: str | None = None,
-        since: float | None = None,
-        until: float | None = None,
-        match: Match = "all",
-        limit: int = 20,
-        after: str | None = None,
-        with_rows: bool = False,
-        remembered: bool = False,
-    ) -> tuple[list[Found], SearchPlace | None]:
-        """Searches, with the ids checked; ``with_rows`` gives the events as well, ``remembered`` those only that are in memory."""
-        asked = SearchEvents(
-            selection,
             _checked_terms(query, match),
             match,
             check_count("limit", limit),
-            author,
-            since,
-            until,
-            decode_search_place(after),
-            with_rows,
-            remembered,
+            author=None if author is None else check_text("author", author),
+            since=check_moment("since", since),
+            until=check_moment("until", until),
+            after=decode_search_place(after),
         )
+        found, place = await self._found(asked)
+        return SearchPage([one.hit for one in found], None if place is None else encode_place(place))
 
-        def page(found: FoundPage) -> tuple[list[Found], SearchPlace | None]:
-            return found.found, found.next
+    async def _found(self, asked: SearchEvents) -> FoundPage:
+        """Answers a query, of which all is checked; MemoryService has its own."""
+        return await self._engine.read(asked, _as_it_is)
 
-        return await self._engine.read(asked, page)
+
+def _as_it_is(page: FoundPage) -> FoundPage:
+    return page
 
 
 def _checked_terms(query: str, match: Match) -> tuple[Term, ...]:

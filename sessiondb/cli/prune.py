@@ -121,7 +121,8 @@ def _carried_out(file: Database, selection: Selection, retention: Retention, *, 
     from google.adk.platform import time as platform_time
 
     from sessiondb import stores
-    from sessiondb.calls.pruning import Prune, prune_store
+    from sessiondb.calls.prune import Prune
+    from sessiondb.calls.pruning import prune_store
     from sessiondb.engine.engine import Engine
     from sessiondb.options import StoreOptions
 

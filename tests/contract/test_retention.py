@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from sessiondb import DatabaseSessionService, Retention
 from sessiondb.adk.events import decode_event
+from sessiondb.calls import prune as one_prune
 from sessiondb.calls import pruning
 from sessiondb.errors import (
     ConfigurationError,
@@ -200,7 +201,7 @@ def test_past_after_a_cut_is_what_it_was_before(
                 for seq in range(len((await get(service, name, app=app)).events) + 1):
                     before[name, seq] = await _at(service, app, name, seq)
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(pruning, "EVENTS_AT_ONCE", at_once)
+                patch.setattr(one_prune, "EVENTS_AT_ONCE", at_once)
                 await service.prune(Retention(max_events=max_events), app_name=app)
             for (name, seq), was in before.items():
                 selected = "SELECT cut_seq FROM adk_sessions WHERE app_name = ? AND session_id = ?"
@@ -256,8 +257,8 @@ async def test_idle_old_and_supernumerary_sessions_go(service: DatabaseSessionSe
 async def test_many_are_gone_through_page_by_page(
     service: DatabaseSessionService, location: Path | str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pruning, "SESSIONS_AT_ONCE", 3)
-    monkeypatch.setattr(pruning, "EVENTS_AT_ONCE", 4)
+    monkeypatch.setattr(one_prune, "SESSIONS_AT_ONCE", 3)
+    monkeypatch.setattr(one_prune, "EVENTS_AT_ONCE", 4)
     for user in (*HOSTILE, "u"):
         for days in (1, 2, 3, 4):
             await used(service, f"{days}", days, user=user)
@@ -272,7 +273,7 @@ async def test_many_are_gone_through_page_by_page(
 async def test_long_log_goes_in_parts_before_its_session(
     service: DatabaseSessionService, location: Path | str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pruning, "EVENTS_AT_ONCE", 4)
+    monkeypatch.setattr(one_prune, "EVENTS_AT_ONCE", 4)
     session = await filled(service, 18)
     await service.append_events(
         session, [numbered(n).model_copy(update={"invocation_id": "one"}) for n in range(19, 31)]
@@ -297,7 +298,7 @@ async def test_long_log_goes_in_parts_before_its_session(
 async def test_session_that_is_used_meanwhile_stays(
     service: DatabaseSessionService, location: Path | str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pruning, "EVENTS_AT_ONCE", 4)
+    monkeypatch.setattr(one_prune, "EVENTS_AT_ONCE", 4)
     for name in ("a", "b", "c"):
         await used(service, name, 100)
     long = await filled(service, 12, "long")
@@ -368,7 +369,7 @@ async def test_other_tenants_are_not_touched(service: DatabaseSessionService, lo
 async def test_cancelled_prune_leaves_sessions_whole(
     service: DatabaseSessionService, location: Path | str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pruning, "EVENTS_AT_ONCE", 4)
+    monkeypatch.setattr(one_prune, "EVENTS_AT_ONCE", 4)
     for number in range(6):
         await filled(service, 20, f"{number}")
     for steps in (1, 2, 3, 5, 8, 13, 40):
@@ -392,7 +393,7 @@ async def test_cancelled_prune_leaves_sessions_whole(
 async def test_prune_beside_64_clients_loses_nothing(
     service: DatabaseSessionService, location: Path | str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pruning, "EVENTS_AT_ONCE", 8)
+    monkeypatch.setattr(one_prune, "EVENTS_AT_ONCE", 8)
     for number in range(20):
         await used(service, f"old {number}", 100)
     well_begun = asyncio.Event()
@@ -463,7 +464,7 @@ def _prune_in_steps(location: str, folder: str) -> None:
     async def run() -> None:
         place = location if location.startswith("postgresql:") else Path(location)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(pruning, "EVENTS_AT_ONCE", 3)
+            patch.setattr(one_prune, "EVENTS_AT_ONCE", 3)
             patch.setattr(Engine, "write_from_thread", told)
             async with DatabaseSessionService(place) as service:
                 await service.prune(Retention(idle=50 * DAY, max_events=4, archive=folder))

@@ -20,7 +20,7 @@ from google.adk.sessions import Session
 from sessiondb import DatabaseSessionService
 from sessiondb.errors import StaleSessionError
 from sessiondb.model.commands import Flush
-from tests.engine.cancelling import MEANS, Running
+from tests.engine.cancelling import Running
 from tests.engine.tools import (
     APP,
     USER,
@@ -43,20 +43,9 @@ from tests.engine.tools import (
 pytestmark = [pytest.mark.anyio, pytest.mark.each_store]
 
 
-@pytest.fixture(params=MEANS)
-def means(request: pytest.FixtureRequest) -> tuple[Any, type[Running]]:
-    means: tuple[Any, type[Running]] = request.param
-    return means
-
-
 @pytest.fixture
 def anyio_backend(means: tuple[Any, type[Running]]) -> Any:
     return means[0]
-
-
-@pytest.fixture
-def running(means: tuple[Any, type[Running]]) -> type[Running]:
-    return means[1]
 
 
 def snapshot(session: Session) -> tuple[str, Any]:

@@ -14,7 +14,7 @@ import pytest
 
 from sessiondb import DatabaseSessionService
 from tests.contract.calls import READS, ROWS, Tenant, everything_of, outcome, renamed, settle, stand_still
-from tests.engine.cancelling import MEANS, Running
+from tests.engine.cancelling import Running
 from tests.engine.tools import (
     HeldReader,
     a_while,
@@ -31,20 +31,9 @@ pytestmark = [pytest.mark.anyio, pytest.mark.each_store]
 WRITES = [row for row in ROWS if row.writes]
 
 
-@pytest.fixture(params=MEANS)
-def means(request: pytest.FixtureRequest) -> tuple[Any, type[Running]]:
-    means: tuple[Any, type[Running]] = request.param
-    return means
-
-
 @pytest.fixture
 def anyio_backend(means: tuple[Any, type[Running]]) -> Any:
     return means[0]
-
-
-@pytest.fixture
-def running(means: tuple[Any, type[Running]]) -> type[Running]:
-    return means[1]
 
 
 def of(name: str) -> Tenant:

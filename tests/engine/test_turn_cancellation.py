@@ -15,17 +15,11 @@ import anyio.abc
 import pytest
 
 from sessiondb import DatabaseSessionService
-from tests.engine.cancelling import MEANS, Running
+from tests.engine.cancelling import Running
 from tests.engine.tools import APP, TIMEOUT, USER, a_while, until
 from tests.engine.turns import Holder, held_elsewhere, taken, waiting
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=MEANS)
-def means(request: pytest.FixtureRequest) -> tuple[Any, type[Running]]:
-    means: tuple[Any, type[Running]] = request.param
-    return means
 
 
 @pytest.fixture
