@@ -41,7 +41,6 @@ _HELD_LOCK_SECONDS = 1.0
 
 _HELD_LOCK_INTERVAL = 10.0
 
-
 _SLICE_SECONDS = 0.02
 """What a slice of an index that is built may take, about: so long appends wait for it at most."""
 
@@ -176,24 +175,16 @@ class SqliteWriter(Writer):
         Raises:
             StorageError: If SQLite refuses.
         """
-        with self._in_line():
-            started = time.perf_counter()
-            try:
-                with self._waiting_for_locks(), transaction(self._connection):
-                    started = time.perf_counter()
-                    found = text_index.state(self._connection)
-                    if found is not None and not found.is_complete:
-                        found = text_index.build(self._connection, found, self._slice)
-                        if found.is_complete:
-                            logger.info("index_built", path=str(self._path), events=found.begun_after)
-                    self.index = found
-            except sqlite3.Error as error:
-                raise self._failure(error, 0) from error
+        with self._writing_slice():
+            with transaction(self._connection):
+                started = time.perf_counter()
+                found = text_index.state(self._connection)
+                if found is not None and not found.is_complete:
+                    found = text_index.build(self._connection, found, self._slice)
+                    if found.is_complete:
+                        logger.info("index_built", path=str(self._path), events=found.begun_after)
+                self.index = found
             seconds = self.slice_seconds = time.perf_counter() - started
-        self._wal.note_write()
-        # Here nobody else looks how large it has become.
-        self._wal_bytes_to_look_at = self._wal.size
-        self._checkpoint(idle=False)
         if seconds > _SLICE_SECONDS:
             self._slice = max(self._slice // 2, _FEWEST_EVENTS)
         elif seconds < _SLICE_SECONDS / 2:
@@ -206,17 +197,22 @@ class SqliteWriter(Writer):
         Raises:
             StorageError: If SQLite refuses.
         """
+        with self._writing_slice():
+            return text_index.remove(self._connection, self._slice)
+
+    @contextmanager
+    def _writing_slice(self) -> Iterator[None]:
+        """Waits until a slice may be written; then sees to the write-ahead log, as no batch is behind it."""
         with self._in_line():
             try:
                 with self._waiting_for_locks():
-                    was_there = text_index.remove(self._connection, self._slice)
+                    yield
             except sqlite3.Error as error:
                 raise self._failure(error, 0) from error
         self._wal.note_write()
         # Here nobody else looks how large it has become.
         self._wal_bytes_to_look_at = self._wal.size
         self._checkpoint(idle=False)
-        return was_there
 
     def _checkpoint(self, *, idle: bool) -> None:
         size, self._wal_bytes_to_look_at = self._wal_bytes_to_look_at, None
