@@ -66,6 +66,11 @@ class _Late(_Breaking):
 
     _owes_commit = False
 
+    @property
+    def in_transaction(self) -> bool:
+        """As if it had been carried out: else the writer would roll back what it takes for left open."""
+        return super().in_transaction and not self._owes_commit
+
     def complete(self) -> None:
         if self._owes_commit:
             self._owes_commit = False
