@@ -185,8 +185,9 @@ def test_wait_that_was_given_up_keeps_its_place_but_not_the_lock(
     third.hear("first")
     assert not second.enter(0.01)
     await_sync(lambda: os.getpid() in in_kernel(first.line, waiting=True))
-    # Does not come back.
+    # Does not come back. The first asks when that turn is over: the kernel lets who asks in time go before one it has just woken.
     third.leave()
+    await_sync(lambda: os.getpid() not in in_kernel(first.line, waiting=True))
     first.enter()
     second.close()
     for line_thread in line_threads():
