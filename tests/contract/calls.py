@@ -1,4 +1,4 @@
-"""Every call of a service that is about sessions, in one table: what is shown of each call is shown of all.
+"""Every call of a service that is about sessions, and of a memory on it, in one table: what is shown of one is shown of all.
 
 A new call is one more row. :mod:`tests.contract.test_every_call` asks each about other tenants, hostile ids, ids that cannot be
 any and a closed service; :mod:`tests.engine.test_cancelled_calls` cancels each.
@@ -11,13 +11,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 from google.adk.events import Event, EventActions
+from google.adk.memory.memory_entry import MemoryEntry
 from google.adk.platform import time as platform_time
 from google.adk.platform import uuid as platform_uuid
 from google.adk.sessions import Session
 from google.genai import types
 from pydantic import BaseModel
 
-from sessiondb import DatabaseSessionService, EventPage, Retention, SessionList
+from sessiondb import DatabaseSessionService, EventPage, MemoryService, Retention, SessionList
 
 Owner = Literal["user", "app"]
 
@@ -65,7 +66,7 @@ EVENTS = 4
 
 
 async def settle(service: DatabaseSessionService, tenant: Tenant, *, shares: bool = False) -> None:
-    """Creates a tenant's sessions: one with events, an empty one, and a fork.
+    """Creates a tenant's sessions: one with events, which is remembered, an empty one, and a fork.
 
     Args:
         service: Where.
@@ -77,13 +78,14 @@ async def settle(service: DatabaseSessionService, tenant: Tenant, *, shares: boo
     await service.append_events(session, [tenant.event(n, shares=shares) for n in range(1, EVENTS + 1)])
     await service.create_session(tenant.app, tenant.user, tenant.other_session)
     await service.fork_session(*tenant.key, at_event_id=tenant.event_id(2), new_session_id=f"{tenant.other_session} f")
+    await MemoryService(service).add_session_to_memory(session)
 
 
 class Row(NamedTuple):
     """A call of a tenant.
 
     Attributes:
-        name: The method's.
+        name: The method's, of the service or of a memory on it.
         make: Makes it; what it comes to is compared as :func:`plain`.
         owner: Which id keeps tenants apart: for ``app``, users of an app see what all of them have.
         writes: Whether it writes.
@@ -136,6 +138,32 @@ async def _search(service: DatabaseSessionService, tenant: Tenant, **only: str) 
     return [dataclasses.replace(hit, snippet="") for hit in page.hits], page.next is not None
 
 
+async def _remember(service: DatabaseSessionService, tenant: Tenant) -> object:
+    return await MemoryService(service).add_session_to_memory(await _held(service, tenant))
+
+
+def _remember_events(service: DatabaseSessionService, tenant: Tenant) -> Awaitable[object]:
+    """One that the log holds, and one that it does not."""
+    events = [tenant.event(3), tenant.event(10)]
+    return MemoryService(service).add_events_to_memory(
+        app_name=tenant.app, user_id=tenant.user, events=events, session_id=tenant.session
+    )
+
+
+def _add_memory(service: DatabaseSessionService, tenant: Tenant) -> Awaitable[object]:
+    content = types.Content(role="user", parts=[types.Part(text=f"{tenant.text} said it elsewhere")])
+    entry = MemoryEntry(id=tenant.event_id(11), author=tenant.text, timestamp="2024-05-06T07:08:09Z", content=content)
+    return MemoryService(service).add_memory(app_name=tenant.app, user_id=tenant.user, memories=[entry])
+
+
+def _forget(service: DatabaseSessionService, tenant: Tenant) -> Awaitable[object]:
+    return MemoryService(service).delete_memory(app_name=tenant.app, user_id=tenant.user, memory_id=tenant.event_id(1))
+
+
+def _recall(service: DatabaseSessionService, tenant: Tenant) -> Awaitable[object]:
+    return MemoryService(service).search_memory(app_name=tenant.app, user_id=tenant.user, query="Who said it?")
+
+
 ROWS = [
     Row(
         "create_session",
@@ -177,6 +205,11 @@ ROWS = [
     Row("redact_events", lambda s, t: s.redact_events(*t.key, [t.event_id(2), t.event_id(1)], "gone"), writes=True),
     Row("erase_user", lambda s, t: s.erase_user(t.app, t.user, purge=False), writes=True, in_steps=True),
     Row("prune", _prune, writes=True, in_steps=True),
+    Row("add_session_to_memory", _remember, writes=True),
+    Row("add_events_to_memory", _remember_events, writes=True),
+    Row("add_memory", _add_memory, writes=True),
+    Row("delete_memory", _forget, writes=True),
+    Row("search_memory", _recall),
 ]
 
 READS = [row for row in ROWS if not row.writes]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sessiondb import DatabaseSessionService
+from sessiondb import DatabaseSessionService, MemoryService
 from tests.contract.calls import (
     GROUPS,
     NOT_OF_SESSIONS,
@@ -41,8 +41,9 @@ HOSTILE = [
 def test_table_has_every_call() -> None:
     public = {
         name
-        for name, _ in inspect.getmembers(DatabaseSessionService, inspect.isfunction)
-        if not name.startswith("_") and name in {n for one in DatabaseSessionService.__mro__[:-1] for n in vars(one)}
+        for service in (DatabaseSessionService, MemoryService)
+        for name, _ in inspect.getmembers(service, inspect.isfunction)
+        if not name.startswith("_") and name in {n for one in service.__mro__[:-1] for n in vars(one)}
     }
     assert public - {row.name for row in ROWS} == NOT_OF_SESSIONS
 
@@ -102,10 +103,11 @@ async def test_hostile_ids_name_what_they_name(location: Path | str) -> None:
 
 
 async def check_hostile_ids(service: DatabaseSessionService, number: int, group: list[Row]) -> None:
-    plain_one = Tenant(f"app {number}", "user", "session", "text")
+    # Of sessions of the same moment the order of their ids decides: all of these come before the one that notes memories.
+    plain_one = Tenant(f"app {number}", "user", "one", "text")
     texts = HOSTILE if group is READS else HOSTILE[number % len(HOSTILE) :][:1]
-    tenants = [Tenant(f"app {number} {text}", f"user{text}", f"session{text}", f"text{text}") for text in texts]
-    tenants.append(Tenant(f"app {number} " + "".join(HOSTILE), "u" * 4_096, "s" * 4_080, "t" * 4_080))
+    tenants = [Tenant(f"app {number} {text}", f"user{text}", f"one{text}", f"text{text}") for text in texts]
+    tenants.append(Tenant(f"app {number} " + "".join(HOSTILE), "u" * 4_096, "o" * 4_080, "t" * 4_080))
     await settle(service, plain_one)
     expected = [await outcome(row, service, plain_one) for row in group]
     expected.append(await everything_of(service, plain_one))
