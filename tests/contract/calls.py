@@ -138,8 +138,8 @@ async def _search(service: DatabaseSessionService, tenant: Tenant, **only: str) 
     return [dataclasses.replace(hit, snippet="") for hit in page.hits], page.next is not None
 
 
-async def _remember(service: DatabaseSessionService, tenant: Tenant) -> object:
-    return await MemoryService(service).add_session_to_memory(await _held(service, tenant))
+async def _remember(service: DatabaseSessionService, tenant: Tenant) -> None:
+    await MemoryService(service).add_session_to_memory(await _held(service, tenant))
 
 
 def _remember_events(service: DatabaseSessionService, tenant: Tenant) -> Awaitable[object]:
