@@ -144,7 +144,7 @@ async def measure_searches(place: Path | str, texts: Texts) -> None:
             show(f"{name}: {statistics.median(times) * 1_000:.2f} ms, at most {max(times) * 1_000:.1f} ms, {hits} hits")
 
 
-async def measure_build(place: Path | str) -> None:
+async def measure_build(place: Path | str, texts: Texts) -> None:
     """Makes the index beside appends of one task, one every 10 ms; shows how long those took."""
     location = resolve_location(place)
     assert location is not None
@@ -155,7 +155,7 @@ async def measure_build(place: Path | str) -> None:
         build = asyncio.create_task(asyncio.to_thread(stores.build_index, location))
         while not build.done():
             begun = time.perf_counter()
-            await service.append_event(session, data.event())
+            await service.append_event(session, texts.event())
             waits.append(time.perf_counter() - begun)
             await asyncio.sleep(0.01)
         await build
@@ -182,7 +182,7 @@ async def run(arguments: argparse.Namespace, folder: Path, kept: Collection[Path
     def place(name: str) -> Path | str:
         if arguments.server is None:
             return folder / f"{name}.sqlite3"
-        return f"{arguments.server}{'&' if '?' in arguments.server else '?'}schema={name}-{time.time_ns()}"
+        return f"{arguments.server}{'&' if '?' in arguments.server else '?'}schema={name.replace('-', '_').lower()}_{time.time_ns()}"
 
     if arguments.appends:
         await measure_appends(place, arguments.appends, arguments.rounds, arguments.script)
@@ -192,7 +192,7 @@ async def run(arguments: argparse.Namespace, folder: Path, kept: Collection[Path
         if arguments.server is not None or filled not in kept:
             fill(filled, arguments.events, texts)
         if not await _has_index(filled):
-            await measure_build(filled)
+            await measure_build(filled, texts)
         await measure_searches(filled, texts)
 
 

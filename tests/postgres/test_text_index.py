@@ -76,7 +76,7 @@ async def test_parts_of_divided_tables_have_one_index(postgres_database: str) ->
             connection.execute("DROP INDEX adk_events_text")
             connection.execute(
                 "CREATE INDEX adk_events_1_text ON adk_events_1 USING gin"
-                " (sessiondb_vector_1(app_name, user_id, incarnation, content, extra))"
+                " (sessiondb_vector_1(app_name, user_id, incarnation, id, content, extra))"
             )
         with pytest.raises(errors.SearchIndexError):
             await service.search("pear")
@@ -150,3 +150,47 @@ async def test_texts_that_are_no_json_or_too_long_for_an_index_are_stored(postgr
         with psycopg.connect(postgres_database) as connection:
             connection.execute(sql.SQL("UPDATE adk_events SET content = '{]' WHERE seq = 1"))
         assert await found(service, "apple") == []
+
+
+async def test_newest_are_found_wherever_their_numbers_are(postgres_database: str) -> None:
+    """The server is asked block by block of row numbers, in steps that grow; all that fits is found, the newest first.
+
+    Seen to fail with one block too few, with a step that begins one number too late, and without the rest after the last step.
+    """
+    log: list[str] = []
+    async with DatabaseSessionService(postgres_database, index="text") as service:
+
+        async def add(*texts: str) -> None:
+            await say(service, *texts)
+            log.extend(texts)
+
+        with psycopg.connect(postgres_database, autocommit=True) as connection:
+            # Where blocks of both sizes begin and end, and far from each other.
+            for number in (1, 4_095, 8_192, 65_534, 131_072, 1_000_000, 3_145_727, 100_000_000):
+                connection.execute("SELECT setval('adk_events_id_seq', %s, false)", (number,))
+                await add("apple pear", "apple", "apple plum")
+            connection.execute("ALTER SEQUENCE adk_events_id_seq INCREMENT 401")
+            await add(*["apple"] * 900, "apple pear")
+            # The newest ones let expect none of the others.
+            await add(*["cherry"] * 99)
+            # The last number of the block before those that are asked for first.
+            for number, text in ((48_829 * 4_096 - 1, "apple"), (48_830 * 4_096 + 5, "cherry")):
+                connection.execute("SELECT setval('adk_events_id_seq', %s, false)", (number,))
+                await add(text)
+        for query in ("apple", "pear", "pear apple", '"apple plum"', "plum*"):
+            words = query.strip('"*').split()
+            expected = [seq for seq, text in enumerate(log, 1) if all(word in text for word in words)]
+            hits: list[int] = []
+            page = await service.search(query, limit=300)
+            while True:
+                hits += [hit.seq for hit in page.hits]
+                if page.next is None:
+                    break
+                page = await service.search(query, limit=300, after=page.next)
+            assert sorted(hits) == expected, query
+        # Those that are ranked together are the newest ones.
+        apples = [seq for seq, text in enumerate(log, 1) if "apple" in text]
+        page = await service.search("apple", limit=500)
+        assert sorted(hit.seq for hit in page.hits) == apples[-500:]
+        cherries = [seq for seq, text in enumerate(log, 1) if text == "cherry"]
+        assert await found(service, "apple cherry", match="any") == sorted([*apples[-250:], *cherries])

@@ -73,7 +73,7 @@ BEGIN
     RETURN p_text;
 END $$;
 CREATE OR REPLACE FUNCTION @sessiondb_vector_1(
-    p_app_name text, p_user_id text, p_incarnation bigint, p_content text, p_extra text
+    p_app_name text, p_user_id text, p_incarnation bigint, p_id bigint, p_content text, p_extra text
 ) RETURNS tsvector LANGUAGE plpgsql IMMUTABLE COST 10000 AS $$
 DECLARE
     v_text text := @sessiondb_text_1(p_content, p_extra);
@@ -94,36 +94,54 @@ BEGIN
         );
     END IF;
     RETURN array_to_tsvector(array_remove(string_to_array(v_text, ' '), '') || v_pairs || ARRAY[
-        @scope_of_app, @scope_of_user, @scope_of_session
+        @word_of_app, @word_of_user, @word_of_session, @word_of_block, @word_of_large_block
     ]);
 END $$;
 CREATE OR REPLACE FUNCTION @sessiondb_phrases_1(p_content text, p_extra text) RETURNS text
     LANGUAGE sql IMMUTABLE AS $$
     SELECT regexp_replace(' ' || @sessiondb_folded_1(@sessiondb_text_1(p_content, p_extra)) || ' ', ' +', ' ', 'g')
 $$;
+-- Whoever may call it may know it: a role that reads the table has no right on the sequence.
+CREATE OR REPLACE FUNCTION @sessiondb_last_id_1() RETURNS bigint
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog AS $$
+    SELECT last_value FROM @adk_events_id_seq
+$$;
 """
-_SCOPES = {
-    # No word begins with a slash. What has the same number by chance is told apart by the columns themselves.
+
+BLOCK = 4_096
+LARGE_BLOCK = 16 * BLOCK
+"""Events are found by the block of numbers that theirs is in, too: so the newest that fit are found without all others."""
+
+_WORDS = {
+    # No word of a text begins with a slash. What has the same number by chance is told apart by the columns themselves.
     "app": "'/a' || hashtextextended({app_name}, 0)",
     "user": "'/u' || hashtextextended({user_id}, hashtextextended({app_name}, 0))",
     "session": "'/s' || {incarnation}",
+    "block": f"'/b' || {{id}} / {BLOCK}",
+    "large_block": f"'/l' || {{id}} / {LARGE_BLOCK}",
 }
 
 
-def scope_of(what: str, **values: str) -> str:
+def word_of(what: str, **values: str) -> str:
     """Returns SQL for the word by which the events of an app, a user or a session are found."""
-    return _SCOPES[what].format_map(values)
+    return _WORDS[what].format_map(values)
+
+
+def words_of_blocks(size: int, first: int, last: int) -> list[str]:
+    """Returns the words by which events are found that are in one of some blocks, of either size."""
+    initial = {BLOCK: "b", LARGE_BLOCK: "l"}[size]
+    return [f"/{initial}{number}" for number in range(first, last + 1)]
 
 
 def _functions(schema_name: str, collation: str | None) -> str:
     text = FUNCTIONS.replace("@collation", "" if collation is None else f" COLLATE {schema.quoted(collation)}")
-    parameters = {name: f"p_{name}" for name in ("app_name", "user_id", "incarnation")}
-    for what in _SCOPES:
-        text = text.replace(f"@scope_of_{what}", scope_of(what, **parameters))
+    parameters = {name: f"p_{name}" for name in ("app_name", "user_id", "incarnation", "id")}
+    for what in _WORDS:
+        text = text.replace(f"@word_of_{what}", word_of(what, **parameters))
     return schema.rendered(text, schema_name)
 
 
-VECTOR = "@sessiondb_vector_1(app_name, user_id, incarnation, content, extra)"
+VECTOR = "@sessiondb_vector_1(app_name, user_id, incarnation, id, content, extra)"
 """What is indexed of a row."""
 
 _COLLATION = """
