@@ -18,7 +18,6 @@ from sessiondb.model.usage import USAGE_BY, UsageBy
 from tests.contract.documented import Key, MissingError, StaleError
 from tests.contract.life import APPS, EVENTS, PARTIAL, SERVICES, USERS, Life, Pair, compare, exactly_delta, is_marked
 from tests.contract.remembering import (
-    CutOffError,
     ExistsError,
     LogPlace,
     NoEventError,
@@ -63,7 +62,7 @@ class Iteration(NamedTuple):
 
     service: DatabaseSessionService
     live: AsyncIterator[Event]
-    model: Iterator[Event | None]
+    model: Iterator[Event]
 
 
 class LongerLife(Life):
@@ -440,8 +439,6 @@ class LongerLife(Life):
                 newest_first=newest_first,
                 authors=authors,
             )
-        except CutOffError:
-            return multiple()
         except (MissingError, OtherLogError) as refusal:
             self.refused(refusal, self.services[at].get_events(*key, after=text, **more))
             return multiple()
@@ -464,15 +461,10 @@ class LongerLife(Life):
         key, service = pair.model.key, self.services[at]
         live = service.iter_events(*key, page_size=size, newest_first=newest_first, authors=authors)
 
-        def model() -> Iterator[Event | None]:
+        def model() -> Iterator[Event]:
             place: LogPlace | None = None
             while True:
-                try:
-                    left = self.model.events(key, after=place, before=None, newest_first=newest_first, authors=authors)
-                except CutOffError:
-                    # From here on anything may come.
-                    yield from itertools.repeat(None)
-                    return
+                left = self.model.events(key, after=place, before=None, newest_first=newest_first, authors=authors)
                 yield from (event for _, event in left[:size])
                 if len(left) <= size:
                     return
@@ -492,8 +484,6 @@ class LongerLife(Life):
                 return
             except (MissingError, OtherLogError) as refusal:
                 self.refused(refusal, following(iteration.live))
-                return
-            if expected is None:
                 return
             assert self.run(following(iteration.live)) == expected
 

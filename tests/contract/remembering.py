@@ -38,10 +38,6 @@ class OtherLogError(Exception):
     """A cursor is of another log."""
 
 
-class CutOffError(Exception):
-    """A cursor is of an event that was cut off: what it leads to nobody promises."""
-
-
 class Change(NamedTuple):
     """A key that was changed, in the log of a session."""
 
@@ -73,6 +69,8 @@ class Then(NamedTuple):
     own: dict[str, Any]
     written: int
     """How many changes had been written by then, in all sessions; some may be gone since."""
+    cuts: int
+    """How often its log had been cut off by then."""
 
 
 class Origin(NamedTuple):
@@ -84,12 +82,12 @@ class Origin(NamedTuple):
 
 
 class LogPlace(NamedTuple):
-    """What a cursor of a log means."""
+    """What a cursor of a log means: an event, which may be cut off by now. Places are in the order of what was written."""
 
     incarnation: int
-    seq: int
     cuts: int
-    """How often the log had been cut off before."""
+    """How often the log had been cut off before the event."""
+    seq: int
 
 
 @dataclass
@@ -102,8 +100,8 @@ class Past:
     origin: Origin | None = None
     taken_over: int = 0
     """Up to which number its events are those of its origin."""
-    cuts: list[int] = field(default_factory=list)
-    """After which numbers it was cut off."""
+    cuts: int = 0
+    """How often its log was cut off."""
     gone: int = 0
     """How many of its first events were pruned."""
     begun: float = 0.0
@@ -167,7 +165,7 @@ class RememberingService(DocumentedService):
                 self._note(Change(key, 0, past.begun, None, name, value, deleted=False))
         for number, event in enumerate(events, past.gone + 1):
             self._note_event(key, number, event, only_own=True)
-        past.then = [one._replace(written=self._places) for one in past_of.then[: count + 1]]
+        past.then = [one._replace(written=self._places, cuts=0) for one in past_of.then[: count + 1]]
         handle = await self.get(key)
         assert handle is not None
         return handle
@@ -190,7 +188,7 @@ class RememberingService(DocumentedService):
         if count < len(stored.events):
             record.revision += 1
             record.after = record.after[:count]
-            past.cuts.append(seq)
+            past.cuts += 1
             past.taken_over = min(past.taken_over, seq)
             if past.origin is not None:
                 past.origin = past.origin._replace(seq=past.taken_over)
@@ -357,8 +355,8 @@ class RememberingService(DocumentedService):
                 self._note(Change(key, seq, event.timestamp, event, name, value, deleted))
 
     def _remember(self, key: Key) -> None:
-        stored = self.memory.sessions[key.app_name][key.user_id][key.session_id]
-        self._pasts[key].then.append(Then(copy.deepcopy(stored.state), self._places))
+        stored, past = self.memory.sessions[key.app_name][key.user_id][key.session_id], self._pasts[key]
+        past.then.append(Then(copy.deepcopy(stored.state), self._places, past.cuts))
 
     # --- What was ----------------------------------------------------------------------------------------------------
 
@@ -505,19 +503,14 @@ class RememberingService(DocumentedService):
         if any(place is not None and place.incarnation != record.incarnation for place in (after, before)):
             raise OtherLogError
         past = self._pasts[key]
-        if any(
-            place is not None and min(past.cuts[place.cuts :], default=place.seq) < place.seq
-            for place in (after, before)
-        ):
-            raise CutOffError
-        numbered = enumerate(self.log(key), past.gone + 1)
-        places = [(LogPlace(record.incarnation, seq, len(past.cuts)), event) for seq, event in numbered]
+        numbered = enumerate(zip(self.log(key), past.then[1:], strict=True), past.gone + 1)
+        places = [(LogPlace(record.incarnation, then.cuts, seq), event) for seq, (event, then) in numbered]
         low, high = (before, after) if newest_first else (after, before)
         return [
             (place, event)
             for place, event in places[:: -1 if newest_first else 1]
-            if (low is None or place.seq > low.seq)
-            and (high is None or place.seq < high.seq)
+            if (low is None or place > low)
+            and (high is None or place < high)
             and (authors is None or event.author in authors)
         ]
 

@@ -255,6 +255,37 @@ async def test_log_event_holds_counts_and_ids(
     }
 
 
+async def test_page_goes_on_behind_an_event_that_was_cut_off(service: DatabaseSessionService) -> None:
+    """Its number may be another event's by now, that was written later.
+
+    Seen to fail with pages that go by the numbers alone.
+    """
+    await fill(service, 8)
+    cursors = {
+        newest_first: [
+            (await service.get_events(APP, USER, SESSION, limit=limit, newest_first=newest_first)).next
+            for limit in range(1, 8)
+        ]
+        for newest_first in (False, True)
+    }
+    session = await truncate(service, "e3")
+    for number in range(4, 10):
+        await service.append_event(session, event(float(number), event_id=f"n{number}"))
+
+    async def page(**options: Any) -> list[str]:
+        return [one.id for one in (await service.get_events(APP, USER, SESSION, **options)).events]
+
+    old, new = ["e1", "e2", "e3"], [f"n{number}" for number in range(4, 10)]
+    # Behind e1 to e7, and before them; behind e8 to e2 backwards, and before them.
+    for place, cursor in enumerate(cursors[False], 1):
+        assert await page(after=cursor) == old[place:] + new
+        assert await page(before=cursor) == old[: place - 1]
+    for place, cursor in zip(range(8, 1, -1), cursors[True], strict=True):
+        assert await page(after=cursor, newest_first=True) == old[: place - 1][::-1]
+        assert await page(before=cursor, newest_first=True) == (old[place:] + new)[::-1]
+    assert await page(after=cursors[False][4], before=cursors[False][6]) == []
+
+
 # --- Sessions that were read before ----------------------------------------------------------------------------------
 
 

@@ -141,20 +141,21 @@ def _get_session(asked: Asked, query: GetSession) -> SessionSnapshot | None:
 
 
 def _get_log_page(asked: Asked, query: GetLogPage) -> LogPage | None:
-    parameters = {
+    parameters: dict[str, Any] = {
         **query.key._asdict(),
-        "after": None if query.after is None else query.after.seq,
-        "before": None if query.before is None else query.before.seq,
         "authors": None if query.authors is None else list(query.authors),
         "limit": query.limit,
     }
-    behind, ahead, direction = ("<", ">", "DESC") if query.newest_first else (">", "<", "ASC")
-    conditions = [
-        "" if query.after is None else f"seq {behind} %(after)s",
-        "" if query.before is None else f"seq {ahead} %(before)s",
-        "" if query.authors is None else "author = ANY(%(authors)s)",
-    ]
+    conditions = ["" if query.authors is None else "author = ANY(%(authors)s)"]
+    earliest, latest = (query.before, query.after) if query.newest_first else (query.after, query.before)
+    if earliest is not None:
+        _, parameters["earliest"], parameters["earliest_id"] = earliest
+        conditions.append(f"seq > {_last_seq('earliest', '<=')}")
+    if latest is not None:
+        _, parameters["latest"], parameters["latest_id"] = latest
+        conditions.append(f"seq <= {_last_seq('latest', '<')}")
     rows = where_clause(Selection(*query.key), *conditions)
+    direction = "DESC" if query.newest_first else "ASC"
     found = asked.all(
         f"SELECT incarnation, e.* FROM @adk_sessions AS s LEFT JOIN LATERAL ("
         f"SELECT {EVENT_ROW} FROM @adk_events {rows} ORDER BY seq {direction} LIMIT %(limit)s) AS e ON true"
@@ -164,6 +165,19 @@ def _get_log_page(asked: Asked, query: GetLogPage) -> LogPage | None:
     if not found:
         return None
     return LogPage(int(found[0][0]), [EventRow(*row[1:]) for row in found if row[1] is not None])
+
+
+def _last_seq(place: str, written: str) -> str:
+    """Returns SQL for the number of the last event that was written before that of a place, or (``<=``) is that event.
+
+    Where a log was cut off, another event, that was written later, may have the number of the place.
+    """
+    return f"""
+        coalesce((
+            SELECT seq FROM @adk_events WHERE {THIS_SESSION} AND seq <= %({place})s AND id {written} %({place}_id)s
+             ORDER BY seq DESC LIMIT 1
+        ), 0)
+    """
 
 
 _NEW = (
