@@ -1,6 +1,7 @@
 """What appends wait for while something large runs beside them in the same service: `usage`, and the erasure of a user.
 
-``python -m bench.beside FILE [EVENTS]``: the file is filled where it is missing, and is smaller afterwards.
+``python -m bench.beside FILE [EVENTS]``: the file is filled where it is missing, and is smaller afterwards. In place of a file
+there may be the URL of a server, with a schema that is empty.
 """
 
 from __future__ import annotations
@@ -17,13 +18,17 @@ from typing import Any
 from google.adk.events import Event
 from google.genai import types
 
-from bench import data, filling
-from sessiondb import DatabaseSessionService, ErasureReport
+from bench import data
+from sessiondb import DatabaseSessionService, ErasureReport, stores
+from sessiondb.adk.events import encode_event, timestamp_text
+from sessiondb.adk.state import encode_delta
+from sessiondb.model.records import NewEvent, NewSession, SessionKey
 from sessiondb.testing import typical_event
 
 CLIENTS = 8
 SECONDS = 8.0
 PER_SESSION = 50
+PER_USER = 100
 
 _numbers = count(1)
 
@@ -42,6 +47,19 @@ def _event(author: str = "") -> Event:
         call = types.FunctionCall(name=f"tool_{number % 3}", args={"q": "x"})
         event.content.parts.append(types.Part(function_call=call))
     return event
+
+
+def _fill(location: str, events: int) -> None:
+    """Fills a database: sessions of 50 events, users of 100 sessions."""
+    records = [encode_event(event, encode_delta({})).record for event in (_event() for _ in range(PER_SESSION))]
+    with stores.open_import(location) as into:
+        for number in range(events // PER_SESSION):
+            key = SessionKey(data.APP, f"user{number // PER_USER}", f"s{number}")
+            moment = timestamp_text(float(number))
+            log = (
+                NewEvent(record._replace(event_id=f"{number}-{n}"), advances=True) for n, record in enumerate(records)
+            )
+            into.put(NewSession(key, moment, moment, float(number), "{}"), log)
 
 
 class Clients:
@@ -85,8 +103,8 @@ async def _erase_first(service: DatabaseSessionService, *, purge: bool) -> Erasu
     return await service.erase_user(data.APP, first.user_id, purge=purge)
 
 
-async def _measure(path: str) -> None:
-    async with DatabaseSessionService(path) as service:
+async def _measure(location: str) -> None:
+    async with DatabaseSessionService(location) as service:
         clients = Clients(service)
         await clients.during(lambda: asyncio.sleep(1.0))
         for what, work in (
@@ -104,13 +122,12 @@ async def _measure(path: str) -> None:
 
 
 def main() -> None:
-    """Fills the file, if it is missing, and prints what was measured."""
-    path = Path(sys.argv[1])
+    """Fills the database, unless it is a file that is there, and prints what was measured."""
+    location = sys.argv[1]
     events = int(sys.argv[2]) if len(sys.argv) > 2 else 1_000_000
-    if not path.exists():
-        data.event = _event
-        asyncio.run(filling.fill(path, events // PER_SESSION, PER_SESSION, lambda _: None))
-    asyncio.run(_measure(str(path)))
+    if not Path(location).exists():
+        _fill(location, events)
+    asyncio.run(_measure(location))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from sessiondb.adk.limits import check_key
 from sessiondb.calls.base import Calls, stripped
 from sessiondb.errors import ConfigurationError
 from sessiondb.location import resolve_path
-from sessiondb.model.commands import Flush, Vacuum
+from sessiondb.model.commands import Flush
 from sessiondb.model.queries import CountEvents, MeasureStore
 from sessiondb.model.records import BackupReport
 from sessiondb.stats import Health, ServiceStats
@@ -66,12 +66,12 @@ class Maintenance(Calls):
     def vacuum(self) -> None:
         """Checks the file, gives free space back and refreshes statistics. Callable from any thread, which it blocks.
 
-        Writes wait meanwhile; reads go on.
+        Writes to a file wait meanwhile; reads go on. On a server nobody waits.
 
         Raises:
             DatabaseCorruptError: If the file is damaged. It was not changed.
         """
-        self._engine.write_from_thread(Vacuum())
+        self._engine.vacuum()
 
     @telemetry.operation
     async def backup(

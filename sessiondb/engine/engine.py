@@ -19,7 +19,7 @@ from sessiondb.engine.queue import WriteQueue, WriteTicket
 from sessiondb.engine.readers import ReaderPool, ReadTicket
 from sessiondb.engine.reading import LogReader
 from sessiondb.engine.repeating import Repeated
-from sessiondb.engine.store import Progress, Reader, Store, SupportsBackup
+from sessiondb.engine.store import Progress, Reader, Store, SupportsBackup, SupportsVacuum
 from sessiondb.engine.turns import Turns
 from sessiondb.engine.waiting import (
     Admission,
@@ -33,7 +33,7 @@ from sessiondb.engine.waiting import (
 from sessiondb.engine.writer import WriterThread
 from sessiondb.errors import ConfigurationError, ServiceClosedError, StorageError
 from sessiondb.logger import logger
-from sessiondb.model.commands import Flush, Purge, WriteCommand
+from sessiondb.model.commands import Flush, Purge, Vacuum, WriteCommand
 from sessiondb.model.queries import FindDamage, Query
 from sessiondb.model.records import BackupReport
 from sessiondb.options import StoreOptions
@@ -170,6 +170,14 @@ class Engine:
         answer: AnswerT = wait_in_thread(ticket, waiter, self._reader_of(pool))
         return answer
 
+    def vacuum(self) -> None:
+        """Does the store's maintenance, in a plain thread, which it blocks."""
+        store = self.store
+        if isinstance(store, SupportsVacuum):
+            self.threads.jobs.run_here(store.vacuum, threading.Event())
+        else:
+            self.write_from_thread(Vacuum())
+
     async def purge(self) -> str:
         """Leaves nothing of what was deleted in the store's files; waits ``busy_timeout`` at most for those who read.
 
@@ -184,8 +192,12 @@ class Engine:
             return str(error)
         if problems:
             return f"{self.store.name!r} is damaged and was not rebuilt: {'; '.join(problems)}"
+        store = self.store
         while True:
             try:
+                if isinstance(store, SupportsVacuum):
+                    await self.threads.jobs.run(store.vacuum, "vacuum", "the vacuum was cancelled")
+                    return ""
                 if await self.write(Purge(last_step=give_up is not None)):
                     return ""
             except StorageError as error:

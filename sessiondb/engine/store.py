@@ -216,6 +216,24 @@ class BulkImport(AbstractContextManager["BulkImport"], Protocol):
         """Closes the store. Idempotent."""
 
 
+@runtime_checkable
+class SupportsVacuum(Protocol):
+    """A store whose maintenance keeps no writer waiting, so that it need not be its writer's."""
+
+    def vacuum(self, goes_on: Callable[[], bool]) -> bool | None:
+        """Does what the writer's ``vacuum`` does, on a connection of its own; nothing is left to purge then. Blocks.
+
+        Args:
+            goes_on: Asked several times a second whether to go on.
+
+        Returns:
+            True; None if ``goes_on`` said no.
+
+        Raises:
+            StorageError: If it failed.
+        """
+
+
 Progress: TypeAlias = Callable[[int, int], None]
 """Is told how much is done, and how much there is in all: of a backup, pages."""
 

@@ -230,6 +230,7 @@ async def test_log_event_names_nobody(service: DatabaseSessionService, caplog: p
     assert not [record for record in caplog.records if "xyzzy" in repr(vars(record))]
 
 
+@pytest.mark.sqlite_only  # on a server: test_role_that_may_not_vacuum_is_told
 async def test_store_that_refuses_to_purge_says_so(
     service: DatabaseSessionService, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -110,6 +110,7 @@ async def test_queue_full_timeout_writes_nothing(location: Path | str) -> None:
         await service.append_event(session, event("room again"))
 
 
+@pytest.mark.sqlite_only  # of the calls that block a thread, the vacuum of a file alone is a command
 async def test_queue_full_timeout_of_blocking_thread(location: Path | str) -> None:
     async with full_queue(location, limit=1, busy_timeout=0.05) as (service, _, _, _, _):
         with pytest.raises(QueueFullError):
@@ -117,6 +118,7 @@ async def test_queue_full_timeout_of_blocking_thread(location: Path | str) -> No
         assert pending(service) == 1
 
 
+@pytest.mark.sqlite_only  # as above
 async def test_queue_full_waiters_are_served_in_order(location: Path | str) -> None:
     async with full_queue(location, limit=3, busy_timeout=60) as (service, session, gate, group, _):
         for number in range(8):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -12,13 +11,12 @@ from sessiondb.engine.store import Progress
 from sessiondb.errors import DatabaseBusyError
 from sessiondb.location import ServerLocation
 from sessiondb.stores.postgres import schema, text_index
-from sessiondb.stores.postgres.connection import Server, checked
+from sessiondb.stores.postgres.connection import Server
 from sessiondb.stores.postgres.errors import translate
+from sessiondb.stores.postgres.patience import run_beside
 
 _BUILD_LOCK = 0x5E551048
 """Held by who makes or removes an index: a second one would wait for the first, which waits for all who wait."""
-
-_LOOK_SECONDS = 0.25
 
 _HOW_FAR = """
     SELECT blocks_done + tuples_done, greatest(blocks_total + tuples_total, 1) FROM pg_stat_progress_create_index
@@ -105,17 +103,14 @@ def _run(server: Server, connection: psycopg.Connection, statement: str, tell: C
     if tell is None:
         schema.run(connection, statement)
         return
-    pgconn = connection.pgconn
-    with server.connect() as beside:
-        pgconn.send_query(statement.encode())
-        while pgconn.is_busy():
-            select.select([pgconn.socket], [], [], _LOOK_SECONDS)
-            pgconn.consume_input()
-            found = beside.execute(_HOW_FAR, {"pid": pgconn.backend_pid}).fetchone()
+    with server.connect() as other:
+
+        def look() -> None:
+            found = other.execute(_HOW_FAR, {"pid": connection.pgconn.backend_pid}).fetchone()
             if found is not None:
                 tell(min(found[0] / found[1], 1.0))
-    while (result := pgconn.get_result()) is not None:
-        checked(result, pgconn)
+
+        run_beside(connection, statement, look)
     tell(1.0)
 
 

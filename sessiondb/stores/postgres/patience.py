@@ -7,6 +7,7 @@ whether the server still works for the first one.
 
 from __future__ import annotations
 
+import select
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -17,7 +18,7 @@ from typing import TypeVar
 import psycopg
 
 from sessiondb.errors import LoginRefusedError, StorageError
-from sessiondb.stores.postgres.connection import Link, Server
+from sessiondb.stores.postgres.connection import Link, Server, checked
 from sessiondb.stores.postgres.watchdog import WATCHDOG
 
 RowT = TypeVar("RowT")
@@ -27,6 +28,8 @@ AT_ONCE = 1000
 
 _LEAST_SECONDS = 5.0
 """How long a look may take at least: a server that is busy is slow to take connections."""
+
+_LOOK_SECONDS = 0.25
 
 _IS_AT_WORK = "SELECT FROM pg_stat_activity WHERE pid = %s AND state = 'active'"
 
@@ -86,6 +89,24 @@ class Patience:
             return True
         except (StorageError, psycopg.Error):
             return False
+
+
+def run_beside(connection: psycopg.Connection, statement: str, look: Callable[[], None]) -> None:
+    """Runs a statement that takes long, and calls ``look`` four times a second until it is done.
+
+    Raises:
+        psycopg.Error: If the server refuses, or the connection is cut off.
+    """
+    pgconn = connection.pgconn
+    answered = select.poll()
+    answered.register(pgconn.socket, select.POLLIN)
+    pgconn.send_query(statement.encode())
+    while pgconn.is_busy():
+        answered.poll(_LOOK_SECONDS * 1000)
+        pgconn.consume_input()
+        look()
+    while (result := pgconn.get_result()) is not None:
+        checked(result, pgconn)
 
 
 def stepwise(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import psycopg
 from typing_extensions import override
 
@@ -11,6 +13,7 @@ from sessiondb.options import StoreOptions
 from sessiondb.stores.postgres import schema
 from sessiondb.stores.postgres.connection import Server
 from sessiondb.stores.postgres.errors import translate
+from sessiondb.stores.postgres.maintenance import vacuum
 from sessiondb.stores.postgres.reader import PostgresReader
 from sessiondb.stores.postgres.turns import PostgresTurnLocks
 from sessiondb.stores.postgres.writer import PostgresWriter
@@ -78,6 +81,10 @@ class PostgresStore(Store):
     @override
     def file_bytes(self) -> int:
         return 0
+
+    def vacuum(self, goes_on: Callable[[], bool]) -> bool | None:
+        """See :class:`~sessiondb.engine.store.SupportsVacuum`."""
+        return vacuum(self._server, self._schema, self._options.busy_timeout, goes_on)
 
     @override
     def close(self) -> None:

@@ -40,6 +40,7 @@ from sessiondb.stores.postgres.errors import (
     is_worth_waiting,
     translate,
 )
+from sessiondb.stores.postgres.maintenance import FORGET_OLD, vacuum
 from sessiondb.stores.postgres.write_functions import LOST, SAME_ID, UNEXPECTED
 
 _GRACE_SECONDS = 1.0
@@ -59,15 +60,12 @@ _ANSWER_SECONDS = 60.0
 """For how long the ledger keeps the answer to the last batch, which may hold state, where no other one comes. Nobody asks for it
 once it has arrived."""
 
-_FORGET = "30 days"
-"""The ledger forgets writers that have not been seen for so long."""
 
 _SET_DURABLE = (
     "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
 )
 _REGISTER = "INSERT INTO @sessiondb_writers (writer, batch) VALUES (%s, 0) ON CONFLICT DO NOTHING"
 _UNREGISTER = "DELETE FROM @sessiondb_writers WHERE writer = %s"
-_FORGET_OLD = f"DELETE FROM @sessiondb_writers WHERE seen < now() - interval '{_FORGET}'"
 _SHOW_UP = "UPDATE @sessiondb_writers SET results = NULL, seen = now() WHERE writer = %s"
 _EVENTS_OF_IDS = (
     f"SELECT {', '.join(f'e.{column}' for column in columns.EVENT_RECORD)} FROM @adk_sessions AS s JOIN @adk_events AS e"
@@ -113,7 +111,7 @@ class PostgresWriter(Writer):
                     self._set_up(connection)
                     self._writer = uuid.uuid4()
                     self._register(connection)
-                    self._run(connection, _FORGET_OLD)
+                    self._run(connection, FORGET_OLD)
             except psycopg.Error as error:
                 raise translate(error, self._server.name) from error
             undo.pop_all()
@@ -191,29 +189,7 @@ class PostgresWriter(Writer):
 
     @override
     def vacuum(self) -> None:
-        deadline = time.monotonic() + self._options.busy_timeout
-        link = self._connected(deadline)
-        # To an account that does not own a table the server only says that it has passed it over.
-        warnings: list[str] = []
-
-        def note(diagnostic: psycopg.errors.Diagnostic) -> None:
-            if diagnostic.severity_nonlocalized == "WARNING":
-                warnings.append(diagnostic.message_primary or "")
-
-        link.connection.add_notice_handler(note)
-        try:
-            for table in ("adk_sessions", "adk_events", "adk_state", "sessiondb_writers"):
-                # Reads all of a table, and takes as long as that takes.
-                self._run(link.connection, f"VACUUM (ANALYZE) @{table}")
-            self._run(link.connection, _FORGET_OLD)
-        except psycopg.Error as error:
-            if is_connection_lost(error):
-                self._drop_link()
-            raise self._failure(error, 1) from error
-        finally:
-            link.connection.remove_notice_handler(note)
-        if warnings:
-            raise StorageError(f"{self._server.name} was not vacuumed: {'; '.join(warnings)}")
+        vacuum(self._server, self._schema, self._options.busy_timeout, lambda: True)
 
     @override
     def purge(self, *, last_step: bool) -> bool:
