@@ -34,7 +34,7 @@ class Erasure(Calls):
         as :class:`.SessionNotFoundError`, and a session that is created later is a new one. Large users are deleted some
         hundred rows at a time, so that others can write in between. Then the file is rebuilt, so that nothing is left in free
         pages, in the slack of others or in the write-ahead log, also of what was overwritten or deleted earlier. That takes
-        as long as :meth:`vacuum`, and others wait meanwhile.
+        as long as :meth:`vacuum`, and others wait meanwhile. The tables of a server are vacuumed, and nobody waits.
 
         A call that was cancelled, or whose process has died, has deleted some of it: call it again. It does no harm if
         nothing is there.

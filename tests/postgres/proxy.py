@@ -357,13 +357,13 @@ class _Connection:
                 received = received[end:]
             elif answered:
                 self._proxy.pass_on()
-                if plan.cut is not Cut.BEFORE_REPLY:
-                    self._client.sendall(received[: end - (plan.cut is Cut.IN_REPLY)])
-                self._end(plan)
+                some = 0 if plan.cut is Cut.BEFORE_REPLY else end - (plan.cut is Cut.IN_REPLY)
+                self._end(plan, received[:some])
 
-    def _end(self, plan: _Plan) -> None:
-        # Before the client can notice.
+    def _end(self, plan: _Plan, answer: bytes = b"") -> None:
+        # Before the client can notice, who may have all of the answer.
         plan.happened.set()
+        self._client.sendall(answer)
         self.break_off()
         raise EOFError
 

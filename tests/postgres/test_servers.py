@@ -153,7 +153,7 @@ def test_proxy_ends_a_connection_after_the_answer_to_a_large_request(postgres_se
         assert scalar(through, "SELECT 1") == 1
         assert not happened.is_set()
         assert through.execute("SELECT length(%s)", ["x" * 300]).fetchone() == (300,)
-        assert happened.wait(TIMEOUT)
+        assert happened.is_set()
         with pytest.raises(psycopg.OperationalError):
             through.execute("SELECT 1")
 
