@@ -8,6 +8,7 @@ import gc
 import os
 import threading
 import warnings
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,15 @@ from tests.engine.tools import (
     waits_for_lock,
     writer_stopped,
 )
+
+
+def start_daemon(target: Callable[..., object], *arguments: object) -> None:
+    """Start a daemon thread that says nothing if it fails, as it does if its service is closed at the exit.
+
+    An interpreter on its way out aborts if such a thread is writing to ``sys.stderr``, whose lock it wants.
+    """
+    threading.excepthook = lambda _: None
+    threading.Thread(target=target, args=arguments, daemon=True).start()
 
 
 def leave_without_closing(path: str) -> None:
@@ -54,7 +64,7 @@ def leave_from_a_thread(path: str) -> None:
             if number == 50:
                 underway.set()
 
-    threading.Thread(target=asyncio.run, args=(converse(),), daemon=True).start()
+    start_daemon(asyncio.run, converse())
     assert underway.wait(TIMEOUT)
 
 
@@ -103,8 +113,8 @@ def leave_while_another_program_holds_the_lock(path: str) -> None:
     async def append() -> None:
         await service.append_event(session, event("never"))
 
-    threading.Thread(target=asyncio.run, args=(append(),), daemon=True).start()
+    start_daemon(asyncio.run, append())
     asyncio.run(until(lambda: waits_for_lock(service)))
-    threading.Thread(target=service.vacuum, daemon=True).start()
+    start_daemon(service.vacuum)
     asyncio.run(until(lambda: pending(service) == 1))
     say("leaving")
