@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sessiondb import DatabaseSessionService
 from sessiondb.errors import QueueFullError, StorageError
+from tests.engine.exit_programs import start_daemon
 from tests.faults.shim import SYNC, Shim
 from tests.faults.workload import APP, make_event
 from tests.faults.zygote import Report
@@ -124,7 +125,7 @@ def _exit_with_writes_queued(load: _Load) -> None:
         await task
 
     enough = threading.Event()
-    threading.Thread(target=lambda: asyncio.run(main()), daemon=True).start()
+    start_daemon(asyncio.run, main())
     enough.wait()
 
 
