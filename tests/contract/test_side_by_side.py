@@ -131,7 +131,7 @@ async def test_iteration_over_a_growing_log_has_no_gap_and_nothing_twice(
     async with others.at_work():
         for turn in range(4):
             numbers = [
-                one.actions.state_delta["n"] async for one in service.iter_events(APP, USER, SESSION, page_size=20)
+                one.actions.state_delta["n"] async for one in service.iter_events(APP, USER, SESSION, page_size=5)
             ]
             assert numbers == list(range(len(numbers)))
             seen = []
