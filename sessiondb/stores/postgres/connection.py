@@ -151,6 +151,11 @@ def _option(name: str, value: object) -> str:
     return f"-c {name}={escaped}"
 
 
+def lock_timeout(seconds: float) -> int:
+    """Returns what the server's ``lock_timeout`` is set to, in milliseconds: 0 would be for ever."""
+    return min(int(seconds * 1000) or 1, 2**31 - 1)
+
+
 class Link:
     """A connection in use by one thread at a time, whose calls end at a deadline."""
 

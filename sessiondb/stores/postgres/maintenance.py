@@ -9,7 +9,7 @@ import psycopg
 
 from sessiondb.errors import StorageError
 from sessiondb.stores.postgres import schema
-from sessiondb.stores.postgres.connection import Link, Server
+from sessiondb.stores.postgres.connection import Link, Server, lock_timeout
 from sessiondb.stores.postgres.errors import translate
 from sessiondb.stores.postgres.patience import Patience, run_beside
 
@@ -54,7 +54,7 @@ def vacuum(server: Server, schema_name: str, timeout: float, goes_on: Callable[[
             given_up = True
             link.cut_off()
 
-    settings = {**_SETTINGS, "lock_timeout": min(int(timeout * 1000) or 1, 2**31 - 1)}
+    settings = {**_SETTINGS, "lock_timeout": lock_timeout(timeout)}
     try:
         with server.connect_until(time.monotonic() + timeout, settings) as connection:
             connection.add_notice_handler(note)

@@ -31,7 +31,7 @@ from sessiondb.model.event_identity import event_hash, is_same_event
 from sessiondb.model.records import EventRecord, Outcome, SessionKey, Status
 from sessiondb.options import StoreOptions
 from sessiondb.stores.postgres import schema, text_index, writes
-from sessiondb.stores.postgres.connection import Link, Server, checked
+from sessiondb.stores.postgres.connection import Link, Server, checked, lock_timeout
 from sessiondb.stores.postgres.errors import (
     hide_values,
     is_connection_lost,
@@ -449,7 +449,7 @@ class PostgresWriter(Writer):
         settings: dict[str, object] = {
             "default_transaction_isolation": "read committed",
             "default_transaction_read_only": "off",
-            "lock_timeout": min(int(self._options.busy_timeout * 1000) or 1, 2**31 - 1),
+            "lock_timeout": lock_timeout(self._options.busy_timeout),
             "statement_timeout": 0,
             "idle_in_transaction_session_timeout": 0,
             "idle_session_timeout": 0,
